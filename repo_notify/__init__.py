@@ -1,0 +1,1 @@
+"""Real-time notifications for a Flask REST API in 3D Repo's shape."""
