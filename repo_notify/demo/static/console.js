@@ -1,0 +1,169 @@
+/** The page: who is logged in, two clients side by side, and changes to watch. */
+
+import { Changes } from "/console/changes.js";
+import { el, part } from "/console/dom.js";
+import { Pane } from "/console/pane.js";
+import { Rest } from "/console/rest.js";
+
+const PASSWORD = "demo";
+
+/** Which Engine.IO each pane speaks: the frontends that listen for v5 names bring 4. */
+const V5_EIO = 4;
+/** Those that listen for v4 names bring 3; they can be shown as such once the server answers Engine.IO 3. */
+const V4_EIO = 4;
+
+const NOBODY = Object.freeze({ teamspace: "", users: [], projects: [] });
+
+/** Rooms of the v5 protocol, as choices of a pane. */
+function v5Rooms({ teamspace, projects }) {
+  const own = { id: "notifications", label: "own notifications", hint: "any logged-in user", room: { notifications: true } };
+  const perProject = projects.flatMap(({ _id: project, name, models }) => [
+    { id: `project-${project}`, label: `project ${name}`, hint: "its admins, or the teamspace's", room: { teamspace, project } },
+    ...models.map(({ _id: model, name: label, kind }) => ({
+      id: `model-${model}`,
+      label,
+      hint: `${kind}: who may read it`,
+      room: { teamspace, project, model },
+    })),
+  ]);
+  return [own, ...perProject];
+}
+
+/** Rooms of the v4 protocol, as choices of a pane. */
+function v4Rooms({ teamspace, projects }, user) {
+  const own = user ? [{ id: "account", label: `account ${user}`, hint: "own notifications", room: { account: user } }] : [];
+  const models = projects.flatMap((project) => project.models);
+  return [
+    ...own,
+    { id: "teamspace", label: `teamspace ${teamspace}`, hint: "its admins", room: { account: teamspace } },
+    ...models.map(({ _id: model, name: label, kind }) => ({
+      id: `model-${model}`,
+      label,
+      hint: `${kind}: who may read it`,
+      room: { account: teamspace, model },
+    })),
+  ];
+}
+
+/** What to do next, for somebody who sees this page for the first time; the first row that holds. */
+const GUIDE = [
+  [({ panes, user }) => !user && !panes.some((pane) => pane.user), "Start as the one who listens: log in as carol, a viewer."],
+  [({ panes }) => !panes.some((pane) => pane.online), "Now connect both panes; their sockets take over your session."],
+  [({ panes }) => panes.some((pane) => pane.online && !pane.user), "A pane has no user: reconnect it while you are logged in."],
+  [({ panes }) => !panes.some((pane) => pane.roomCount), "Join rooms in both panes, Structure for one."],
+  [({ panes, user }) => panes.every((pane) => pane.user === user), "Log in as alice; the panes stay with whom they have. Or change something right away."],
+  [() => true, "Make a change on the right and watch it arrive."],
+];
+
+class Console {
+  #world = NOBODY;
+  #user = null;
+  #rest = new Rest(part(document, "requests"));
+  #panes;
+  #changes;
+
+  /** @param {{chatHost: string, chatPath: string}} config */
+  constructor({ chatHost, chatPath }) {
+    const pane = (name, title, eio, rooms) =>
+      new Pane({
+        name,
+        title,
+        where: { host: chatHost, path: chatPath, eio },
+        roomsFor: (user) => rooms(this.#world, user),
+        currentUser: () => this.#user,
+        onChange: () => this.#guide(),
+      });
+    this.#panes = new Map([
+      ["v5", pane("v5", "v5 client", V5_EIO, v5Rooms)],
+      ["v4", pane("v4", "v4 client", V4_EIO, v4Rooms)],
+    ]);
+    part(document, "panes").append(...[...this.#panes.values()].map(({ element }) => element));
+    this.#changes = new Changes(part(document, "step-change"), this.#rest, {
+      world: () => this.#world,
+      user: () => this.#user,
+      pane: (name) => this.#panes.get(name),
+      reload: () => this.#reload(),
+    });
+    part(document, "logout").addEventListener("click", () => this.#logout());
+    part(document, "connect-both").addEventListener("click", () => this.#connectAll());
+    part(document, "clear-requests").addEventListener("click", () => part(document, "requests").replaceChildren());
+  }
+
+  /** Learn who is logged in and what there is, then show it. */
+  async start() {
+    const { ok, answer } = await this.#rest.send("GET", "/v5/login");
+    this.#user = ok ? answer.username : null;
+    await this.#reload();
+    part(document, "requests").replaceChildren();
+  }
+
+  async #reload() {
+    const response = await fetch("/demo/world");
+    if (!response.ok) throw new Error(`GET /demo/world answered ${response.status}`);
+    this.#world = await response.json();
+    this.#draw();
+  }
+
+  async #login(username) {
+    const { ok, answer } = await this.#rest.send("POST", "/v5/login", { body: { user: username, password: PASSWORD } });
+    if (ok) this.#user = answer.username;
+    this.#draw();
+  }
+
+  async #logout() {
+    const { ok } = await this.#rest.send("POST", "/v5/logout", { body: {} });
+    if (ok) this.#user = null;
+    this.#draw();
+  }
+
+  #connectAll() {
+    for (const pane of this.#panes.values()) pane.connect();
+  }
+
+  #draw() {
+    this.#drawUsers();
+    this.#changes.draw();
+    for (const pane of this.#panes.values()) pane.draw();
+    this.#guide();
+  }
+
+  #drawUsers() {
+    const box = part(document, "users");
+    if (box.children.length !== this.#world.users.length) {
+      box.replaceChildren(...this.#world.users.map((user) => this.#userButton(user)));
+    }
+    for (const button of box.children) button.setAttribute("aria-pressed", String(button.value === this.#user));
+    part(document, "logout").disabled = !this.#user;
+  }
+
+  #userButton({ username, role }) {
+    const button = el(
+      "button",
+      { type: "button", class: "user", value: username, test: `login-${username}` },
+      el("span", { class: "avatar", "aria-hidden": "true" }, username[0].toUpperCase()),
+      el("span", { class: "who" }, el("b", {}, username), el("small", {}, role)),
+    );
+    button.addEventListener("click", () => this.#login(username));
+    return button;
+  }
+
+  #guide() {
+    const situation = { panes: [...this.#panes.values()], user: this.#user };
+    const [, advice] = GUIDE.find(([holds]) => holds(situation));
+    const guide = part(document, "guide");
+    if (guide.textContent !== advice) guide.textContent = advice;
+  }
+}
+
+/** Say on the page itself why it cannot work. */
+function complain(reason) {
+  const guide = part(document, "guide");
+  guide.classList.add("failed");
+  guide.textContent = reason;
+}
+
+if (typeof ClientConfig === "undefined") {
+  complain("The page cannot start: /config/config.js did not set ClientConfig.");
+} else {
+  new Console(ClientConfig).start().catch((error) => complain(`The page cannot start: ${error.message}`));
+}

@@ -1,0 +1,211 @@
+/** One client of the chat service: its socket, the rooms it wants to be in, and a log of what arrived. */
+
+import { clock, el, part, prepend } from "/console/dom.js";
+import { ChatSocket } from "/console/wire.js";
+
+/** What an arrival is, by its name; the first row that fits. The kind decides the colour in the log. */
+const KINDS = [
+  [/^message$|^joined$/, "reply"],
+  [/^error$|^credentialError$/, "refusal"],
+  [/^loggedOut$/, "session"],
+  [/otification(Upserted|Deleted)$/, "notification"],
+  [/Removed$|Deleted$/, "removal"],
+  [/(Comment|commentChanged|commentCreated|commentUpdated)$/, "comment"],
+  [/Ticket(Group)?$/, "ticket"],
+  [/ssue(s|Changed|Created|Updated)$/, "issue"],
+  [/Revision(Update)?$/, "revision"],
+  [/./, "model"],
+];
+
+const STATES = Object.freeze({
+  offline: "not connected",
+  connecting: "connecting …",
+  connected: "connected",
+  waiting: "reconnecting …",
+});
+
+/**
+ * Which kind of thing arrived.
+ * @param {string} name the event's name on the wire
+ */
+export function kindOf(name) {
+  return KINDS.find(([pattern]) => pattern.test(name))[1];
+}
+
+/** The same room is the same key, however the object's members are ordered. */
+const roomKey = (room) => JSON.stringify(Object.entries(room ?? {}).sort());
+
+/** A pane on the page. */
+export class Pane {
+  #root;
+  #socket;
+  #roomsFor;
+  #currentUser;
+  #onChange;
+  #wanted = new Map();
+  #joined = new Set();
+
+  /** @type {string | null} whom the socket is bound to, as far as this page can know */
+  user = null;
+
+  /**
+   * @param {object} options
+   * @param {string} options.name "v5" or "v4", in `data-test`
+   * @param {string} options.title
+   * @param {{host: string, path: string, eio: 3 | 4}} options.where
+   * @param {(user: string | null) => {id: string, label: string, hint: string, room: object}[]} options.roomsFor
+   * @param {() => string | null} options.currentUser whose cookie the browser sends now
+   * @param {() => void} options.onChange
+   */
+  constructor({ name, title, where, roomsFor, currentUser, onChange }) {
+    this.#root = document.getElementById("pane").content.cloneNode(true).firstElementChild;
+    this.#root.setAttribute("data-test", `pane-${name}`);
+    this.#root.setAttribute("aria-label", title);
+    part(this.#root, "title").textContent = title;
+    this.#roomsFor = roomsFor;
+    this.#currentUser = currentUser;
+    this.#onChange = onChange;
+    this.#socket = new ChatSocket({
+      ...where,
+      onState: (state, reason) => this.#stateChanged(state, reason),
+      onEvent: (event, args) => this.#arrived(event, args),
+    });
+    part(this.#root, "connect").addEventListener("click", () => (this.online ? this.disconnect() : this.connect()));
+    part(this.#root, "clear").addEventListener("click", () => this.#clear());
+    this.draw();
+  }
+
+  get element() {
+    return this.#root;
+  }
+
+  get socketId() {
+    return this.#socket.id;
+  }
+
+  /** Connected, or on the way there by itself. */
+  get online() {
+    return this.#socket.state !== "offline";
+  }
+
+  get roomCount() {
+    return this.#joined.size;
+  }
+
+  connect() {
+    this.#socket.connect();
+  }
+
+  disconnect() {
+    this.#wanted.clear();
+    this.#socket.disconnect();
+  }
+
+  /** A request of `user` named this socket: one without a user is bound to that session from now on. */
+  namedBy(user) {
+    this.user ??= user;
+    this.draw();
+  }
+
+  /** Show state, user and rooms as they are now. */
+  draw() {
+    const { state, id } = this.#socket;
+    const badge = part(this.#root, "state");
+    badge.textContent = STATES[state];
+    badge.dataset.state = state;
+    part(this.#root, "connect").textContent = this.online ? "Disconnect" : "Connect";
+    part(this.#root, "socket-id").textContent = id ?? "–";
+    part(this.#root, "user").textContent = state === "connected" ? (this.user ?? "not logged in") : "–";
+    this.#drawRooms();
+  }
+
+  #drawRooms() {
+    const box = part(this.#root, "rooms");
+    const focused = document.activeElement?.closest("[data-test]")?.dataset.test;
+    const hadFocus = box.contains(document.activeElement);
+    box.replaceChildren(...this.#roomsFor(this.user).map((choice) => this.#chip(choice)));
+    if (hadFocus) part(box, focused)?.focus();
+  }
+
+  #chip({ id, label, hint, room }) {
+    const key = roomKey(room);
+    const inside = this.#joined.has(key);
+    const chip = el(
+      "button",
+      { type: "button", class: "chip", test: `room-${id}`, title: hint, "aria-pressed": String(inside) },
+      label,
+    );
+    chip.disabled = this.#socket.state !== "connected";
+    chip.addEventListener("click", () => this.#ask(inside ? "leave" : "join", room));
+    return chip;
+  }
+
+  #ask(action, room) {
+    if (action === "join") this.#wanted.set(roomKey(room), room);
+    else this.#wanted.delete(roomKey(room));
+    this.#socket.emit(action, room);
+  }
+
+  #stateChanged(state, reason) {
+    this.#joined.clear();
+    this.user = state === "connected" ? this.#currentUser() : null;
+    if (state === "connected") this.#note(`connected as ${this.user ?? "nobody"}`, { id: this.#socket.id });
+    else if (reason) this.#note(reason);
+    this.draw();
+    if (state === "connected") for (const room of this.#wanted.values()) this.#socket.emit("join", room);
+    this.#onChange();
+  }
+
+  #arrived(name, args) {
+    const payload = args[0];
+    if (name === "message") this.#settled(payload?.data, true);
+    if (name === "error") this.#settled(payload?.details, false);
+    if (name === "loggedOut") this.#loggedOut();
+    const kind = kindOf(name);
+    this.#log({ name, kind, payload, open: kind !== "reply" });
+    this.draw();
+    this.#onChange();
+  }
+
+  /** A join or leave was answered; the answer's `data` is the object as it was sent. */
+  #settled(answer, success) {
+    const key = roomKey(answer?.data);
+    if (!success) this.#wanted.delete(key);
+    if (success && answer?.action === "join") this.#joined.add(key);
+    else this.#joined.delete(key);
+  }
+
+  #loggedOut() {
+    this.user = null;
+    this.#wanted.clear();
+    this.#joined.clear();
+  }
+
+  #note(text, payload) {
+    this.#log({ name: text, kind: "note", payload, open: false });
+  }
+
+  #log({ name, kind, payload, open }) {
+    const cut = name.includes("::") ? name.lastIndexOf("::") + 2 : 0;
+    const title = el("span", { class: "name", test: "name" }, el("i", {}, name.slice(0, cut)), name.slice(cut));
+    const summary = el("summary", {}, title, el("time", {}, clock()));
+    const details = el("details", {}, summary, el("pre", { test: "payload" }, JSON.stringify(payload, null, 2) ?? ""));
+    details.open = open;
+    const bare = payload === undefined;
+    prepend(
+      part(this.#root, "log"),
+      el("li", { class: "entry", "data-kind": kind, test: "entry" }, bare ? el("p", {}, ...summary.childNodes) : details),
+    );
+    this.#countUp();
+  }
+
+  #countUp() {
+    const arrivals = this.#root.querySelectorAll(".entry:not([data-kind='note'])");
+    part(this.#root, "count").textContent = String(arrivals.length);
+  }
+
+  #clear() {
+    part(this.#root, "log").replaceChildren();
+    this.#countUp();
+  }
+}
