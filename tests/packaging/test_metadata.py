@@ -1,0 +1,59 @@
+"""The files that state the same fact about the package agree with one another."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+
+import pytest
+
+import repo_notify
+
+ROOT = Path(__file__).parents[2]
+FLOOR = re.compile(r"(?P<name>[a-z0-9-]+)>=(?P<version>\S+)")
+PIN = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)$", re.MULTILINE)
+
+
+def read(path: str) -> str:
+    return (ROOT / path).read_text(encoding="utf-8")
+
+
+def declared_floors() -> dict[str, str]:
+    """Name -> lowest version that setup.cfg lets a user install; what only tests need is not among them."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read_string(read("setup.cfg"))
+    lists = [config["options"]["install_requires"]]
+    lists += [config["options.extras_require"][extra] for extra in ("sessions", "server", "demo")]
+    return {match["name"]: match["version"] for text in lists for match in FLOOR.finditer(text)}
+
+
+def numbers(version: str) -> tuple[int, ...]:
+    release = [int(part) for part in re.findall(r"\d+", version)]
+    while release and release[-1] == 0:
+        release.pop()
+    return tuple(release)
+
+
+def test_the_min_environment_installs_the_declared_floors() -> None:
+    pins = {match["name"]: numbers(match["version"]) for match in PIN.finditer(read("requirements/min.txt"))}
+    assert pins == {name: numbers(version) for name, version in declared_floors().items()}
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    headings = re.findall(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    assert headings[0] == repo_notify.__version__
+
+
+@pytest.mark.parametrize("minor", [10, 11, 12, 13])
+def test_every_supported_python_is_claimed_and_tested(minor: int) -> None:
+    assert f"Programming Language :: Python :: 3.{minor}\n" in read("setup.cfg")
+    env_list = re.search(r"py\{([^}]*)\}", read("tox.ini"))
+    assert env_list is not None
+    assert f"3{minor}" in env_list[1]
+
+
+def test_continuous_integration_runs_the_command_of_the_readme() -> None:
+    command = re.search(r"^python3 -m venv .*tox.*$", read(".ci/run"), re.MULTILINE)
+    assert command is not None
+    assert command[0] in read("README.md")
