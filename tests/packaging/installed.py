@@ -14,9 +14,8 @@ EXPECTED = {
 
 def main() -> None:
     """Fail naming every file that the wheel should hold and does not, or the folder that it should not hold."""
-    missing = [
-        f"{package}/{name}" for package, names in EXPECTED.items() for name in names if not (files(package) / name).is_file()
-    ]
+    expected = [(package, name) for package, names in EXPECTED.items() for name in names]
+    missing = [f"{package}/{name}" for package, name in expected if not (files(package) / name).is_file()]
     top_level = {path.parts[0] for path in distribution("repo_notify").files or ()}
     strays = sorted(top_level & {"config", "tests", "benchmarks", "docs"})
     if missing or strays:

@@ -41,7 +41,7 @@ def test_the_min_environment_installs_the_declared_floors() -> None:
 
 
 def test_the_changelog_begins_with_this_version() -> None:
-    headings = re.findall(r"^## (\S+)", read("CHANGELOG.md"), re.MULTILINE)
+    headings = re.findall(r"^## (\d\S*)", read("CHANGELOG.md"), re.MULTILINE)
     assert headings[0] == repo_notify.__version__
 
 
