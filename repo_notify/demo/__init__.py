@@ -1,0 +1,82 @@
+"""What `repo-notify demo` runs: the sample REST API with the extension in it, its own database and the console."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pymongo import MongoClient
+
+from repo_notify.demo.embedded import EmbeddedMongo
+from repo_notify.demo.seed import PASSWORD, USERS
+from repo_notify.demo.seed import seed as write_sample_data
+
+EMBEDDED_USERS = "users"
+DATABASE_MILLISECONDS = 5000
+EVERY_ADDRESS = {"": "localhost", "0.0.0.0": "localhost", "::": "localhost"}  # noqa: S104 - shown, not bound
+
+
+def run(*, host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -> None:
+    """Serve the demo until SIGTERM or Ctrl-C.
+
+    `data_dir` keeps the embedded database and the secret key; with REPO_NOTIFY_MONGO_URI set that database is used
+    instead. Raises EmbeddedMongoError, pymongo's errors, SettingsError, and OSError when the port is taken.
+    """
+    # Here, because these need Flask-Session, which only the `demo` extra brings; the embedded database says so better.
+    with _database(data_dir) as (mongo_uri, users_collection):
+        from repo_notify.demo.api import create_demo_app
+        from repo_notify.serving import serve
+
+        if seed:
+            client: MongoClient[dict[str, Any]]
+            with MongoClient(mongo_uri, serverSelectionTimeoutMS=DATABASE_MILLISECONDS) as client:
+                write_sample_data(client, users_collection=users_collection)
+        app = create_demo_app(mongo_uri=mongo_uri, users_collection=users_collection, SECRET_KEY=_secret_key(data_dir))
+        address = f"http://{_shown(host)}:{port}"
+        serve(app, host=host, port=port, on_ready=lambda: _announce(address, open_browser))
+
+
+@contextmanager
+def _database(data_dir: Path) -> Iterator[tuple[str, str]]:
+    """Yield the database's address and the name of its users' collection."""
+    users_collection = os.environ.get("REPO_NOTIFY_USERS_COLLECTION")
+    given = os.environ.get("REPO_NOTIFY_MONGO_URI")
+    if given:
+        yield given, users_collection or "system.users"
+        return
+    with EmbeddedMongo(data_dir / "database") as embedded:
+        yield embedded.uri, users_collection or EMBEDDED_USERS
+
+
+def _secret_key(data_dir: Path) -> str:
+    """Return the key kept in `data_dir`, so that sessions outlive a restart; made when missing, for the owner alone."""
+    path = data_dir / "secret_key"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        return path.read_text()
+    key = secrets.token_hex(32)
+    with os.fdopen(descriptor, "w") as file:
+        file.write(key)
+    return key
+
+
+def _shown(host: str) -> str:
+    name = EVERY_ADDRESS.get(host, host)
+    return f"[{name}]" if ":" in name else name
+
+
+def _announce(address: str, open_browser: bool) -> None:
+    width = max(map(len, USERS))
+    users = "\n".join(f"  {name:<{width}}  {role}" for name, role in USERS.items())
+    sys.stdout.write(f"The demo runs at {address}/\nLog in there, password `{PASSWORD}` for all, as\n{users}\n")
+    sys.stdout.flush()
+    if open_browser:
+        webbrowser.open(address)

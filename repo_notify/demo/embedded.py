@@ -1,0 +1,106 @@
+"""SecantusDB, which speaks MongoDB's wire protocol, as a child process that does not outlive its parent."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from pymongo import MongoClient
+
+MEMORY = ":memory:"
+STOP_SECONDS = 10.0
+READY_MILLISECONDS = 20_000
+
+# Run with -c, so that the child imports the database and nothing of ours. It lives as long as its standard input: the
+# kernel closes that pipe however the parent ends, by SIGKILL too.
+CHILD = """
+import json, sys
+from secantus.server import SecantusDBServer
+server = SecantusDBServer(storage_path=sys.argv[1], cache_size="64M", enable_test_commands=False)
+server.start()
+print(json.dumps(server.address), flush=True)
+sys.stdin.buffer.read()
+server.stop()
+"""
+
+
+class EmbeddedMongoError(RuntimeError):
+    """The embedded database cannot be started; the text says why and what helps."""
+
+
+class EmbeddedMongo:
+    """A context manager around the database process; inside it `uri` is where pymongo finds it.
+
+    `data_dir` is the directory that keeps its files, made when missing, or `":memory:"` for a database that is gone
+    afterwards. Entering waits until the database answers; EmbeddedMongoError says why it does not.
+    """
+
+    uri: str
+
+    def __init__(self, data_dir: Path | str) -> None:
+        self._data_dir = data_dir
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> EmbeddedMongo:
+        if importlib.util.find_spec("secantus") is None:
+            raise EmbeddedMongoError(
+                "The embedded database is not installed: pip install 'repo_notify[demo]', "
+                "or set REPO_NOTIFY_MONGO_URI to a MongoDB server"
+            )
+        if self._data_dir != MEMORY:
+            Path(self._data_dir).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile() as complaints:
+            # Its own session, so that Ctrl-C in a terminal reaches the parent alone, which then stops it in order.
+            self._process = subprocess.Popen(  # noqa: S603 - our own interpreter, a constant program
+                [sys.executable, "-c", CHILD, str(self._data_dir)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=complaints,
+                start_new_session=True,
+            )
+            try:
+                self.uri = _await_ready(self._process, complaints)
+            except BaseException:
+                self._stop()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop()
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is None:
+            return
+        for pipe in (process.stdin, process.stdout):
+            if pipe is not None:
+                pipe.close()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _await_ready(process: subprocess.Popen[bytes], complaints: IO[bytes]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        process.wait(STOP_SECONDS)
+        complaints.seek(0)
+        lines = complaints.read().decode(errors="replace").strip().splitlines()
+        raise EmbeddedMongoError(f"The embedded database did not start: {lines[-1] if lines else 'it said nothing'}")
+    host, port = json.loads(line)
+    uri = f"mongodb://{host}:{port}/?directConnection=true"
+    client: MongoClient[dict[str, Any]]
+    with MongoClient(uri, serverSelectionTimeoutMS=READY_MILLISECONDS) as client:
+        client.admin.command("ping")
+    return uri

@@ -1,0 +1,28 @@
+"""The demo's app as a program of its own: `server.py <mongo uri> <port>`; seeds, serves, says READY."""
+
+from __future__ import annotations
+
+# ruff: noqa: E402 - gevent must patch before anything else is imported
+from gevent import monkey
+
+monkey.patch_all()
+
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from pymongo import MongoClient
+
+from repo_notify.demo.api import create_demo_app
+from repo_notify.demo.seed import seed
+from repo_notify.serving import serve
+
+if __name__ == "__main__":
+    uri, port = sys.argv[1:]
+    client: MongoClient[dict[str, Any]]
+    with MongoClient(uri) as client:
+        seed(client, users_collection="users")
+    app = create_demo_app(mongo_uri=uri, users_collection="users", SECRET_KEY="test")
+    serve(app, host="127.0.0.1", port=int(port), on_ready=lambda: print("READY", flush=True))
