@@ -46,7 +46,7 @@ export class Changes {
       }),
     );
     const user = this.#page.user();
-    part(this.#root, "acting").textContent = user ? `As ${user}, through the REST API.` : "Log in first.";
+    part(this.#root, "acting").textContent = user ? `as ${user}` : "log in first";
     for (const [row, button] of this.#buttons) this.#drawButton(row, button);
   }
 
@@ -59,7 +59,8 @@ export class Changes {
       this.#buttons.set(row, button);
       return button;
     });
-    return el("div", { class: "group" }, heading, el("div", { class: "buttons" }, ...buttons));
+    const width = rows.length < 3 ? "group short" : "group";
+    return el("div", { class: width }, heading, el("div", { class: "buttons" }, ...buttons));
   }
 
   #drawButton(row, button) {

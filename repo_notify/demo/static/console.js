@@ -7,6 +7,9 @@ import { Rest } from "/console/rest.js";
 
 const PASSWORD = "demo";
 
+/** Kept in the browser while somebody is logged in; who, is asked only then: else the answer would be a refusal. */
+const LOGGED_IN = "repo_notify.console.loggedIn";
+
 /** Which Engine.IO each pane speaks: the frontends that listen for v5 names bring 4. */
 const V5_EIO = 4;
 /** Those that listen for v4 names bring 3; they can be shown as such once the server answers Engine.IO 3. */
@@ -16,9 +19,19 @@ const NOBODY = Object.freeze({ teamspace: "", users: [], projects: [] });
 
 /** Rooms of the v5 protocol, as choices of a pane. */
 function v5Rooms({ teamspace, projects }) {
-  const own = { id: "notifications", label: "own notifications", hint: "any logged-in user", room: { notifications: true } };
+  const own = {
+    id: "notifications",
+    label: "own notifications",
+    hint: "any logged-in user",
+    room: { notifications: true },
+  };
   const perProject = projects.flatMap(({ _id: project, name, models }) => [
-    { id: `project-${project}`, label: `project ${name}`, hint: "its admins, or the teamspace's", room: { teamspace, project } },
+    {
+      id: `project-${project}`,
+      label: `project ${name}`,
+      hint: "its admins, or the teamspace's",
+      room: { teamspace, project },
+    },
     ...models.map(({ _id: model, name: label, kind }) => ({
       id: `model-${model}`,
       label,
@@ -31,10 +44,10 @@ function v5Rooms({ teamspace, projects }) {
 
 /** Rooms of the v4 protocol, as choices of a pane. */
 function v4Rooms({ teamspace, projects }, user) {
-  const own = user ? [{ id: "account", label: `account ${user}`, hint: "own notifications", room: { account: user } }] : [];
+  const own = { id: "account", label: `account ${user}`, hint: "own notifications", room: { account: user } };
   const models = projects.flatMap((project) => project.models);
   return [
-    ...own,
+    ...(user ? [own] : []),
     { id: "teamspace", label: `teamspace ${teamspace}`, hint: "its admins", room: { account: teamspace } },
     ...models.map(({ _id: model, name: label, kind }) => ({
       id: `model-${model}`,
@@ -45,14 +58,34 @@ function v4Rooms({ teamspace, projects }, user) {
   ];
 }
 
-/** What to do next, for somebody who sees this page for the first time; the first row that holds. */
+/**
+ * What to do next, for somebody who sees this page for the first time: the first row that holds.
+ * Each row: when, which step, what to do.
+ */
 const GUIDE = [
-  [({ panes, user }) => !user && !panes.some((pane) => pane.user), "Start as the one who listens: log in as carol, a viewer."],
-  [({ panes }) => !panes.some((pane) => pane.online), "Now connect both panes; their sockets take over your session."],
-  [({ panes }) => panes.some((pane) => pane.online && !pane.user), "A pane has no user: reconnect it while you are logged in."],
-  [({ panes }) => !panes.some((pane) => pane.roomCount), "Join rooms in both panes, Structure for one."],
-  [({ panes, user }) => panes.every((pane) => pane.user === user), "Log in as alice; the panes stay with whom they have. Or change something right away."],
-  [() => true, "Make a change on the right and watch it arrive."],
+  [
+    ({ panes, user }) => !user && !panes.some((pane) => pane.user),
+    "login",
+    "Start as the one who listens: log in as carol, a viewer.",
+  ],
+  [
+    ({ panes }) => !panes.some((pane) => pane.online),
+    "listen",
+    "Now connect both panes; their sockets take over your session.",
+  ],
+  [
+    ({ panes }) => panes.some((pane) => pane.connected && !pane.user),
+    "listen",
+    "A pane has no user: reconnect it while you are logged in.",
+  ],
+  [({ panes }) => !panes.some((pane) => pane.roomCount), "listen", "Join rooms in both panes, Structure for one."],
+  [
+    ({ panes, user }) => panes.every((pane) => pane.user === user),
+    "login",
+    "Log in as alice: the panes stay who they are. Or change something right away.",
+  ],
+  [({ user }) => !user, "login", "Log in as alice, so that you may change something."],
+  [() => true, "change", "Make a change in step 3 and watch it arrive."],
 ];
 
 class Console {
@@ -91,10 +124,11 @@ class Console {
 
   /** Learn who is logged in and what there is, then show it. */
   async start() {
-    const { ok, answer } = await this.#rest.send("GET", "/v5/login");
-    this.#user = ok ? answer.username : null;
+    if (localStorage.getItem(LOGGED_IN)) {
+      const { ok, answer } = await this.#rest.send("GET", "/v5/login");
+      this.#becomes(ok ? answer.username : null);
+    }
     await this.#reload();
-    part(document, "requests").replaceChildren();
   }
 
   async #reload() {
@@ -106,18 +140,28 @@ class Console {
 
   async #login(username) {
     const { ok, answer } = await this.#rest.send("POST", "/v5/login", { body: { user: username, password: PASSWORD } });
-    if (ok) this.#user = answer.username;
+    if (ok) this.#becomes(answer.username);
     this.#draw();
   }
 
   async #logout() {
     const { ok } = await this.#rest.send("POST", "/v5/logout", { body: {} });
-    if (ok) this.#user = null;
+    if (ok) this.#becomes(null);
     this.#draw();
   }
 
+  #becomes(user) {
+    this.#user = user;
+    if (user) localStorage.setItem(LOGGED_IN, "yes");
+    else localStorage.removeItem(LOGGED_IN);
+  }
+
+  /** Connect both panes as who is logged in now, those that are connected anew. */
   #connectAll() {
-    for (const pane of this.#panes.values()) pane.connect();
+    for (const pane of this.#panes.values()) {
+      if (pane.online) pane.disconnect();
+      pane.connect();
+    }
   }
 
   #draw() {
@@ -147,11 +191,19 @@ class Console {
     return button;
   }
 
+  /** Say what to do next, and mark the step it is in. */
   #guide() {
     const situation = { panes: [...this.#panes.values()], user: this.#user };
-    const [, advice] = GUIDE.find(([holds]) => holds(situation));
+    const [, step, advice] = GUIDE.find(([holds]) => holds(situation));
     const guide = part(document, "guide");
     if (guide.textContent !== advice) guide.textContent = advice;
+    for (const name of ["login", "listen", "change"]) {
+      part(document, `step-${name}`).setAttribute("aria-current", name === step ? "step" : "false");
+    }
+    const allOnline = situation.panes.every((pane) => pane.online);
+    const button = part(document, "connect-both");
+    button.textContent = allOnline ? "Reconnect both" : "Connect both";
+    button.classList.toggle("primary", !allOnline);
   }
 }
 

@@ -67,7 +67,7 @@ export class Pane {
     this.#onChange = onChange;
     this.#socket = new ChatSocket({
       ...where,
-      onState: (state, reason) => this.#stateChanged(state, reason),
+      onState: (state, reason) => this.#stateChanged(reason),
       onEvent: (event, args) => this.#arrived(event, args),
     });
     part(this.#root, "connect").addEventListener("click", () => (this.online ? this.disconnect() : this.connect()));
@@ -86,6 +86,10 @@ export class Pane {
   /** Connected, or on the way there by itself. */
   get online() {
     return this.#socket.state !== "offline";
+  }
+
+  get connected() {
+    return this.#socket.state === "connected";
   }
 
   get roomCount() {
@@ -115,7 +119,7 @@ export class Pane {
     badge.dataset.state = state;
     part(this.#root, "connect").textContent = this.online ? "Disconnect" : "Connect";
     part(this.#root, "socket-id").textContent = id ?? "–";
-    part(this.#root, "user").textContent = state === "connected" ? (this.user ?? "not logged in") : "–";
+    part(this.#root, "user").textContent = this.connected ? (this.user ?? "not logged in") : "–";
     this.#drawRooms();
   }
 
@@ -135,7 +139,7 @@ export class Pane {
       { type: "button", class: "chip", test: `room-${id}`, title: hint, "aria-pressed": String(inside) },
       label,
     );
-    chip.disabled = this.#socket.state !== "connected";
+    chip.disabled = !this.connected;
     chip.addEventListener("click", () => this.#ask(inside ? "leave" : "join", room));
     return chip;
   }
@@ -146,13 +150,13 @@ export class Pane {
     this.#socket.emit(action, room);
   }
 
-  #stateChanged(state, reason) {
+  #stateChanged(reason) {
     this.#joined.clear();
-    this.user = state === "connected" ? this.#currentUser() : null;
-    if (state === "connected") this.#note(`connected as ${this.user ?? "nobody"}`, { id: this.#socket.id });
+    this.user = this.connected ? this.#currentUser() : null;
+    if (this.connected) this.#note(`connected as ${this.user ?? "nobody"}`, { id: this.#socket.id });
     else if (reason) this.#note(reason);
     this.draw();
-    if (state === "connected") for (const room of this.#wanted.values()) this.#socket.emit("join", room);
+    if (this.connected) for (const room of this.#wanted.values()) this.#socket.emit("join", room);
     this.#onChange();
   }
 
@@ -188,14 +192,17 @@ export class Pane {
   #log({ name, kind, payload, open }) {
     const cut = name.includes("::") ? name.lastIndexOf("::") + 2 : 0;
     const title = el("span", { class: "name", test: "name" }, el("i", {}, name.slice(0, cut)), name.slice(cut));
-    const summary = el("summary", {}, title, el("time", {}, clock()));
-    const details = el("details", {}, summary, el("pre", { test: "payload" }, JSON.stringify(payload, null, 2) ?? ""));
-    details.open = open;
-    const bare = payload === undefined;
-    prepend(
-      part(this.#root, "log"),
-      el("li", { class: "entry", "data-kind": kind, test: "entry" }, bare ? el("p", {}, ...summary.childNodes) : details),
-    );
+    const heading = [title, el("time", {}, clock())];
+    const entry = el("li", { class: "entry", "data-kind": kind, test: "entry" });
+    if (payload === undefined) {
+      entry.append(el("p", {}, ...heading));
+    } else {
+      const json = el("pre", { test: "payload" }, JSON.stringify(payload, null, 2));
+      const details = el("details", {}, el("summary", {}, ...heading), json);
+      details.open = open;
+      entry.append(details);
+    }
+    prepend(part(this.#root, "log"), entry);
     this.#countUp();
   }
 

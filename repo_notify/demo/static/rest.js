@@ -2,6 +2,8 @@
 
 import { clock, el, prepend } from "/console/dom.js";
 
+const UUID = /[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}/gi;
+
 /** Sends requests with this browser's session cookie and shows each in a log. */
 export class Rest {
   #log;
@@ -37,7 +39,8 @@ export class Rest {
   }
 
   #show({ method, path, body, emitter, ok, status, answer }) {
-    const title = el("span", { class: "name", test: "request" }, el("b", {}, method), ` ${path}`);
+    const short = path.replace(UUID, (id) => `${id.slice(0, 4)}…`);
+    const title = el("span", { class: "name", test: "request", title: path }, el("b", {}, method), ` ${short}`);
     const badge = el("span", { class: "status", test: "status" }, String(status || "failed"));
     const sent = { ...(emitter && { "x-socket-id": emitter }), ...body };
     const details = el(

@@ -3,13 +3,13 @@
  *
  * A row's `request` gets the situation and says what to send. `needs` names what must have been made here before
  * (for this model or, with `toUser`, for the one who is notified); `learns` says what the answer teaches about that.
- * `kinds` are the kinds of model it is for, `confirm` asks for a second click, `changesWorld` for a fresh list of models.
+ * `kinds` are the kinds of model it is for, `confirm` asks for a second click, `changesWorld` for a new list of models.
  *
  * @typedef {object} Situation
  * @property {string} teamspace
  * @property {{_id: string, kind: string, name: string, project: string}} model the one chosen on the page
  * @property {string} username whom a notification goes to
- * @property {Record<string, string>} made ids of what was made last
+ * @property {Record<string, any>} made ids of what was made last
  * @property {number} count of requests so far, so that two changes are never the same
  */
 
@@ -27,21 +27,21 @@ const issuesPath = ({ teamspace, model }) => `/${encode(teamspace)}/${encode(mod
 const issuePath = (now) => `${issuesPath(now)}/${encode(now.made.issue)}`;
 const encode = encodeURIComponent;
 
-const create = (kind) => ({
+const create = (kind, name) => ({
   id: `create-${kind}`,
   label: `New ${kind}`,
   kinds: ALL,
   changesWorld: true,
-  request: (now) => ["POST", `${projectPath(now)}/${kind}s`, { name: `${kind[0].toUpperCase()}${kind.slice(1)} ${now.count}` }],
+  request: (now) => ["POST", `${projectPath(now)}/${kind}s`, { name: `${name} ${now.count}` }],
 });
 
 export const TRIGGERS = [
   {
     title: "Models",
     rows: [
-      create("container"),
-      create("federation"),
-      create("drawing"),
+      create("container", "Facade"),
+      create("federation", "Site"),
+      create("drawing", "Section"),
       {
         id: "settings",
         label: "Settings",
@@ -84,13 +84,40 @@ export const TRIGGERS = [
     ],
   },
   {
+    title: "Notifications",
+    toUser: true,
+    rows: [
+      {
+        id: "notification",
+        toUser: true,
+        label: "Notify",
+        kinds: ALL,
+        request: ({ username, count }) => ["POST", "/v5/notifications", { username, text: `Hello ${count}` }],
+        learns: (answer) => ({ notification: answer._id }),
+      },
+      {
+        id: "notification-delete",
+        toUser: true,
+        label: "Take back",
+        kinds: ALL,
+        needs: "notification",
+        request: (now) => ["DELETE", `/v5/notifications/${encode(now.made.notification)}`],
+        learns: () => ({ notification: undefined }),
+      },
+    ],
+  },
+  {
     title: "Tickets (v5)",
     rows: [
       {
         id: "ticket",
         label: "New ticket",
         kinds: TICKETED,
-        request: (now) => ["POST", `${modelPath(now)}/tickets`, { title: `Ticket ${now.count}`, properties: { Priority: "High" } }],
+        request: (now) => [
+          "POST",
+          `${modelPath(now)}/tickets`,
+          { title: `Ticket ${now.count}`, properties: { Priority: "none" } },
+        ],
         learns: (answer) => ({ ticket: answer._id, ticketComment: undefined }),
       },
       {
@@ -150,15 +177,19 @@ export const TRIGGERS = [
         label: "Comment",
         kinds: ALL,
         needs: "issue",
-        request: (now) => ["POST", `${issuePath(now)}/comments`, { comment: `Comment ${now.count}` }],
-        learns: (answer) => ({ issueComment: answer.guid }),
+        request: (now) => ["PUT", issuePath(now), { comment: `Comment ${now.count}` }],
+        learns: ({ comments }) => ({ issueComment: comments.at(-1).guid, commentIndex: comments.length - 1 }),
       },
       {
         id: "issue-comment-edit",
         label: "Edit comment",
         kinds: ALL,
         needs: "issueComment",
-        request: (now) => ["PUT", issuePath(now), { comment: `Comment edited ${now.count}`, edit: true, commentIndex: 0 }],
+        request: (now) => [
+          "PUT",
+          issuePath(now),
+          { comment: `Edited ${now.count}`, edit: true, commentIndex: now.made.commentIndex },
+        ],
       },
       {
         id: "issue-comment-delete",
@@ -167,29 +198,6 @@ export const TRIGGERS = [
         needs: "issueComment",
         request: (now) => ["DELETE", `${issuePath(now)}/comments`, { guid: now.made.issueComment }],
         learns: () => ({ issueComment: undefined }),
-      },
-    ],
-  },
-  {
-    title: "Notifications to",
-    toUser: true,
-    rows: [
-      {
-        id: "notification",
-        toUser: true,
-        label: "Notify",
-        kinds: ALL,
-        request: (now) => ["POST", "/v5/notifications", { username: now.username, type: "ISSUE_ASSIGNED", text: `Hello ${now.count}` }],
-        learns: (answer) => ({ notification: answer._id }),
-      },
-      {
-        id: "notification-delete",
-        toUser: true,
-        label: "Take back",
-        kinds: ALL,
-        needs: "notification",
-        request: (now) => ["DELETE", `/v5/notifications/${encode(now.made.notification)}`],
-        learns: () => ({ notification: undefined }),
       },
     ],
   },

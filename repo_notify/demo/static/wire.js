@@ -213,7 +213,9 @@ export class ChatSocket {
     const { everyMs, patienceMs } = this.#heartbeat;
     clearTimeout(this.#pingTimer);
     clearTimeout(this.#deadTimer);
-    if (this.#generation.clientPings) this.#pingTimer = setTimeout(() => this.#ws.send(ENGINE.PING), everyMs);
+    if (this.#generation.clientPings) {
+      this.#pingTimer = setTimeout(() => this.#ws.send(ENGINE.PING), everyMs);
+    }
     this.#deadTimer = setTimeout(() => this.#closed("no heartbeat"), everyMs + patienceMs);
   }
 

@@ -1,0 +1,41 @@
+"""One demo and one browser for all tests of the console; each test starts with no cookie and a fresh page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from selenium import webdriver
+
+from tests.console.browser import Console, chromium
+from tests.console.server import Demo
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
+
+
+@pytest.fixture(scope="module")
+def demo(browser: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    running = Demo(tmp_path_factory.mktemp("demo"))
+    try:
+        running.start()
+        yield running
+    finally:
+        running.stop()
+
+
+@pytest.fixture
+def console(browser: webdriver.Chrome, demo: Demo) -> Iterator[Console]:
+    """Yield the opened page; afterwards it must have complained of nothing and spoken to its own server alone."""
+    browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    page = Console(browser, demo.url)
+    page.open()
+    browser.execute_script("localStorage.clear()")
+    yield page
+    complaints, addresses = page.complaints(), page.addresses()
+    browser.get("about:blank")
+    assert complaints == []
+    assert addresses == {demo.netloc}

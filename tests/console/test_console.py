@@ -1,0 +1,269 @@
+"""The console page in a real browser against the real demo: what README promises a new user."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import pytest
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+
+from tests.console.browser import Console
+from tests.console.server import Demo
+
+pytestmark = pytest.mark.browser
+
+TOWER = "a608516e-0fef-4185-bca8-bf03a256ad3d"
+STRUCTURE = "808d98ee-aad1-11ec-b909-0242ac120002"
+WHOLE = "5bfc11fa-50ac-b7e7-4328-83aa11fa50ac"
+PLAN = "0d9f3b0e-3c1c-4e0b-9d5e-6f1f6a0c7b11"
+
+# Each change that has a button, in an order in which all can be made: its v5 names, and its v4 names within the model.
+# "<issue>" stands for the id of the issue.
+OF_A_CONTAINER: tuple[tuple[str, list[str], list[str]], ...] = (
+    ("settings", ["containerSettingsUpdate"], []),
+    ("status", ["containerSettingsUpdate"], ["modelStatusChanged"]),
+    ("revision", ["containerNewRevision"], ["modelStatusChanged"]),
+    ("revision-void", ["containerRevisionUpdate"], []),
+    ("ticket", ["containerNewTicket"], []),
+    ("ticket-update", ["containerUpdateTicket"], []),
+    ("ticket-comment", ["containerNewTicketComment"], []),
+    ("ticket-comment-edit", ["containerUpdateTicketComment"], []),
+    ("ticket-group", ["containerUpdateTicketGroup"], []),
+    ("issue", [], ["newIssues"]),
+    ("issue-update", [], ["issueChanged", "<issue>::issueChanged", "newComment", "<issue>::newComment"]),
+    ("issue-comment", [], ["newComment", "<issue>::newComment"]),
+    ("issue-comment-edit", [], ["commentChanged", "<issue>::commentChanged"]),
+    ("issue-comment-delete", [], ["commentDeleted", "<issue>::commentDeleted"]),
+)
+
+
+def listen_as(console: Console, user: str, model: str = STRUCTURE) -> None:
+    """Let both panes be `user`, in the room of `model`."""
+    console.log_in(user)
+    console.connect()
+    for pane in ("v5", "v4"):
+        console.shows(f"pane-{pane} user", user)
+        console.join(pane, f"model-{model}")
+
+
+def choose(console: Console, field: str, value: str) -> None:
+    """Choose an option of a select by its value."""
+    console.find(field).find_element(By.CSS_SELECTOR, f"option[value='{value}']").click()
+
+
+def test_what_alice_changes_arrives_at_carols_two_clients(console: Console) -> None:
+    listen_as(console, "carol")
+    assert [arrival.name for arrival in console.arrivals("v5")] == ["message"]
+    assert sorted(arrival.name for arrival in console.arrivals("v4")) == ["joined", "message"]
+
+    console.log_in("alice")
+    assert console.text("pane-v5 user") == console.text("pane-v4 user") == "carol"
+    for change, v5, v4 in OF_A_CONTAINER:
+        for pane in ("v5", "v4"):
+            console.click(f"pane-{pane} clear")
+        console.make(change)
+        console.until(partial(same_names, lambda: console.events("v5"), v5), f"{v5} in the v5 pane after {change}")
+        console.until(partial(same_names, lambda: names_in_model(console), v4), f"{v4} in the v4 pane after {change}")
+
+
+def same_names(arrived: Callable[[], list[str]], expected: list[str]) -> bool:
+    """Tell whether just these events arrived; one event's own names may come in any order."""
+    return sorted(arrived()) == sorted(expected)
+
+
+def names_in_model(console: Console) -> list[str]:
+    """Return the v4 events of Structure without what they all begin with, and without the issue's id."""
+    prefix = f"acme::{STRUCTURE}::"
+    names = []
+    for name in console.events("v4"):
+        assert name.startswith(prefix)
+        *issue, last = name[len(prefix) :].split("::")
+        names.append("::".join([*("<issue>" for _ in issue), last]))
+    return names
+
+
+def test_payloads_are_those_of_the_protocol(console: Console) -> None:
+    listen_as(console, "carol")
+    console.log_in("alice")
+    console.make("revision")
+    payload = console.arrived("v5", "containerNewRevision")
+    assert {**payload, "data": payload["data"]["author"]} == {
+        "teamspace": "acme",
+        "project": TOWER,
+        "model": STRUCTURE,
+        "data": "alice",
+    }
+    console.make("issue")
+    (issue,) = console.arrived("v4", f"acme::{STRUCTURE}::newIssues")
+    console.make("issue-comment")
+    assert console.arrived("v4", f"acme::{STRUCTURE}::newComment")["issueId"] == issue["_id"]
+
+
+@pytest.mark.parametrize("kind", ["container", "federation", "drawing"])
+def test_a_model_appears_can_be_joined_and_is_removed(console: Console, kind: str) -> None:
+    console.log_in("alice")
+    console.connect()
+    console.join("v5", f"project-{TOWER}")
+    console.join("v4", "teamspace")
+    console.make(f"create-{kind}")
+    model = console.arrived("v5", f"new{kind.title()}")["data"]["_id"]
+    assert console.arrived("v4", "acme::newModel")["_id"] == model
+
+    console.join("v5", f"model-{model}")
+    choose(console, "target", model)
+    console.click("trigger-remove")
+    console.until(lambda: console.text("trigger-remove").startswith("Really remove"), "the question")
+    console.make("remove")
+    assert console.arrived("v5", f"{kind}Removed")["model"] == model
+
+
+@pytest.mark.parametrize(
+    ("kind", "model", "impossible"),
+    [
+        ("federation", WHOLE, ["revision-void"]),
+        ("drawing", PLAN, ["ticket", "ticket-update", "ticket-comment", "ticket-group"]),
+    ],
+)
+def test_buttons_follow_what_a_kind_of_model_can_do(
+    console: Console, kind: str, model: str, impossible: list[str]
+) -> None:
+    listen_as(console, "alice", model)
+    choose(console, "target", model)
+    console.make("revision")
+    console.arrived("v5", f"{kind}NewRevision")
+    for change in impossible:
+        assert not console.find(f"trigger-{change}").is_enabled()
+
+
+def test_a_refused_join_says_so_in_both_protocols(console: Console) -> None:
+    console.log_in("mallory")
+    console.connect()
+    for pane in ("v5", "v4"):
+        console.click(f"pane-{pane} room-model-{STRUCTURE}")
+    refusal = {"code": "ROOM_NOT_FOUND", "message": "Model not found"}
+    room = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
+    assert console.arrived("v5", "error") == {**refusal, "details": {"action": "join", "data": room}}
+    assert console.arrived("v4", "credentialError") == refusal
+    console.arrived("v4", "error")
+    for pane in ("v5", "v4"):
+        assert not console.pressed(f"pane-{pane} room-model-{STRUCTURE}")
+        assert {arrival.kind for arrival in console.arrivals(pane)} == {"refusal"}
+
+
+def test_a_left_room_is_silent(console: Console) -> None:
+    listen_as(console, "alice")
+    console.click(f"pane-v5 room-model-{STRUCTURE}")
+    console.until(lambda: not console.pressed(f"pane-v5 room-model-{STRUCTURE}"), "the room to be left")
+    console.make("revision")
+    console.arrived("v4", f"acme::{STRUCTURE}::modelStatusChanged")
+    assert console.events("v5") == []
+
+
+@pytest.mark.parametrize(("emitter", "other"), [("v5", "v4"), ("v4", "v5")])
+def test_the_socket_named_as_emitter_is_spared(console: Console, emitter: str, other: str) -> None:
+    names = {"v5": "containerSettingsUpdate", "v4": f"acme::{STRUCTURE}::modelStatusChanged"}
+    listen_as(console, "alice")
+    console.driver.execute_script("arguments[0].click()", console.find(f"emitter-{emitter}"))
+    console.make("status")
+    console.arrived(other, names[other])
+    console.driver.execute_script("arguments[0].click()", console.find("emitter-nobody"))
+    console.make("status")
+    console.until(lambda: len(console.events(other)) == 2, "the second change")
+    console.arrived(emitter, names[emitter])
+    assert console.events(emitter) == [names[emitter]]
+
+
+def test_a_socket_that_came_before_the_login_is_bound_by_a_request_that_names_it(console: Console) -> None:
+    console.connect()
+    console.shows("pane-v5 user", "not logged in")
+    console.click(f"pane-v5 room-model-{STRUCTURE}")
+    assert console.arrived("v5", "error")["code"] == "UNAUTHORISED"
+    console.log_in("alice")
+    console.driver.execute_script("arguments[0].click()", console.find("emitter-v5"))
+    console.make("settings")
+    console.shows("pane-v5 user", "alice")
+    console.join("v5", f"model-{STRUCTURE}")
+
+
+def test_a_notification_reaches_its_user_in_both_panes(console: Console) -> None:
+    console.log_in("carol")
+    console.connect()
+    console.join("v5", "notifications")
+    console.join("v4", "account")
+    console.log_in("alice")
+    choose(console, "recipient", "carol")
+    for change, name in (("notification", "notificationUpserted"), ("notification-delete", "notificationDeleted")):
+        console.make(change)
+        for pane in ("v5", "v4"):
+            console.arrived(pane, f"carol::{name}")
+
+
+def test_logging_out_ends_the_session_of_both_panes(console: Console) -> None:
+    listen_as(console, "carol")
+    console.click("logout")
+    for pane in ("v5", "v4"):
+        assert console.arrived(pane, "loggedOut")["reason"]
+        console.shows(f"pane-{pane} user", "not logged in")
+        assert not console.pressed(f"pane-{pane} room-model-{STRUCTURE}")
+
+
+def test_logging_in_again_takes_the_place_of_the_older_session(console: Console) -> None:
+    listen_as(console, "carol")
+    console.log_in("alice")
+    console.log_in("carol")
+    for pane in ("v5", "v4"):
+        assert console.arrived(pane, "loggedOut") == {"reason": "You have logged in else where"}
+
+
+def test_after_a_restart_of_the_server_the_rooms_are_joined_again(console: Console, demo: Demo) -> None:
+    listen_as(console, "carol")
+    demo.stop()
+    console.until(lambda: console.text("pane-v5 state") != "connected", "the connection to be lost")
+    demo.start()
+    for pane in ("v5", "v4"):
+        console.shows(f"pane-{pane} state", "connected")
+        console.until(partial(console.pressed, f"pane-{pane} room-model-{STRUCTURE}"), f"{pane} to be back in its room")
+        console.shows(f"pane-{pane} user", "carol")
+    # The attempts in between cannot have succeeded, and Chromium says so.
+    assert all("WebSocket connection to" in complaint for complaint in console.complaints())
+
+
+def test_a_reload_knows_who_is_logged_in(console: Console) -> None:
+    console.log_in("bob")
+    console.driver.refresh()
+    console.until(lambda: console.pressed("login-bob"), "bob to be logged in still")
+
+
+def test_the_keyboard_is_enough(console: Console) -> None:
+    console.find("login-carol").send_keys(Keys.ENTER)
+    console.until(lambda: console.pressed("login-carol"), "carol to be logged in")
+    console.find("connect-both").send_keys(Keys.SPACE)
+    console.shows("pane-v5 state", "connected")
+    room = f"pane-v5 room-model-{STRUCTURE}"
+    console.find(room).send_keys(Keys.ENTER)
+    console.until(lambda: console.pressed(room), "the room to be joined")
+    assert console.driver.switch_to.active_element == console.find(room)
+
+
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (800, 900), (360, 740)])
+def test_the_page_fits_its_window(console: Console, width: int, height: int) -> None:
+    console.open(width=width, height=height)
+    overflow = "return document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    assert console.driver.execute_script(overflow) == 0
+
+
+def test_the_guide_leads_through_the_steps(console: Console) -> None:
+    def says(words: str) -> None:
+        console.until(lambda: words in console.text("guide"), f"the guide to say {words!r}")
+
+    says("log in as carol")
+    console.log_in("carol")
+    says("connect both panes")
+    console.connect()
+    says("Join rooms")
+    console.join("v5", f"model-{STRUCTURE}")
+    says("Log in as alice")
+    console.log_in("alice")
+    says("Make a change")
