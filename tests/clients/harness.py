@@ -1,0 +1,312 @@
+"""Real JavaScript Socket.IO clients, driven from Python: one Node process, any number of sockets in it.
+
+    with JsClients(node, installed) as clients:
+        carol = clients.connect("http://127.0.0.1:3000", headers={"Cookie": "connect.sid=..."})
+        carol.emit("join", {"notifications": True})
+        (reply,) = carol.wait_for("message")
+
+Waiting awaits what the driver reports, and takes it: the next `wait_for` of that name gets the next one. That
+something did NOT arrive is shown by a barrier: a `call` that the server acknowledges after whatever it had to send.
+"""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from tests.clients.install import Node
+
+DRIVER = Path(__file__).with_name("driver.js")
+NEWEST = "4"
+STOP_SECONDS = 5.0
+
+Json = Any
+Args = list[Json]
+
+
+class ClientError(AssertionError):
+    """What a test expected of a client did not happen; the text holds what did."""
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event that the server sent to one socket."""
+
+    name: str
+    args: Args
+
+
+@dataclass
+class _Report:
+    """One line of the driver; `taken` once a wait has returned it."""
+
+    line: Mapping[str, Json]
+    taken: bool = False
+
+
+@dataclass
+class _Log:
+    """What the driver reported of one socket, oldest first."""
+
+    reports: list[_Report] = field(default_factory=list)
+
+    def take(self, matches: Callable[[Mapping[str, Json]], bool]) -> Mapping[str, Json] | None:
+        for report in self.reports:
+            if not report.taken and matches(report.line):
+                report.taken = True
+                return report.line
+        return None
+
+
+def to_wire(value: Json) -> Json:
+    """JSON for the driver: bytes become `{"__bytes__": base64}`."""
+    if isinstance(value, bytes | bytearray):
+        return {"__bytes__": base64.b64encode(value).decode("ascii")}
+    if isinstance(value, Mapping):
+        return {key: to_wire(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_wire(item) for item in value]
+    return value
+
+
+def _restore_bytes(pairs: list[tuple[str, Json]]) -> Json:
+    value = dict(pairs)
+    return base64.b64decode(value["__bytes__"]) if set(value) == {"__bytes__"} else value
+
+
+class JsSocket:
+    """One socket of one JavaScript client; made by `JsClients.connect`."""
+
+    def __init__(self, clients: JsClients, name: str) -> None:
+        self.name = name
+        self._clients = clients
+        self._id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """`socket.id` as of the last awaited connect. Raises ClientError before the first one."""
+        if self._id is None:
+            raise ClientError(f"socket {self.name} has not been connected")
+        return self._id
+
+    @property
+    def events(self) -> list[Event]:
+        """Every event that has arrived so far, oldest first, whether awaited or not."""
+        lines = self._clients.lines_of(self.name)
+        return [Event(line["event"], line["args"]) for line in lines if line["kind"] == "event"]
+
+    def emit(self, event: str, *args: Json) -> None:
+        """Emit without asking for an acknowledgement."""
+        self._clients.command(op="emit", id=self.name, event=event, args=args)
+
+    def call(self, event: str, *args: Json, timeout: float = 5.0) -> Args:
+        """Emit and wait `timeout` seconds for the acknowledgement; returns its arguments."""
+        return self._acknowledged(timeout, op="emit", event=event, args=args)
+
+    def wait_for(
+        self, event: str, predicate: Callable[..., bool] | None = None, timeout: float = 5.0
+    ) -> Args:
+        """Take the first event of that name not taken yet, whose arguments satisfy the predicate.
+
+        Returns its arguments. Raises ClientError after `timeout` seconds, or as soon as the client process is gone.
+        """
+
+        def matches(line: Mapping[str, Json]) -> bool:
+            return line["event"] == event and (predicate is None or predicate(*line["args"]))
+
+        args: Args = self._take("event", timeout, matches, what=f"event {event!r}")["args"]
+        return args
+
+    def wait_connected(self, timeout: float = 10.0) -> str:
+        """Wait for the next connect (each reconnect is one); returns `socket.id`."""
+        self._id = str(self._take("connect", timeout)["socketId"])
+        return self._id
+
+    def wait_upgraded(self, timeout: float = 10.0) -> str:
+        """Wait for the next change of transport; returns the new one's name."""
+        return str(self._take("upgrade", timeout)["transport"])
+
+    def wait_disconnected(self, timeout: float = 10.0) -> str:
+        """Wait for the next disconnect; returns the client's reason."""
+        return str(self._take("disconnect", timeout)["reason"])
+
+    def wait_refused(self, timeout: float = 10.0) -> Json:
+        """Wait for a failed connection or a refused namespace; returns the message."""
+        return self._take("connect_error", timeout)["message"]
+
+    def transport(self, timeout: float = 5.0) -> str | None:
+        """Name of the transport in use: `websocket`, `polling`, or None when there is none."""
+        (name,) = self._acknowledged(timeout, op="transport")
+        return None if name is None else str(name)
+
+    def disconnect(self) -> None:
+        """Say goodbye and close."""
+        self._clients.command(op="disconnect", id=self.name)
+
+    def open(self) -> None:
+        """Connect again after a disconnect."""
+        self._clients.command(op="open", id=self.name)
+
+    def drop(self) -> None:
+        """Cut the transport without a goodbye, as a lost network does."""
+        self._clients.command(op="drop", id=self.name)
+
+    def _acknowledged(self, timeout: float, **command: Json) -> Args:
+        ack = self._clients.next_ack()
+        self._clients.command(id=self.name, ack=ack, **command)
+        args: Args = self._take("ack", timeout, lambda line: line["ack"] == ack, what="acknowledgement")["args"]
+        return args
+
+    def _take(
+        self,
+        kind: str,
+        timeout: float,
+        matches: Callable[[Mapping[str, Json]], bool] = lambda line: True,
+        *,
+        what: str | None = None,
+    ) -> Mapping[str, Json]:
+        return self._clients.take(self.name, what or kind, lambda line: line["kind"] == kind and matches(line), timeout)
+
+
+class JsClients:
+    """A Node process running the driver; a context manager. `installed` is what `install_clients` returned."""
+
+    def __init__(self, node: Node, installed: Path) -> None:
+        self._numbers = itertools.count(1)
+        self._changed = threading.Condition()
+        self._logs: dict[str, _Log] = {}
+        self._refusals: list[str] = []
+        self._ended = False
+        self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by stop()
+        self._process = subprocess.Popen(
+            [node.executable, str(DRIVER), str(installed)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            env=node.environment(),
+            text=True,
+            encoding="utf-8",
+            bufsize=1,
+        )
+        self._reader = threading.Thread(target=self._read, name="js-clients", daemon=True)
+        self._reader.start()
+
+    def __enter__(self) -> JsClients:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def connect(
+        self,
+        url: str,
+        *,
+        client: str = NEWEST,
+        path: str = "/chat",
+        transports: Sequence[str] = ("websocket",),
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        reconnection: bool = False,
+        options: Mapping[str, Json] | None = None,
+        wait: bool = True,
+    ) -> JsSocket:
+        """Open a socket with the version `client` (an alias `sio-<client>` of package.json).
+
+        `options` go to the client as they are. With `wait`, returns once it is connected; raises ClientError if it
+        is not within 10 s.
+        """
+        name = f"{client}#{next(self._numbers)}"
+        opts: dict[str, Json] = {"path": path, "transports": list(transports), "reconnection": reconnection}
+        opts |= {"extraHeaders": dict(headers)} if headers else {}
+        opts |= {"query": dict(query)} if query else {}
+        opts |= options or {}
+        socket = JsSocket(self, name)
+        self.command(op="connect", id=name, client=client, url=url, opts=opts)
+        if wait:
+            socket.wait_connected()
+        return socket
+
+    def stop(self) -> None:
+        """End the process and with it every socket; does nothing the second time."""
+        if self._process.stdin and not self._process.stdin.closed:
+            self._process.stdin.close()
+        try:
+            self._process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._reader.join()
+        if self._process.stdout:
+            self._process.stdout.close()
+        self._stderr.close()
+
+    def command(self, **command: Json) -> None:
+        """Send one command of driver.js. Raises ClientError when the process is gone."""
+        stdin = self._process.stdin
+        try:
+            if stdin is None or stdin.closed:
+                raise BrokenPipeError
+            stdin.write(json.dumps(to_wire(command)) + "\n")
+            stdin.flush()
+        except BrokenPipeError:
+            raise ClientError(f"the client process is gone: {self._last_words()}") from None
+
+    def next_ack(self) -> int:
+        """A number that no acknowledgement of this process has had."""
+        return next(self._numbers)
+
+    def lines_of(self, name: str) -> list[Mapping[str, Json]]:
+        """Everything the driver reported of one socket, oldest first."""
+        with self._changed:
+            return [report.line for report in self._log(name).reports]
+
+    def take(
+        self, name: str, what: str, matches: Callable[[Mapping[str, Json]], bool], timeout: float
+    ) -> Mapping[str, Json]:
+        """Wait for a report about the socket `name` that matches, and take it. Raises ClientError after `timeout` s."""
+        deadline = time.monotonic() + timeout
+        with self._changed:
+            while True:
+                if (line := self._log(name).take(matches)) is not None:
+                    return line
+                if self._refusals:
+                    raise ClientError(f"the driver refused: {'; '.join(self._refusals)}")
+                if self._ended:
+                    raise ClientError(f"no {what} at {name}, the client process is gone: {self._last_words()}")
+                if not self._changed.wait(deadline - time.monotonic()):
+                    lines = [dict(report.line) for report in self._log(name).reports]
+                    raise ClientError(f"no {what} at {name} within {timeout} s; it got {lines}")
+
+    def _log(self, name: str) -> _Log:
+        return self._logs.setdefault(name, _Log())
+
+    def _read(self) -> None:
+        for text in self._process.stdout or ():
+            line = json.loads(text, object_pairs_hook=_restore_bytes)
+            with self._changed:
+                if line["kind"] == "refused":
+                    self._refusals.append(line["message"])
+                else:
+                    self._log(line["id"]).reports.append(_Report(line))
+                self._changed.notify_all()
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def _last_words(self) -> str:
+        if self._stderr.closed:
+            return "it was stopped"
+        self._stderr.seek(0)
+        return self._stderr.read().strip() or "it said nothing"
