@@ -1,0 +1,8 @@
+"""`python -m repo_notify`: the command line."""
+
+from __future__ import annotations
+
+from repo_notify.cli import main
+
+if __name__ == "__main__":
+    main()

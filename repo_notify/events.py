@@ -1,0 +1,188 @@
+"""What can happen, as frozen dataclasses; what is published is one of these (PROTOCOL section 5)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+Kind = Literal["container", "federation", "drawing"]
+KINDS: tuple[Kind, ...] = ("container", "federation", "drawing")
+
+Data = Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """Something that happened.
+
+    `emitter` is the socket id (`socket.id`) of the client that caused it and shall not hear of it; left out, the
+    extension takes it from the current request's `x-socket-id`.
+    """
+
+    emitter: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ModelEvent(Event):
+    teamspace: str
+    project: str
+    model: str
+    kind: Kind
+
+
+@dataclass(frozen=True, kw_only=True)
+class _IssueEvent(Event):
+    teamspace: str
+    model: str
+    issue: str
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCreated(Event):
+    """A container, federation or drawing was created; `data` holds its fields with `_id`."""
+
+    teamspace: str
+    project: str
+    kind: Kind
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSettingsUpdated(_ModelEvent):
+    """Settings or the status of a model changed; `data` holds the changes."""
+
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRemoved(_ModelEvent):
+    """A container, federation or drawing was removed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevisionCreated(_ModelEvent):
+    """A revision was uploaded; `data` holds `_id`, `tag`, `author`, `timestamp` (epoch ms), `desc` and so on."""
+
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class RevisionUpdated(_ModelEvent):
+    """A revision of a container or drawing changed; `data` holds `_id` and the changes, `void` for one."""
+
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicketCreated(_ModelEvent):
+    """A ticket was added to a container or federation; `data` is the ticket."""
+
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicketUpdated(_ModelEvent):
+    """A ticket of a container or federation changed; `data` holds the changes."""
+
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicketCommentCreated(_ModelEvent):
+    """A comment was added to a ticket; `data` holds the comment with `_id` and `ticket`."""
+
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicketCommentUpdated(_ModelEvent):
+    """A ticket's comment was changed or deleted; `data` holds the changes with `_id` and `ticket`."""
+
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class TicketGroupUpdated(_ModelEvent):
+    """A ticket's group changed; `data` holds the changes with `_id` and `ticket`."""
+
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssuesCreated(Event):
+    """Issues were opened; `issues` is the list of issue objects."""
+
+    teamspace: str
+    model: str
+    issues: Sequence[Data]
+
+
+@dataclass(frozen=True, kw_only=True)
+class IssueUpdated(_IssueEvent):
+    """An issue changed; `data` is the issue."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommentCreated(_IssueEvent):
+    """A comment was left on an issue; `data` is the comment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommentUpdated(_IssueEvent):
+    """A comment on an issue was edited; `data` is the comment."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CommentDeleted(_IssueEvent):
+    """A comment on an issue was deleted; `data` is what is left to identify it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotificationUpserted(Event):
+    """A user's own notification was added or changed; `data` is the notification."""
+
+    username: str
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotificationDeleted(Event):
+    """A user's own notification was deleted; `data` identifies it."""
+
+    username: str
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionsEnded(Event):
+    """Login sessions ended; their sockets hear `loggedOut` with `reason` and leave every room (PROTOCOL section 2)."""
+
+    session_ids: Sequence[str]
+    reason: str
+
+
+EVENT_TYPES: dict[str, type[Event]] = {
+    event.__name__: event
+    for event in (
+        ModelCreated,
+        ModelSettingsUpdated,
+        ModelRemoved,
+        RevisionCreated,
+        RevisionUpdated,
+        TicketCreated,
+        TicketUpdated,
+        TicketCommentCreated,
+        TicketCommentUpdated,
+        TicketGroupUpdated,
+        IssuesCreated,
+        IssueUpdated,
+        CommentCreated,
+        CommentUpdated,
+        CommentDeleted,
+        NotificationUpserted,
+        NotificationDeleted,
+        SessionsEnded,
+    )
+}

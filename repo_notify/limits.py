@@ -1,0 +1,71 @@
+"""Order and haste of one connection's joins and leaves (PROTOCOL section 3)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+
+
+class Bucket:
+    """A token bucket: `burst` at once, `rate` a second for long. `clock` gives seconds."""
+
+    def __init__(self, burst: int, rate: float, clock: Callable[[], float] = monotonic) -> None:
+        self._burst, self._rate, self._clock = burst, rate, clock
+        self._tokens = float(burst)
+        self._at = clock()
+
+    def take(self) -> float:
+        """Take a token; return 0, or the seconds after which one will be there."""
+        now = self._clock()
+        self._tokens = min(self._burst, self._tokens + (now - self._at) * self._rate)
+        self._at = now
+        if self._tokens < 1:
+            return (1 - self._tokens) / self._rate
+        self._tokens -= 1
+        return 0.0
+
+
+class Turnstile:
+    """Lets callers through one by one, in the order in which they asked."""
+
+    def __init__(self) -> None:
+        self._last: threading.Event | None = None
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Wait for everybody who asked before; the next one waits for the end of the block."""
+        mine = threading.Event()
+        with self._lock:
+            before, self._last = self._last, mine
+        if before is not None:
+            before.wait()
+        try:
+            yield
+        finally:
+            with self._lock:
+                if self._last is mine:
+                    self._last = None
+            mine.set()
+
+
+class Allowance:
+    """What one connection may still ask for, and whose turn it is.
+
+    `burst` and `rate` bound what is answered; beyond `flood` refusals, refilled at the same rate, the connection is
+    to be closed.
+    """
+
+    __slots__ = ("_asked", "_refused", "turnstile")
+
+    def __init__(self, burst: int, rate: float, flood: int) -> None:
+        self._asked = Bucket(burst, rate)
+        self._refused = Bucket(flood, rate)
+        self.turnstile = Turnstile()
+
+    def ask(self) -> tuple[float, bool]:
+        """Take one step; return 0 or the seconds after which to try again, and whether this was far too much."""
+        wait = self._asked.take()
+        return wait, bool(wait) and self._refused.take() > 0

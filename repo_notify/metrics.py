@@ -1,0 +1,72 @@
+"""Prometheus metrics of one app; no user names in labels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+# Fan-out is a matter of microseconds to some milliseconds; a publication through the queue of some tens.
+_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+
+Samples = Mapping[tuple[str, ...], int]
+
+
+class Metrics:
+    """What an operator sees at `GET /notify/metrics`."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.joins = Counter(
+            "repo_notify_joins",
+            "Joins and leaves by action and outcome.",
+            ["action", "outcome"],
+            registry=self.registry,
+        )
+        self.published = Counter("repo_notify_events_published", "Events by type.", ["type"], registry=self.registry)
+        self.deliveries = Counter("repo_notify_deliveries", "Events handed to connections.", registry=self.registry)
+        self.latency = Histogram(
+            "repo_notify_publish_seconds",
+            "From publishing an event to having handed it to every connection of this process, in seconds.",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self.bindings = Counter(
+            "repo_notify_bindings",
+            "Sockets named by a request's x-socket-id, by outcome.",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.evictions = Counter(
+            "repo_notify_evictions", "Members taken out of a room because their right ended.", registry=self.registry
+        )
+        self.queue_errors = Counter(
+            "repo_notify_queue_errors", "Failures of the message queue.", registry=self.registry
+        )
+        self.queue_dropped = Counter(
+            "repo_notify_queue_dropped", "Messages for other processes that were given up.", registry=self.registry
+        )
+
+    def watch(self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Samples]) -> None:
+        """Add a gauge that is read when somebody asks: `read()` gives values by label values."""
+        self.registry.register(_Watched(name, text, labels, read))
+
+    def text(self) -> bytes:
+        """Return everything in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+
+class _Watched(Collector):
+    def __init__(self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Samples]) -> None:
+        self._name, self._text, self._labels, self._read = name, text, labels, read
+
+    def describe(self) -> Iterable[Metric]:
+        return [GaugeMetricFamily(self._name, self._text, labels=self._labels)]
+
+    def collect(self) -> Iterable[Metric]:
+        family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
+        for values, number in self._read().items():
+            family.add_metric(values, number)
+        return [family]

@@ -1,0 +1,52 @@
+"""Which origins may open a connection, and under which address the service is reached (PROTOCOL sections 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
+
+WsgiApp = Callable[[dict[str, Any], Any], Any]
+
+
+def with_port(address: str) -> str:
+    """Return `scheme://host:port` of an address, in lower case, the port always written; "" where it is none."""
+    try:
+        parts = urlsplit(address.lower())
+        port = parts.port or DEFAULT_PORTS[parts.scheme]
+    except (KeyError, ValueError):
+        return ""
+    host = f"[{parts.hostname}]" if parts.hostname and ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{host}:{port}" if host else ""
+
+
+def own_address(environ: Mapping[str, Any]) -> str:
+    """Return the address under which this request reached the service, the port always written."""
+    host = environ.get("HTTP_HOST") or f"{environ['SERVER_NAME']}:{environ['SERVER_PORT']}"
+    return with_port(f"{environ['wsgi.url_scheme']}://{host}")
+
+
+def behind_proxies(wsgi: WsgiApp, proxies: int) -> WsgiApp:
+    """Wrap `wsgi` so that it sees scheme and host as the outermost of `proxies` trusted proxies saw them."""
+    return ProxyFix(wsgi, x_for=proxies, x_proto=proxies, x_host=proxies, x_port=proxies) if proxies else wsgi
+
+
+class OriginCheck:
+    """Lets in the service's own origin and the listed ones; `*` in the list lets in every one but `null`."""
+
+    def __init__(self, allowed: tuple[str, ...]) -> None:
+        self._any = "*" in allowed
+        self._allowed = {with_port(origin) for origin in allowed if origin != "*"}
+
+    def __call__(self, origin: str | None, environ: Mapping[str, Any]) -> bool:
+        """Whether a handshake with that `Origin` header may go on; without one it comes from no browser."""
+        if origin is None:
+            return True
+        if origin == "null":
+            return False
+        address = with_port(origin)
+        return bool(address) and (self._any or address in self._allowed or address == own_address(environ))

@@ -1,0 +1,102 @@
+"""What a publisher hands over, as plain JSON values: ids as strings, times as epoch ms (PROTOCOL section 5)."""
+
+from __future__ import annotations
+
+import base64
+import math
+import secrets
+from collections.abc import Mapping
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID
+
+from bson import Binary, ObjectId
+
+# Deeper than any document that MongoDB would store (it stops at 100 levels).
+MAX_DEPTH = 200
+
+
+class NotPlain(ValueError):
+    """A value cannot be sent; the text says which and why."""
+
+
+def plain(value: Any, depth: int = 0) -> Any:
+    """Return a copy of `value` made of dicts, lists, strings, numbers, booleans, None and bytes.
+
+    UUIDs and ObjectIds become strings, times epoch ms (naive ones are UTC, as pymongo gives them).
+    Raises `NotPlain` for anything else.
+    """
+    if depth > MAX_DEPTH:
+        raise NotPlain(f"nested no deeper than {MAX_DEPTH} levels")
+    if value is None or isinstance(value, str | bool):
+        return value
+    if isinstance(value, Mapping):
+        if not all(isinstance(key, str) for key in value):
+            raise NotPlain("an object whose keys are strings")
+        return {key: plain(item, depth + 1) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item, depth + 1) for item in value]
+    for types, convert in _CONVERSIONS:
+        if isinstance(value, types):
+            return convert(value)
+    raise NotPlain(f"an object of JSON values; {type(value).__name__} is none")
+
+
+def _float(value: float) -> float:
+    if not math.isfinite(value):
+        raise NotPlain("an object of JSON values; NaN and infinity are none")
+    return value
+
+
+def _binary(value: bytes | bytearray | memoryview) -> Any:
+    if isinstance(value, Binary) and value.subtype in (3, 4) and len(value) == 16:
+        return str(UUID(bytes=bytes(value)))
+    return bytes(value)
+
+
+def _epoch_ms(value: datetime) -> int:
+    aware = value if value.tzinfo is not None else value.replace(tzinfo=timezone.utc)
+    return round(aware.timestamp() * 1000)
+
+
+_CONVERSIONS: tuple[tuple[Any, Any], ...] = (
+    (int, int),
+    (float, _float),
+    (datetime, _epoch_ms),
+    (UUID | ObjectId, str),
+    (bytes | bytearray | memoryview, _binary),
+)
+
+
+def pack(value: Any) -> dict[str, Any]:
+    """Return plain `value` as JSON for the message queue, binary values apart from it in base64."""
+    marker = secrets.token_hex(8)
+    attachments: list[str] = []
+
+    def put(item: Any) -> Any:
+        if isinstance(item, bytes):
+            attachments.append(base64.b64encode(item).decode("ascii"))
+            return {marker: len(attachments) - 1}
+        if isinstance(item, dict):
+            return {key: put(inner) for key, inner in item.items()}
+        return [put(inner) for inner in item] if isinstance(item, list) else item
+
+    packed = put(value)
+    return {"value": packed, "marker": marker, "attachments": attachments} if attachments else {"value": packed}
+
+
+def unpack(packed: Mapping[str, Any]) -> Any:
+    """Return what `pack` was given."""
+    attachments = packed.get("attachments")
+    if not attachments:
+        return packed["value"]
+    marker = packed["marker"]
+
+    def take(item: Any) -> Any:
+        if isinstance(item, dict):
+            if marker in item:
+                return base64.b64decode(attachments[item[marker]])
+            return {key: take(inner) for key, inner in item.items()}
+        return [take(inner) for inner in item] if isinstance(item, list) else item
+
+    return take(packed["value"])

@@ -1,0 +1,153 @@
+"""Room kinds as a table: join object -> rooms -> who may enter. Pure (PROTOCOL section 3).
+
+`legacy_v4` adds its own rows; the first row whose `shape` fits decides.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+from marshmallow import Schema, ValidationError
+
+from .errors import RoomNotFound
+from .schemas import ModelRoomSchema, NotificationsRoomSchema, ProjectRoomSchema, fold_uuid
+
+PREFIX = "repo_notify:"
+
+Right = Literal["self", "model", "project", "teamspace"]
+
+
+class Room(NamedTuple):
+    """A room: its kind and the ids that make it, as the client or publisher gave them."""
+
+    kind: str
+    ids: tuple[str, ...]
+
+    @property
+    def key(self) -> str:
+        """The engine's name for the room: injective; project and model UUIDs without regard to case."""
+        owner, *inner = self.ids
+        return PREFIX + json.dumps([self.kind, owner, *map(fold_uuid, inner)], separators=(",", ":"))
+
+    @classmethod
+    def parse(cls, key: str) -> Room:
+        """Return the room of that key."""
+        kind, *ids = json.loads(key.removeprefix(PREFIX))
+        return cls(kind, tuple(ids))
+
+
+class Claim(NamedTuple):
+    """A room that a client asks for, and the right that opens it.
+
+    `where` holds the ids for the look-up: `(teamspace, project, model)`, `(teamspace, project)` or `(teamspace,)`.
+    """
+
+    room: Room
+    right: Right
+    where: tuple[str | None, ...] = ()
+
+
+@dataclass(frozen=True)
+class Membership:
+    """What a room of some kind stands for: the right that it needs, and the object by which one joins it.
+
+    `fields` names the room's ids as the object does; `where` says which look-up ids they make.
+    """
+
+    right: Right
+    fields: tuple[str, ...]
+    where: Callable[[tuple[str, ...]], tuple[str | None, ...]] = lambda ids: ids
+    legacy: bool = False
+
+    def claim(self, room: Room) -> Claim:
+        """Return the claim that opened the room."""
+        return Claim(room, self.right, self.where(room.ids))
+
+    def asked(self, room: Room) -> dict[str, Any]:
+        """Return the object that joins the room."""
+        return dict(zip(self.fields, room.ids, strict=True))
+
+
+@dataclass(frozen=True)
+class RoomKind:
+    """A row: which objects it takes, how they are checked, and what they claim.
+
+    `shape(object)` says whether the row is meant; `claims(fields, username)` lists the rooms. The claims that are
+    granted are entered, and one is enough. `legacy` rows are answered in v4's way too.
+    """
+
+    name: str
+    shape: Callable[[Mapping[str, Any]], bool]
+    schema: Schema
+    claims: Callable[[Mapping[str, Any], str], list[Claim]]
+    legacy: bool = False
+
+
+def notifications_room(username: str) -> Room:
+    """The room of one user's own notifications."""
+    return Room("notifications", (username,))
+
+
+def model_room(teamspace: str, project: str, model: str) -> Room:
+    """The room of one container, federation or drawing."""
+    return Room("model", (teamspace, project, model))
+
+
+def project_room(teamspace: str, project: str) -> Room:
+    """The room of a project's activity."""
+    return Room("project", (teamspace, project))
+
+
+V5_MEMBERSHIPS: dict[str, Membership] = {
+    "notifications": Membership("self", ("username",), where=lambda ids: ()),
+    "model": Membership("model", ("teamspace", "project", "model")),
+    "project": Membership("project", ("teamspace", "project")),
+}
+
+
+def _claim(room: Room) -> Claim:
+    return V5_MEMBERSHIPS[room.kind].claim(room)
+
+
+V5_ROOMS: tuple[RoomKind, ...] = (
+    RoomKind(
+        name="notifications",
+        shape=lambda data: data.get("notifications") is True,
+        schema=NotificationsRoomSchema(),
+        claims=lambda fields, user: [_claim(notifications_room(user))],
+    ),
+    RoomKind(
+        name="model",
+        shape=lambda data: "teamspace" in data and "model" in data,
+        schema=ModelRoomSchema(),
+        claims=lambda fields, user: [_claim(model_room(fields["teamspace"], fields["project"], fields["model"]))],
+    ),
+    RoomKind(
+        name="project",
+        shape=lambda data: "teamspace" in data,
+        schema=ProjectRoomSchema(),
+        claims=lambda fields, user: [_claim(project_room(fields["teamspace"], fields["project"]))],
+    ),
+)
+
+
+def kind_of(data: object, kinds: tuple[RoomKind, ...]) -> RoomKind | None:
+    """Return the row that `data` is meant for, or None."""
+    if not isinstance(data, dict):
+        return None
+    return next((kind for kind in kinds if kind.shape(data)), None)
+
+
+def claims_of(data: Mapping[str, Any], kind: RoomKind, username: str) -> list[Claim]:
+    """Return what `data` claims for `username`.
+
+    Raises `RoomNotFound` when an id is missing, empty or of a wrong type.
+    """
+    try:
+        fields = kind.schema.load(data)
+    except ValidationError:
+        raise RoomNotFound(RoomNotFound.UNKNOWN) from None
+    return kind.claims(fields, username)

@@ -1,0 +1,93 @@
+"""Our own server: gevent's WSGI server with WebSockets, and an orderly end."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from flask import Flask
+from gevent.pywsgi import WSGIServer
+from geventwebsocket.handler import WebSocketHandler
+
+from .extension import NAME, State
+
+logger = logging.getLogger(__name__)
+
+BACKLOG = 4096
+
+
+class _Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
+    """Logs no access lines: query strings may carry session cookies (PROTOCOL section 2)."""
+
+    def log_request(self) -> None:
+        """Log nothing."""
+
+
+def state_of(app: Flask) -> State:
+    """Return what the extension keeps for `app`."""
+    state = app.extensions[NAME]
+    assert isinstance(state, State)
+    return state
+
+
+def shut_down(state: State) -> None:
+    """Tell the clients of one app that the service ends, and end its background work."""
+    server = state.socketio.server
+    if hasattr(server, "shutdown"):
+        server.shutdown()
+    else:
+        server.eio.disconnect()
+    state.close()
+
+
+def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | None = None) -> None:
+    """Serve `app` until SIGTERM or SIGINT; `on_ready(url)` is called when it listens, port 0 picks a free one.
+
+    At a signal it stops accepting, tells the clients, and ends within REPO_NOTIFY_SHUTDOWN_TIMEOUT seconds.
+    """
+    state = state_of(app)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = WSGIServer.get_listener((host, port), backlog=BACKLOG, family=family)
+    server = WSGIServer(listener, app, handler_class=_Handler, log=None, error_log=logger)
+    server.start()
+    ended = gevent.event.Event()
+    watchers = [gevent.signal_handler(number, ended.set) for number in (signal.SIGTERM, signal.SIGINT)]
+    if on_ready is not None:
+        shown = f"[{host}]" if family == socket.AF_INET6 else host
+        on_ready(f"http://{shown}:{server.server_port}")
+    try:
+        ended.wait()
+    finally:
+        for watcher in watchers:
+            watcher.cancel()
+        _end(server, state)
+
+
+def end_with_process(app: Flask) -> None:
+    """Have the clients told when another server, such as gunicorn, ends this process with SIGTERM.
+
+    What that server does at the signal it still does, afterwards.
+    """
+    state = state_of(app)
+    before = signal.getsignal(signal.SIGTERM)
+
+    def end(number: int, frame: Any) -> None:
+        gevent.spawn(shut_down, state)
+        if callable(before):
+            before(number, frame)
+
+    signal.signal(signal.SIGTERM, end)
+
+
+def _end(server: WSGIServer, state: State) -> None:
+    timeout = state.settings.shutdown_timeout
+    server.close()
+    with gevent.Timeout(timeout, False):
+        shut_down(state)
+        server.stop(timeout=timeout)
+        return
+    logger.warning("the service did not end in %s seconds and is cut off", timeout)

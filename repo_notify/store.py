@@ -1,0 +1,136 @@
+"""The MongoDB client and 3D Repo's collections (PROTOCOL section 6).
+
+Nothing that a client sent becomes the name of a database before `is_teamspace` has seen it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from uuid import UUID
+
+import pymongo
+from bson import Binary
+from bson.codec_options import CodecOptions
+from pymongo import MongoClient
+from pymongo.collection import Collection
+from pymongo.errors import PyMongoError
+
+Document = dict[str, Any]
+
+RESERVED = frozenset({"admin", "local", "config"})
+_IMPOSSIBLE = re.compile(r'[/\\. "$\x00]')
+_MAX_NAME_BYTES = 63
+# MongoDB 4.2 and later index keys of any length; an _id beyond this is no model that anybody made.
+_MAX_ID_LENGTH = 1024
+
+
+class Unreachable(Exception):
+    """The database did not answer in time; the text is the driver's reason."""
+
+
+def is_teamspace(name: str) -> bool:
+    """Whether a database of that name can be a teamspace: not reserved, and a name that MongoDB takes."""
+    return (
+        bool(name)
+        and name.lower() not in RESERVED
+        and not _IMPOSSIBLE.search(name)
+        and _utf8_length(name) <= _MAX_NAME_BYTES
+    )
+
+
+def is_model_id(text: str) -> bool:
+    """Whether a model may have that id: any string that BSON can hold and nobody sent as an attack."""
+    return 0 < _utf8_length(text) <= _MAX_ID_LENGTH and "\x00" not in text
+
+
+def _utf8_length(text: str) -> int:
+    try:
+        return len(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return _MAX_ID_LENGTH + 1
+
+
+def project_ids(project: UUID) -> list[Binary]:
+    """Return the forms in which a project's UUID is stored: BSON binary subtypes 4 and 3."""
+    return [Binary(project.bytes, 4), Binary(project.bytes, 3)]
+
+
+def uuid_of(value: object) -> UUID | None:
+    """Return the UUID that a stored `_id` is, whichever subtype it has, or None for any other value."""
+    if isinstance(value, UUID):
+        return value
+    if isinstance(value, Binary) and value.subtype in (3, 4) and len(value) == 16:
+        return UUID(bytes=bytes(value))
+    return None
+
+
+def connect(uri: str, *, timeout: float) -> MongoClient[Document]:
+    """Return a client that connects on first use and gives up after `timeout` seconds."""
+    milliseconds = max(1, round(timeout * 1000))
+    return MongoClient(
+        uri,
+        connect=False,
+        serverSelectionTimeoutMS=milliseconds,
+        connectTimeoutMS=milliseconds,
+        appname="repo_notify",
+    )
+
+
+class Store:
+    """3D Repo's documents, read with as few queries as possible.
+
+    `users_collection` is the collection of accounts in the database `admin`. Every method raises `Unreachable` when
+    the database does not answer within the time that `within` allows.
+    """
+
+    def __init__(self, client: MongoClient[Document], *, users_collection: str) -> None:
+        self.client = client
+        self._users = users_collection
+
+    def _collection(self, database: str, name: str) -> Collection[Document]:
+        # UUIDs stay binary, so that one legacy document cannot make a whole query fail to decode.
+        options: CodecOptions[Document] = CodecOptions()
+        return self.client.get_database(database, codec_options=options)[name]
+
+    @contextmanager
+    def within(self, seconds: float) -> Iterator[None]:
+        """Bound the queries in the block to `seconds` in total."""
+        try:
+            with pymongo.timeout(max(seconds, 0.001)):
+                yield
+        except PyMongoError as error:
+            raise Unreachable(str(error)) from error
+
+    def settings(self, teamspace: str, models: list[str]) -> Document | None:
+        """Return the `permissions` of the model that has one of these ids, or None where there is none."""
+        return self._collection(teamspace, "settings").find_one({"_id": {"$in": models}}, {"permissions": 1})
+
+    def projects_of(self, teamspace: str, models: list[str]) -> list[Document]:
+        """Return `_id` and `permissions` of the projects that hold one of these models."""
+        found = self._collection(teamspace, "projects").find({"models": {"$in": models}}, {"permissions": 1})
+        return list(found)
+
+    def projects(self, teamspace: str, project: UUID) -> list[Document]:
+        """Return the `permissions` of the project with that id."""
+        wanted = {"_id": {"$in": project_ids(project)}}
+        return list(self._collection(teamspace, "projects").find(wanted, {"permissions": 1}))
+
+    def teamspace(self, teamspace: str) -> Document | None:
+        """Return the teamspace's own document."""
+        return self._collection(teamspace, "teamspace").find_one({"_id": teamspace}, {"permissions": 1})
+
+    def account(self, username: str) -> Document | None:
+        """Return the older data that an account's own user document holds on its teamspace."""
+        fields = {"customData.permissions": 1, "customData.permissionTemplates": 1}
+        return self._collection("admin", self._users).find_one({"user": username}, fields)
+
+    def ping(self) -> None:
+        """Ask the database for a sign of life."""
+        self.client.admin.command("ping")
+
+    def close(self) -> None:
+        """Close the client."""
+        self.client.close()

@@ -1,0 +1,30 @@
+"""The standalone service: `gunicorn -k geventwebsocket.gunicorn.workers.GeventWebSocketWorker wsgi:app`.
+
+`python wsgi.py` runs it on our own server, on the address in HOST and PORT (127.0.0.1:3000).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+if __name__ == "__main__":
+    # gunicorn's gevent workers patch by themselves, before they load this file.
+    from gevent import monkey
+
+    monkey.patch_all()
+
+from repo_notify.app import create_app
+from repo_notify.errors import SettingsError
+from repo_notify.serving import end_with_process, serve
+
+try:
+    app = create_app(folder=Path(__file__).parent / "config")
+except SettingsError as error:
+    sys.exit(f"repo_notify does not start:\n{error}")
+
+if __name__ == "__main__":
+    serve(app, host=os.environ.get("HOST", "127.0.0.1"), port=int(os.environ.get("PORT", "3000")), on_ready=print)
+else:
+    end_with_process(app)
