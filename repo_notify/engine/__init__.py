@@ -1,0 +1,38 @@
+"""The wire: a Socket.IO server of our own, to the letter of the protocol documents. Knows nothing of what is sent over it.
+
+    Server       python-socketio's API on the parts below; what Flask-SocketIO gets as its `server`
+    RoomManager  who is in which namespace and room, and the fan-out: `server.manager.deliver(...)` tells to how many
+    Connection   one Engine.IO session: `sid`, `environ`, `codec.eio`, `transport.name`; from `server.eio.sockets[eio_sid]`
+    Codec        what a protocol generation has to say; `Server(codecs=[…])` or `server.register_codec(…)` adds one
+
+`engine.websocket.WebSocketHandler` and `engine.gunicorn.Worker` serve WebSockets under gevent; they import gevent, this package does not.
+"""
+
+from __future__ import annotations
+
+from .codec import Body, Codec, EngineIO4
+from .connection import Connection, Reason
+from .errors import EngineError, ErrorCode, ProtocolError, RequestError
+from .packets import EioPacket, EioType, Outgoing, SioPacket, SioType
+from .rooms import Member, RoomManager
+from .server import Server
+
+__all__ = [
+    "Body",
+    "Codec",
+    "Connection",
+    "EioPacket",
+    "EioType",
+    "EngineError",
+    "EngineIO4",
+    "ErrorCode",
+    "Member",
+    "Outgoing",
+    "ProtocolError",
+    "Reason",
+    "RequestError",
+    "RoomManager",
+    "Server",
+    "SioPacket",
+    "SioType",
+]

@@ -1,0 +1,325 @@
+"""The Engine.IO server: requests in, connections out (Engine.IO protocol, "Handshake", "Upgrade", "Heartbeat").
+
+Of python-engineio it keeps the constructor's async-driver table (`_async`), `on`/`handlers`, `generate_id`, `create_event`,
+`start_background_task` and the session helpers; request handling, sockets, payloads and packets are ours.
+Names used that python-engineio does not document: `_async`, `_get_socket` (overridden).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
+from typing import Any
+
+import engineio
+
+from .codec import Codec
+from .connection import Connection, Environ, Reason, Timing
+from .errors import ErrorCode, ProtocolError, RequestError
+from .http import AllowedOrigins, Origins, Request, Response, StartResponse, compress, read_body
+from .packets import EioPacket, EioType, Frame, Outgoing, control
+from .timers import Timers
+from .transports import PollingTransport, WebSocketTransport
+
+TRANSPORTS = ("polling", "websocket")
+UnsupportedHint = Callable[[str], str | None]
+
+
+class EngineServer(engineio.Server):
+    """An Engine.IO server whose connections speak whichever codec their handshake names. Times in seconds, sizes in bytes."""
+
+    def __init__(
+        self, *, codecs: Iterable[Codec], logger: logging.Logger, async_mode: str | None, ping_interval: float,
+        ping_timeout: float, upgrade_timeout: float, close_timeout: float, max_http_buffer_size: int,
+        max_payload_packets: int, allow_upgrades: bool, http_compression: bool, compression_threshold: int,
+        cors_allowed_origins: AllowedOrigins, cors_credentials: bool, transports: Iterable[str],
+        unsupported_hint: UnsupportedHint, async_handlers: bool = False,
+    ) -> None:
+        super().__init__(
+            async_mode=async_mode, ping_interval=ping_interval, ping_timeout=ping_timeout,
+            max_http_buffer_size=max_http_buffer_size, allow_upgrades=allow_upgrades, http_compression=http_compression,
+            compression_threshold=compression_threshold, cors_credentials=cors_credentials, logger=logger,
+            async_handlers=async_handlers, monitor_clients=False, transports=list(transports),
+        )
+        self.codecs: dict[str, Codec] = {}
+        for codec in codecs:
+            self.register_codec(codec)
+        self.timing = Timing(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
+        self.timers = Timers(self.start_background_task, self.create_event(), logger)
+        self.sockets: dict[str, Connection] = {}
+        self._draining: dict[str, Connection] = {}
+        self._origins = Origins(cors_allowed_origins, credentials=cors_credentials)
+        self._max_payload_packets = max_payload_packets
+        self._unsupported_hint = unsupported_hint
+        self._refusing = False
+        self._fallback = next(iter(self.codecs.values()))
+
+    def register_codec(self, codec: Codec) -> None:
+        """Speak one more protocol generation; ValueError if there is one for its number already."""
+        if str(codec.eio) in self.codecs:
+            raise ValueError(f"there is a codec for EIO={codec.eio} already")
+        self.codecs[str(codec.eio)] = codec
+
+    def counts(self) -> Counter[tuple[int, str]]:
+        """Open connections by (EIO number, transport)."""
+        return Counter((connection.codec.eio, connection.transport.name) for connection in list(self.sockets.values()))
+
+    def _get_socket(self, sid: str) -> Connection:
+        """As python-engineio's: KeyError for an unknown id."""
+        return self.sockets[sid]
+
+    def send_packet(self, sid: str, pkt: Outgoing) -> None:
+        """Queue a packet for a connection; nothing if it is gone."""
+        connection = self.sockets.get(sid)
+        if connection is not None:
+            connection.send(pkt)
+
+    def send(self, sid: str, data: Frame) -> None:
+        """Queue an Engine.IO message for a connection; nothing if it is gone."""
+        self.send_packet(sid, Outgoing(lambda _codec: [EioPacket(EioType.MESSAGE, data)]))
+
+    def disconnect(self, sid: str | None = None) -> None:
+        """Close one connection, or all: what is queued still leaves, and a close packet after it."""
+        wanted = list(self.sockets.values()) if sid is None else [self.sockets[sid]] if sid in self.sockets else []
+        for connection in wanted:
+            connection.finish(Reason.SERVER_DISCONNECT)
+
+    def shutdown(self, timeout: float = 0) -> None:
+        """Refuse new handshakes, close every connection so that clients reconnect, wait up to `timeout` s until all are gone."""
+        self._refusing = True
+        self.disconnect()
+        gone = self.create_event()
+        waited = 0.0
+        while self._draining and waited < timeout:
+            gone.wait(0.05)
+            waited += 0.05
+
+    # What connections tell.
+
+    def received(self, connection: Connection, data: Frame) -> None:
+        """A message of a client goes to the `message` handler."""
+        self.handlers["message"](connection.sid, data)
+
+    def closed(self, connection: Connection, reason: str) -> None:
+        """A connection is over for the application."""
+        if self.sockets.pop(connection.sid, None) is not None:
+            self._draining[connection.sid] = connection
+            self.handlers["disconnect"](connection.sid, reason)
+
+    def drained(self, connection: Connection) -> None:
+        """Nothing more will leave for it."""
+        self._draining.pop(connection.sid, None)
+
+    # Requests.
+
+    def handle_request(self, environ: Environ, start_response: StartResponse) -> Any:
+        """The WSGI entry point."""
+        codec = self._fallback
+        request = None
+        try:
+            request = Request.parse(environ)
+            self._origins.check(request)
+            if request.method == "OPTIONS":
+                response = Response(codec.posted({}), status=204)
+            else:
+                codec = self.codecs.get(request.parameter("EIO") or "", codec)
+                answered = self._route(request, start_response)
+                if not isinstance(answered, Response):
+                    return answered
+                response = answered
+        except RequestError as error:
+            response = Response(codec.error_body(error), status=error.status)
+        websocket = environ.get("wsgi.websocket")
+        if websocket is not None:
+            # A foreign handler has switched protocols already: closing is all that can still be said.
+            websocket.close()
+            return []
+        return self._answer(request, response, start_response)
+
+    def _answer(self, request: Request | None, response: Response, start_response: StartResponse) -> list[bytes]:
+        if request is not None:
+            if self.http_compression:
+                compress(response, request.environ, self.compression_threshold)
+            with contextlib.suppress(RequestError):  # an origin that is refused is told nothing
+                self._origins.check(request)
+                response.headers += self._origins.headers(request)
+        response.headers.append(("Cache-Control", "no-store"))
+        return response.start(start_response)
+
+    def _route(self, request: Request, start_response: StartResponse) -> Any:
+        transport = request.parameter("transport")
+        if transport not in self.transports:
+            raise RequestError(ErrorCode.UNKNOWN_TRANSPORT)
+        sid = request.parameter("sid")
+        if sid is None:
+            return self._handshake(request, transport, start_response)
+        connection = self.sockets.get(sid) or self._draining.get(sid)
+        if connection is None:
+            raise RequestError(ErrorCode.UNKNOWN_SID)
+        if request.parameter("EIO") != str(connection.codec.eio):
+            raise RequestError(ErrorCode.BAD_REQUEST, "The session is of another protocol version")
+        if transport == "websocket":
+            return self._upgrade(connection, request, start_response)
+        handle = {"GET": self._poll, "POST": self._post}.get(request.method)
+        if handle is None or connection.transport.name != transport:
+            raise RequestError(ErrorCode.BAD_REQUEST)
+        connection.codec.check_poll(request.query)
+        return handle(connection, request)
+
+    def _handshake(self, request: Request, transport: str, start_response: StartResponse) -> Any:
+        eio = request.parameter("EIO")
+        codec = self.codecs.get(eio or "")
+        if codec is None:
+            raise RequestError(ErrorCode.UNSUPPORTED_PROTOCOL_VERSION, self._unsupported_hint(eio or ""))
+        if request.method != "GET":
+            raise RequestError(ErrorCode.BAD_HANDSHAKE_METHOD)
+        if transport == "websocket":
+            request.check_websocket()
+        if self._refusing:
+            raise RequestError(ErrorCode.BAD_REQUEST, "The server is shutting down", status=503)
+        if transport == "websocket":
+            return self._websocket(request, start_response, lambda ws: self._serve_new(codec, request.environ, ws))
+        codec.check_poll(request.query)
+        polling = PollingTransport(codec, self.create_event())
+        connection = Connection(self, self.generate_id(), codec, request.environ, polling)
+        self._open(connection)
+        return self._poll(connection, request)
+
+    def _open(self, connection: Connection) -> None:
+        """Register a connection, greet its client and tell the application."""
+        upgrades = ["websocket"] if connection.transport.name == "polling" and self._can_upgrade() else []
+        greeting = {
+            "sid": connection.sid,
+            "upgrades": upgrades,
+            "pingInterval": round(self.timing.ping_interval * 1000),
+            "pingTimeout": round(self.timing.ping_timeout * 1000),
+            "maxPayload": self.max_http_buffer_size,
+        }
+        self.sockets[connection.sid] = connection
+        connection.send(control(EioType.OPEN, json.dumps(greeting, separators=(",", ":"))))
+        connection.start_heartbeat()
+        self.handlers["connect"](connection.sid, connection.environ)
+
+    def _can_upgrade(self) -> bool:
+        return self.allow_upgrades and "websocket" in self.transports and self._async["websocket"] is not None
+
+    # Long-polling.
+
+    def _poll(self, connection: Connection, request: Request) -> Response:
+        try:
+            with connection.polling() as transport:
+                packets = transport.poll()
+                return Response(connection.codec.encode_payload(packets, request.query))
+        except ProtocolError as error:
+            raise self._broken(connection, error) from None
+
+    def _post(self, connection: Connection, request: Request) -> Response:
+        try:
+            with connection.posting():
+                if connection.closed:
+                    raise RequestError(ErrorCode.UNKNOWN_SID)
+                body = read_body(request.environ, self.max_http_buffer_size, self._patience)
+                for packet in connection.codec.decode_payload(body, request.query, self._max_payload_packets):
+                    connection.receive(packet)
+        except ProtocolError as error:
+            raise self._broken(connection, error) from None
+        except RequestError:
+            connection.close(Reason.TRANSPORT_ERROR)
+            raise
+        return Response(connection.codec.posted(request.query))
+
+    def _patience(self) -> AbstractContextManager[Any]:
+        """How long a body may take to arrive: no longer than a silent client may live."""
+        if self.async_mode != "gevent":
+            return contextlib.nullcontext()
+        import gevent
+
+        limit = self.timing.ping_interval + self.timing.ping_timeout
+        timeout: AbstractContextManager[Any] = gevent.Timeout(limit, TimeoutError)
+        return timeout
+
+    def _broken(self, connection: Connection, error: ProtocolError) -> RequestError:
+        self.logger.info("%s: %s", connection.sid, error.problem)
+        connection.fail(error)
+        return RequestError(ErrorCode.BAD_REQUEST, error.problem)
+
+    # WebSocket.
+
+    def _upgrade(self, connection: Connection, request: Request, start_response: StartResponse) -> Any:
+        request.check_websocket()
+        if connection.upgraded or connection.closed or not self._can_upgrade():
+            raise RequestError(ErrorCode.BAD_REQUEST)
+        return self._websocket(request, start_response, lambda ws: self._serve_upgrade(connection, ws))
+
+    def _websocket(self, request: Request, start_response: StartResponse, serve: Callable[[Any], None]) -> Any:
+        """Switch protocols by the async mode's own driver, which calls `serve` with its WebSocket."""
+        request.accept_websocket(self.max_http_buffer_size)
+
+        def run(websocket: Any) -> list[bytes]:
+            serve(websocket)
+            return []
+
+        return self._async["websocket"](run, self)(request.environ, start_response)
+
+    def _serve_new(self, codec: Codec, environ: Environ, websocket: Any) -> None:
+        transport = WebSocketTransport(codec, websocket, self.create_event(), self.logger)
+        connection = Connection(self, self.generate_id(), codec, environ, transport)
+        self._open(connection)
+        self._serve(connection, transport)
+
+    def _serve_upgrade(self, connection: Connection, websocket: Any) -> None:
+        """The probe, then the change of transport (Engine.IO protocol, "Upgrade")."""
+        codec = connection.codec
+        transport = WebSocketTransport(codec, websocket, self.create_event(), self.logger)
+        if not connection.start_upgrade():
+            websocket.close()
+            return
+        limit = self.timers.after(self.timing.upgrade_timeout, lambda: transport.abort(EioType.CLOSE))
+        done = False
+        try:
+            probe = self._next(transport, codec)
+            if probe == EioPacket(EioType.PING, "probe"):
+                websocket.send(codec.encode_packet(EioPacket(EioType.PONG, "probe")))
+                connection.end_open_poll()
+                upgrade = self._next(transport, codec)
+                done = upgrade == EioPacket(EioType.UPGRADE) and connection.complete_upgrade(transport)
+        except (ProtocolError, OSError) as error:
+            self.logger.info("%s: upgrade failed: %s", connection.sid, type(error).__name__)
+        finally:
+            limit.cancel()
+            if not done:
+                connection.stop_upgrade()
+        if done:
+            self._serve(connection, transport)
+        else:
+            transport.finish(goodbye=False)
+            transport.write()
+
+    def _next(self, transport: WebSocketTransport, codec: Codec) -> EioPacket | None:
+        frame = transport.receive()
+        if frame is None:
+            return None
+        if len(frame) > self.max_http_buffer_size:
+            raise ProtocolError("message too large")
+        return codec.decode_packet(frame)
+
+    def _serve(self, connection: Connection, transport: WebSocketTransport) -> None:
+        """Read until the end, in the request's own task; the writer has one of its own."""
+        writer = self.start_background_task(transport.write)
+        try:
+            while not connection.closed:
+                packet = self._next(transport, connection.codec)
+                if packet is None:
+                    break
+                connection.receive(packet)
+        except ProtocolError as error:
+            self.logger.info("%s: %s", connection.sid, error.problem)
+            connection.fail(error)
+        finally:
+            connection.finish(Reason.TRANSPORT_CLOSE, goodbye=False)
+            writer.join()
+            connection.gone()

@@ -1,0 +1,167 @@
+"""JSON of any depth: the standard library's fast path first, an explicit stack where that one gives up.
+
+Both directions refuse NaN and infinities (RFC 8259 section 6); the output is ASCII, so that lone surrogates survive any transport.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+from .errors import ProtocolError
+
+Default = Callable[[object], object]
+_SPACE = re.compile(r"[ \t\n\r]*")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(digits: str) -> float:
+    number = float(digits)
+    if math.isinf(number):
+        raise ValueError("number out of range")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def loads(text: str) -> Any:
+    """The value that `text` holds, however deep; ProtocolError where it is not JSON (RFC 8259), NaN and infinities included."""
+    try:
+        return _DECODER.decode(text)
+    except RecursionError:
+        pass  # deeper than the interpreter's stack: below, outside of the handler, without it
+    except ValueError:
+        raise ProtocolError("invalid JSON") from None
+    try:
+        return _loads_deep(text)
+    except (ValueError, IndexError):
+        raise ProtocolError("invalid JSON") from None
+
+
+def _skip(text: str, at: int) -> int:
+    match = _SPACE.match(text, at)
+    return match.end() if match else at
+
+
+def _key(text: str, at: int) -> tuple[str, int]:
+    """An object's key and the place after its colon."""
+    if text[at] != '"':
+        raise ValueError("a key is a string")
+    key, at = _DECODER.raw_decode(text, at)
+    at = _skip(text, at)
+    if text[at] != ":":
+        raise ValueError("a colon is due")
+    return key, _skip(text, at + 1)
+
+
+def _loads_deep(text: str) -> Any:
+    """Parse without recursion: `stack` holds the open containers, `key` the key that waits for its value."""
+    stack: list[tuple[Any, str | None]] = []
+    at = _skip(text, 0)
+    key: str | None = None
+    while True:
+        opener = text[at]
+        if opener in "[{":
+            container: Any = [] if opener == "[" else {}
+            closer = "]" if opener == "[" else "}"
+            at = _skip(text, at + 1)
+            if text[at] != closer:
+                stack.append((container, key))
+                key = None
+                if opener == "{":
+                    key, at = _key(text, at)
+                continue
+            value: Any = container
+            at += 1
+        else:
+            value, at = _DECODER.raw_decode(text, at)
+        value, at, key = _close(text, at, value, key, stack)
+        if not stack:
+            return value
+
+
+def _close(text: str, at: int, value: Any, key: str | None, stack: list[tuple[Any, str | None]]) -> tuple[Any, int, str | None]:
+    """Put `value` into its container, and that into its own as long as one ends; then the place and key of the next value."""
+    while stack:
+        container, outer_key = stack[-1]
+        is_list = isinstance(container, list)
+        if is_list:
+            container.append(value)
+        else:
+            container[key] = value
+        at = _skip(text, at)
+        if text[at] == ",":
+            at = _skip(text, at + 1)
+            if is_list:
+                return None, at, None
+            key, at = _key(text, at)
+            return None, at, key
+        if text[at] != ("]" if is_list else "}"):
+            raise ValueError("a comma or the container's end is due")
+        stack.pop()
+        value, key, at = container, outer_key, at + 1
+    if _skip(text, at) != len(text):
+        raise ValueError("extra data")
+    return value, at, None
+
+
+def dumps(value: object, default: Default | None = None) -> str:
+    """`value` as compact ASCII JSON, however deep; `default` turns what JSON has no form for into what it has.
+
+    Raises TypeError or ValueError (NaN, infinities, circular references) as json.dumps does.
+    """
+    encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=default)
+    try:
+        return encoder.encode(value)
+    except RecursionError:
+        pass  # as in loads
+    return "".join(_dumps_deep(value, encoder, default))
+
+
+def _entries(value: Any, encoder: json.JSONEncoder) -> Iterator[tuple[str, object]]:
+    """What stands before each value of a container, and the value."""
+    if isinstance(value, dict):
+        for index, (key, item) in enumerate(value.items()):
+            # One entry through the library's own encoder spells the key as it would: true, null, 1 …
+            name = encoder.encode({key: 0})[1:-2]
+            yield (name if index == 0 else "," + name), item
+    else:
+        for index, item in enumerate(value):
+            yield ("" if index == 0 else ","), item
+
+
+def _dumps_deep(value: object, encoder: json.JSONEncoder, default: Default | None) -> Iterator[str]:
+    """Encode without recursion: `stack` holds the open containers' iterators, `open_ids` finds circles."""
+    stack: list[tuple[Iterator[tuple[str, object]], str, int]] = []
+    open_ids: set[int] = set()
+    while True:
+        if default is not None and not isinstance(value, (str, int, float, list, tuple, dict, type(None))):
+            value = default(value)
+        if isinstance(value, (list, tuple, dict)):
+            if id(value) in open_ids:
+                raise ValueError("Circular reference detected")
+            open_ids.add(id(value))
+            opener, closer = "{}" if isinstance(value, dict) else "[]"
+            yield opener
+            stack.append((_entries(value, encoder), closer, id(value)))
+        else:
+            yield encoder.encode(value)
+        while stack:
+            entries, closer, identity = stack[-1]
+            entry = next(entries, None)
+            if entry is not None:
+                yield entry[0]
+                value = entry[1]
+                break
+            yield closer
+            open_ids.discard(identity)
+            stack.pop()
+        else:
+            return

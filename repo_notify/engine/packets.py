@@ -1,0 +1,138 @@
+"""The packets of both protocol layers, as values. How they are spelled on the wire is the codecs' matter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import TYPE_CHECKING, Any
+
+from . import jsoncodec
+from .errors import ProtocolError
+
+if TYPE_CHECKING:
+    from .codec import Codec
+
+Frame = str | bytes
+
+
+class EioType(IntEnum):
+    """Engine.IO packet types (Engine.IO protocol, "Protocol")."""
+
+    OPEN = 0
+    CLOSE = 1
+    PING = 2
+    PONG = 3
+    MESSAGE = 4
+    UPGRADE = 5
+    NOOP = 6
+
+
+@dataclass(frozen=True)
+class EioPacket:
+    """One Engine.IO packet; `data` is bytes for a binary message, else text."""
+
+    type: EioType
+    data: Frame = ""
+
+
+class SioType(IntEnum):
+    """Socket.IO packet types (Socket.IO protocol, "Packet types")."""
+
+    CONNECT = 0
+    DISCONNECT = 1
+    EVENT = 2
+    ACK = 3
+    CONNECT_ERROR = 4
+    BINARY_EVENT = 5
+    BINARY_ACK = 6
+
+
+BINARY_FORM = {SioType.EVENT: SioType.BINARY_EVENT, SioType.ACK: SioType.BINARY_ACK}
+PLAIN_FORM = {binary: plain for plain, binary in BINARY_FORM.items()}
+
+
+@dataclass(frozen=True)
+class SioPacket:
+    """One Socket.IO packet; `data` is its JSON value (None: absent), `attachments` how many binary messages follow it.
+
+    The type is the plain one; that a packet has binary parts is seen from `data` when encoding, from `attachments` when decoded.
+    """
+
+    type: SioType
+    namespace: str = "/"
+    id: int | None = None
+    data: Any = None
+    attachments: int = 0
+
+
+def split_binary(data: object) -> tuple[str, list[bytes]]:
+    """`data` as JSON with placeholders, and the binary parts they stand for (Socket.IO protocol, "Packet encoding").
+
+    Raises TypeError or ValueError where `data` is not JSON.
+    """
+    attachments: list[bytes] = []
+
+    def placeholder(value: object) -> object:
+        if not isinstance(value, (bytes, bytearray, memoryview)):
+            raise TypeError(f"{type(value).__name__} has no form in JSON")
+        attachments.append(bytes(value))
+        return {"_placeholder": True, "num": len(attachments) - 1}
+
+    return jsoncodec.dumps(data, placeholder), attachments
+
+
+def join_binary(data: Any, attachments: list[bytes]) -> Any:
+    """`data` with its placeholders replaced, in place, by the binary parts; ProtocolError where one names a part that is not there."""
+    root = [data]
+    stack: list[Any] = [root]
+    while stack:
+        container = stack.pop()
+        entries = container.items() if isinstance(container, dict) else enumerate(container)
+        for key, value in list(entries):
+            if isinstance(value, dict) and value.get("_placeholder") is True:
+                container[key] = _attachment(value.get("num"), attachments)
+            elif isinstance(value, (list, dict)):
+                stack.append(value)
+    return root[0]
+
+
+def _attachment(number: object, attachments: list[bytes]) -> bytes:
+    if type(number) is not int or not 0 <= number < len(attachments):
+        raise ProtocolError("placeholder without attachment")
+    return attachments[number]
+
+
+class Outgoing:
+    """A packet on its way to any number of connections, encoded once per codec and once per (codec, frame form)."""
+
+    __slots__ = ("_encode", "_frames", "_packets")
+
+    def __init__(self, encode: Callable[[Codec], list[EioPacket]]) -> None:
+        self._encode = encode
+        self._packets: dict[int, list[EioPacket]] = {}
+        self._frames: dict[int, list[Frame]] = {}
+
+    def packets(self, codec: Codec) -> list[EioPacket]:
+        """The Engine.IO packets, for a transport that packs several into one payload."""
+        packets = self._packets.get(codec.eio)
+        if packets is None:
+            packets = self._packets[codec.eio] = self._encode(codec)
+        return packets
+
+    def frames(self, codec: Codec) -> list[Frame]:
+        """The WebSocket messages."""
+        frames = self._frames.get(codec.eio)
+        if frames is None:
+            frames = self._frames[codec.eio] = [codec.encode_packet(packet) for packet in self.packets(codec)]
+        return frames
+
+
+def control(kind: EioType, data: str = "") -> Outgoing:
+    """An Engine.IO packet of its own."""
+    return Outgoing(lambda _codec: [EioPacket(kind, data)])
+
+
+def message(packet: SioPacket) -> Outgoing:
+    """A Socket.IO packet with its attachments."""
+    return Outgoing(lambda codec: [EioPacket(EioType.MESSAGE, part) for part in codec.encode_message(packet)])

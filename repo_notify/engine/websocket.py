@@ -1,0 +1,75 @@
+"""gevent-websocket, with the handshake left to the engine and with bounds on what is read.
+
+The stock handler switches protocols before the application has seen the request, answers malformed handshakes in broken ways, and
+unmasks byte by byte without a limit. Use `WebSocketHandler` as pywsgi's `handler_class`, or `engine.gunicorn`'s worker class.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from gevent.pywsgi import WSGIHandler
+from geventwebsocket.exceptions import ProtocolError, WebSocketError
+from geventwebsocket.handler import WebSocketHandler as StockHandler
+from geventwebsocket.websocket import Header, Stream, WebSocket
+
+from .http import ACCEPT_WEBSOCKET
+
+TOO_BIG = 1009
+
+
+class BoundedWebSocket(WebSocket):
+    """A server's end of a WebSocket that refuses by the header's length, before reading (RFC 6455 sections 5.1, 5.2, 7.4.1)."""
+
+    __slots__ = ("max_size", "size")
+
+    def __init__(self, environ: dict[str, Any], stream: Stream, handler: StockHandler, max_size: int) -> None:
+        super().__init__(environ, stream, handler)
+        self.max_size = max_size
+        self.size = 0
+
+    def read_frame(self) -> tuple[Header, bytes]:
+        """One frame, unmasked; gevent-websocket's errors for what the RFC forbids, which close the WebSocket."""
+        header = Header.decode_header(self.stream)
+        if header.flags or not header.mask:
+            raise ProtocolError("reserved bits, or a client's frame without a mask")
+        if header.opcode in (self.OPCODE_TEXT, self.OPCODE_BINARY):
+            self.size = 0
+        if header.opcode < self.OPCODE_CLOSE:
+            self.size += header.length
+        if self.size > self.max_size:
+            self.close(TOO_BIG)
+            raise WebSocketError("message too big")
+        payload = self.raw_read(header.length) if header.length else b""
+        if len(payload) != header.length:
+            raise WebSocketError("the frame ended early")
+        return header, unmask(payload, header.mask)
+
+    def validate_utf8(self, payload: bytes) -> None:
+        """Once, when the whole message is decoded; not here, frame by frame and byte by byte."""
+
+
+def unmask(payload: bytes, mask: bytes) -> bytes:
+    """XOR with the repeated mask (RFC 6455 section 5.3), as one big number."""
+    length = len(payload)
+    key = (mask * (length // 4 + 1))[:length]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(length, "big")
+
+
+class WebSocketHandler(StockHandler):
+    """Leaves the answer to a WebSocket handshake to the application, which may also refuse it over HTTP."""
+
+    def run_application(self) -> None:
+        """Run the application as for any other request, with a function in the environ that switches protocols."""
+        if self.environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+            self.environ[ACCEPT_WEBSOCKET] = self.accept
+        WSGIHandler.run_application(self)
+
+    def accept(self, max_size: int) -> BoundedWebSocket:
+        """Answer 101 (RFC 6455 section 4.2.2) and return the WebSocket; the engine has checked the headers."""
+        self.upgrade_connection()
+        stock = self.websocket
+        stock.closed = True  # its finaliser would send a close frame
+        self.websocket = BoundedWebSocket(self.environ, Stream(self), self, max_size)
+        self.write(b"")
+        return self.websocket
