@@ -1,0 +1,100 @@
+"""A host's own Flask app with the extension in it, served as a process: `host_app.py <config as JSON>`.
+
+Its own keys: `SESSIONS` (`cookie`, `mongodb` or `flask-login`), `STOCK_SOCKETIO` (the host's own Flask-SocketIO, stock),
+`PATCH` (false: do not patch). Everything else goes into `app.config`. Prints the port when it listens.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+options = json.loads(sys.argv[1])
+if options.pop("PATCH", True):
+    from gevent import monkey
+
+    monkey.patch_all()
+
+from typing import Any
+
+from flask import Flask, jsonify, request, session
+from flask_socketio import SocketIO
+
+from repo_notify import RepoNotify, events, flask_login_user
+from repo_notify.errors import InvalidEvent
+from repo_notify.serving import serve
+
+
+def make_app(options: dict[str, Any]) -> Flask:
+    sessions = options.pop("SESSIONS", "cookie")
+    stock = options.pop("STOCK_SOCKETIO", None)
+    app = Flask("host")
+    app.config.update(SECRET_KEY="a host's own key", **options)
+    notify = RepoNotify()
+    socketio = SocketIO(app, path="chat", **stock) if stock is not None else None
+    notify.init_app(app, socketio=socketio)
+    use_sessions(app, notify, sessions)
+    add_routes(app, notify)
+    return app
+
+
+def use_sessions(app: Flask, notify: RepoNotify, kind: str) -> None:
+    if kind == "mongodb":
+        from flask_session import Session
+        from pymongo import MongoClient
+
+        app.config["SESSION_TYPE"] = "mongodb"
+        app.config["SESSION_MONGODB"] = MongoClient(app.config["REPO_NOTIFY_MONGO_URI"], connect=False)
+        Session(app)
+    if kind == "flask-login":
+        from flask_login import LoginManager, UserMixin
+
+        class User(UserMixin):
+            def __init__(self, name: str) -> None:
+                self.id = name
+
+        LoginManager(app).user_loader(User)
+        notify.identity_loader(flask_login_user)
+        app.config["MAKE_USER"] = User
+
+
+def add_routes(app: Flask, notify: RepoNotify) -> None:
+    @app.post("/login")
+    def login() -> Any:
+        username = request.get_json()["username"]
+        if make_user := app.config.get("MAKE_USER"):
+            from flask_login import login_user
+
+            login_user(make_user(username))
+        else:
+            session["user"] = {"username": username}
+        return jsonify(username=username)
+
+    @app.post("/logout")
+    def logout() -> Any:
+        notify.logout()
+        session.clear()
+        return jsonify({})
+
+    @app.get("/session")
+    def session_id() -> Any:
+        return jsonify(session_id=notify.session_id())
+
+    @app.get("/plain")
+    def plain() -> Any:
+        return jsonify(plain=True)
+
+    @app.post("/publish")
+    def publish() -> Any:
+        """Publish as a view would: `{"type": ..., fields}`; answers 400 with the wrong fields."""
+        fields = request.get_json()
+        event = getattr(events, fields.pop("type"))(**fields)
+        try:
+            notify.publish(event)
+        except InvalidEvent as error:
+            return jsonify(fields=error.fields), 400
+        return jsonify({})
+
+
+if __name__ == "__main__":
+    serve(make_app(options), host="127.0.0.1", port=0, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))
