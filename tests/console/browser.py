@@ -70,8 +70,13 @@ def _no_browser(reason: str) -> NoReturn:
     pytest.skip(reason)
 
 
+def selector(path: str) -> str:
+    """Return the CSS selector for `data-test` names from the outside in, separated by spaces."""
+    return " ".join(f"[data-test='{name}']" for name in path.split())
+
+
 class Console:
-    """The page at `url`. Paths are `data-test` names from the outside in, separated by spaces."""
+    """The page at `url`. Paths are those of `selector`."""
 
     def __init__(self, driver: webdriver.Chrome, url: str) -> None:
         self.driver = driver
@@ -88,20 +93,29 @@ class Console:
 
     def find(self, path: str) -> WebElement:
         """Wait for an element."""
-        selector = " ".join(f"[data-test='{name}']" for name in path.split())
-        return self.until(lambda: self.driver.find_element(By.CSS_SELECTOR, selector), f"{path} to be on the page")
+        found = self.until(lambda: self.driver.find_elements(By.CSS_SELECTOR, selector(path)), f"{path} to be there")
+        return found[0]
+
+    def read(self, path: str, member: str) -> Any:
+        """Return a member of an element, in one step: between two, the page may have drawn it anew."""
+        script = "const element = document.querySelector(arguments[0]); return element && [element[arguments[1]]]"
+        found = self.until(lambda: self.driver.execute_script(script, selector(path), member), f"{path} to be there")
+        return found[0]
 
     def text(self, path: str) -> str:
-        return self.find(path).text
+        return str(self.read(path, "innerText"))
+
+    def enabled(self, path: str) -> bool:
+        return not self.read(path, "disabled")
 
     def click(self, path: str) -> None:
         """Click an element once it is enabled."""
 
         def clicked() -> bool:
             element = self.find(path)
-            if enabled := element.is_enabled():
+            if usable := element.is_enabled():
                 element.click()
-            return enabled
+            return usable
 
         self.until(clicked, f"{path} to be clickable")
 
@@ -133,7 +147,15 @@ class Console:
         return [status.text for status in self.find("requests").find_elements(By.CSS_SELECTOR, "[data-test='status']")]
 
     def pressed(self, path: str) -> bool:
-        return self.find(path).get_attribute("aria-pressed") == "true"
+        return bool(self.read(path, "ariaPressed") == "true")
+
+    def choose(self, select: str, value: str) -> None:
+        """Choose an option of a select by its value."""
+        self.find(select).find_element(By.CSS_SELECTOR, f"option[value='{value}']").click()
+
+    def name_as_emitter(self, pane: str) -> None:
+        """Choose the pane whose socket id the requests carry, or "nobody"."""
+        self.find(f"emitter-{pane}").find_element(By.XPATH, "..").click()
 
     def shows(self, path: str, text: str) -> None:
         """Wait until an element shows exactly that text."""

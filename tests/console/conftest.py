@@ -11,13 +11,13 @@ from tests.console.browser import Console, chromium
 from tests.console.server import Demo
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
     with chromium(tmp_path_factory.mktemp("profile")) as driver:
         yield driver
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def demo(browser: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     running = Demo(tmp_path_factory.mktemp("demo"))
     try:
@@ -30,10 +30,9 @@ def demo(browser: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) ->
 @pytest.fixture
 def console(browser: webdriver.Chrome, demo: Demo) -> Iterator[Console]:
     """Yield the opened page; afterwards it must have complained of nothing and spoken to its own server alone."""
-    browser.execute_cdp_cmd("Network.clearBrowserCookies", {})
+    browser.execute_cdp_cmd("Storage.clearDataForOrigin", {"origin": demo.url, "storageTypes": "cookies,local_storage"})
     page = Console(browser, demo.url)
     page.open()
-    browser.execute_script("localStorage.clear()")
     yield page
     complaints, addresses = page.complaints(), page.addresses()
     browser.get("about:blank")

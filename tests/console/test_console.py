@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
 from tests.console.browser import Console
@@ -46,11 +45,6 @@ def listen_as(console: Console, user: str, model: str = STRUCTURE) -> None:
     for pane in ("v5", "v4"):
         console.shows(f"pane-{pane} user", user)
         console.join(pane, f"model-{model}")
-
-
-def choose(console: Console, field: str, value: str) -> None:
-    """Choose an option of a select by its value."""
-    console.find(field).find_element(By.CSS_SELECTOR, f"option[value='{value}']").click()
 
 
 def test_what_alice_changes_arrives_at_carols_two_clients(console: Console) -> None:
@@ -112,7 +106,7 @@ def test_a_model_appears_can_be_joined_and_is_removed(console: Console, kind: st
     assert console.arrived("v4", "acme::newModel")["_id"] == model
 
     console.join("v5", f"model-{model}")
-    choose(console, "target", model)
+    console.choose("target", model)
     console.click("trigger-remove")
     console.until(lambda: console.text("trigger-remove").startswith("Really remove"), "the question")
     console.make("remove")
@@ -130,11 +124,11 @@ def test_buttons_follow_what_a_kind_of_model_can_do(
     console: Console, kind: str, model: str, impossible: list[str]
 ) -> None:
     listen_as(console, "alice", model)
-    choose(console, "target", model)
+    console.choose("target", model)
     console.make("revision")
     console.arrived("v5", f"{kind}NewRevision")
     for change in impossible:
-        assert not console.find(f"trigger-{change}").is_enabled()
+        assert not console.enabled(f"trigger-{change}")
 
 
 def test_a_refused_join_says_so_in_both_protocols(console: Console) -> None:
@@ -165,10 +159,10 @@ def test_a_left_room_is_silent(console: Console) -> None:
 def test_the_socket_named_as_emitter_is_spared(console: Console, emitter: str, other: str) -> None:
     names = {"v5": "containerSettingsUpdate", "v4": f"acme::{STRUCTURE}::modelStatusChanged"}
     listen_as(console, "alice")
-    console.driver.execute_script("arguments[0].click()", console.find(f"emitter-{emitter}"))
+    console.name_as_emitter(emitter)
     console.make("status")
     console.arrived(other, names[other])
-    console.driver.execute_script("arguments[0].click()", console.find("emitter-nobody"))
+    console.name_as_emitter("nobody")
     console.make("status")
     console.until(lambda: len(console.events(other)) == 2, "the second change")
     console.arrived(emitter, names[emitter])
@@ -181,7 +175,7 @@ def test_a_socket_that_came_before_the_login_is_bound_by_a_request_that_names_it
     console.click(f"pane-v5 room-model-{STRUCTURE}")
     assert console.arrived("v5", "error")["code"] == "UNAUTHORISED"
     console.log_in("alice")
-    console.driver.execute_script("arguments[0].click()", console.find("emitter-v5"))
+    console.name_as_emitter("v5")
     console.make("settings")
     console.shows("pane-v5 user", "alice")
     console.join("v5", f"model-{STRUCTURE}")
@@ -193,7 +187,7 @@ def test_a_notification_reaches_its_user_in_both_panes(console: Console) -> None
     console.join("v5", "notifications")
     console.join("v4", "account")
     console.log_in("alice")
-    choose(console, "recipient", "carol")
+    console.choose("recipient", "carol")
     for change, name in (("notification", "notificationUpserted"), ("notification-delete", "notificationDeleted")):
         console.make(change)
         for pane in ("v5", "v4"):
