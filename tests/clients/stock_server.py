@@ -10,9 +10,9 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import socketio  # noqa: E402 - gevent patches first
-from gevent.pywsgi import WSGIServer  # noqa: E402
-from geventwebsocket.handler import WebSocketHandler  # noqa: E402
+import socketio
+from gevent.pywsgi import WSGIServer
+from geventwebsocket.handler import WebSocketHandler
 
 
 def make_server() -> socketio.Server:
