@@ -1,11 +1,11 @@
-"""The wire: a Socket.IO server of our own, to the letter of the protocol documents. Knows nothing of what is sent over it.
+"""The wire: a Socket.IO server of our own, to the letter of the protocol documents.
 
     Server       python-socketio's API on the parts below; what Flask-SocketIO gets as its `server`
     RoomManager  who is in which namespace and room, and the fan-out: `server.manager.deliver(...)` tells to how many
-    Connection   one Engine.IO session: `sid`, `environ`, `codec.eio`, `transport.name`; from `server.eio.sockets[eio_sid]`
+    Connection   one Engine.IO session: `sid`, `environ`, `codec.eio`, `transport.name`; in `server.eio.sockets`
     Codec        what a protocol generation has to say; `Server(codecs=[…])` or `server.register_codec(…)` adds one
 
-`engine.websocket.WebSocketHandler` and `engine.gunicorn.Worker` serve WebSockets under gevent; they import gevent, this package does not.
+`engine.websocket.WebSocketHandler` and `engine.gunicorn.Worker` serve WebSockets under gevent, and import it.
 """
 
 from __future__ import annotations

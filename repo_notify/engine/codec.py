@@ -1,6 +1,7 @@
 """The wire codec: everything that differs between protocol generations, chosen once per connection from `EIO=`.
 
-A codec holds no socket, no clock and no state. Another generation is another object with these members, registered with the server.
+A codec holds no socket, no clock and no state. Another generation is another object with these members, registered with
+the server.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import base64
 import binascii
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ SEPARATOR = "\x1e"
 # Number.MAX_SAFE_INTEGER: what a JavaScript client can count to.
 MAX_ACK_ID = 2**53 - 1
 TEXT = "text/plain; charset=UTF-8"
+Query = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Body:
 
 
 class Codec(Protocol):
-    """What a protocol generation has to say. `query` is the request's parsed query string, `data` never blocks or waits."""
+    """What a protocol generation has to say. `query` is the request's parsed query string."""
 
     @property
     def eio(self) -> int:
@@ -52,23 +54,23 @@ class Codec(Protocol):
     def decode_packet(self, frame: Frame) -> EioPacket:
         """The packet of one WebSocket message; ProtocolError."""
 
-    def check_poll(self, query: Mapping[str, Sequence[str]]) -> None:
+    def check_poll(self, query: Query) -> None:
         """Refuse polling parameters that this generation does not know; RequestError."""
 
-    def encode_payload(self, packets: Sequence[EioPacket], query: Mapping[str, Sequence[str]]) -> Body:
+    def encode_payload(self, packets: Sequence[EioPacket], query: Query) -> Body:
         """The body of the answer to a poll."""
 
-    def decode_payload(self, body: Body, query: Mapping[str, Sequence[str]], max_packets: int) -> list[EioPacket]:
+    def decode_payload(self, body: Body, query: Query, max_packets: int) -> list[EioPacket]:
         """The packets of a POST; ProtocolError, also above `max_packets`."""
 
-    def posted(self, query: Mapping[str, Sequence[str]]) -> Body:
+    def posted(self, query: Query) -> Body:
         """The body of the answer to a POST."""
 
     def error_body(self, error: RequestError) -> Body:
         """The body of an HTTP error."""
 
     def encode_message(self, packet: SioPacket) -> list[Frame]:
-        """A Socket.IO packet as Engine.IO messages: its text, then its attachments; TypeError or ValueError if not JSON."""
+        """A Socket.IO packet as messages: its text, then its attachments; TypeError or ValueError if not JSON."""
 
     def decode_message(self, text: str, max_attachments: int) -> SioPacket:
         """The Socket.IO packet of a text message, its placeholders still in place; ProtocolError."""
@@ -101,7 +103,7 @@ def _is_event(data: object) -> bool:
 
 
 # Which JSON value each packet type may carry; `...` stands for none (Socket.IO protocol, "Packet types").
-_CARRIES = {
+_CARRIES: dict[SioType, Callable[[object], bool]] = {
     SioType.CONNECT: lambda data: data is ... or isinstance(data, dict),
     SioType.DISCONNECT: lambda data: data is ...,
     SioType.EVENT: _is_event,
@@ -133,18 +135,18 @@ class EngineIO4:
             raise ProtocolError("unknown Engine.IO packet type")
         return EioPacket(kind, frame[1:])
 
-    def check_poll(self, query: Mapping[str, Sequence[str]]) -> None:
+    def check_poll(self, query: Query) -> None:
         """Everything else in the query is the application's; JSONP left the protocol with version 4."""
 
-    def encode_payload(self, packets: Sequence[EioPacket], query: Mapping[str, Sequence[str]]) -> Body:  # noqa: ARG002 - the codecs' common signature
-        """Packets between U+001E, binary as `b` and base64 (Engine.IO protocol 4, "Packet encoding", HTTP long-polling)."""
+    def encode_payload(self, packets: Sequence[EioPacket], query: Query) -> Body:  # noqa: ARG002 - the common signature
+        """Packets between U+001E, binary as `b` and base64 (Engine.IO protocol 4, "Packet encoding")."""
         return Body(SEPARATOR.join(map(self._encode_part, packets)).encode())
 
     def _encode_part(self, packet: EioPacket) -> str:
         frame = self.encode_packet(packet)
         return "b" + base64.b64encode(frame).decode("ascii") if isinstance(frame, bytes) else frame
 
-    def decode_payload(self, body: Body, query: Mapping[str, Sequence[str]], max_packets: int) -> list[EioPacket]:  # noqa: ARG002 - the codecs' common signature
+    def decode_payload(self, body: Body, query: Query, max_packets: int) -> list[EioPacket]:  # noqa: ARG002 - as above
         """The inverse; ProtocolError, also above `max_packets`."""
         try:
             text = body.data.decode("utf-8")
@@ -162,7 +164,7 @@ class EngineIO4:
         except (binascii.Error, ValueError):
             raise ProtocolError("invalid base64") from None
 
-    def posted(self, query: Mapping[str, Sequence[str]]) -> Body:  # noqa: ARG002 - the codecs' common signature
+    def posted(self, query: Query) -> Body:  # noqa: ARG002 - the codecs' common signature
         """`ok` (Engine.IO protocol 4, "Sending data")."""
         return Body(b"ok")
 
@@ -172,7 +174,7 @@ class EngineIO4:
         return Body(data.encode(), "application/json")
 
     def encode_message(self, packet: SioPacket) -> list[Frame]:
-        """`<type>[<n>-][<namespace>,][<id>][<JSON>]`, then the attachments (Socket.IO protocol 5, "Packet encoding")."""
+        """`<type>[<n>-][<namespace>,][<id>][<JSON>]`, then attachments (Socket.IO protocol 5, "Packet encoding")."""
         kind, text, attachments = packet.type, "", list[bytes]()
         if packet.data is not None:
             text, attachments = split_binary(packet.data)

@@ -75,7 +75,7 @@ class Connection:
         return self.transport.name == WebSocketTransport.name
 
     def send(self, out: Outgoing) -> bool:
-        """Queue a packet; whether the connection was there to take it. TypeError or ValueError where it cannot be encoded."""
+        """Queue a packet; whether the connection took it. TypeError or ValueError where it cannot be encoded."""
         out.packets(self.codec)
         with self._lock:
             if self.closed:
@@ -163,7 +163,7 @@ class Connection:
             return True
 
     def end_open_poll(self) -> None:
-        """The probe was answered: the client now waits for its poll to end, and pauses (Engine.IO protocol, "Upgrade")."""
+        """The probe was answered: the client now waits for its poll to end (Engine.IO protocol, "Upgrade")."""
         with self._lock:
             if isinstance(self.transport, PollingTransport):
                 self.transport.start_upgrade()
@@ -176,7 +176,7 @@ class Connection:
                 self.transport.stop_upgrade()
 
     def complete_upgrade(self, transport: WebSocketTransport) -> bool:
-        """Change to `transport`, which takes over what is queued, in order. False when the connection ended meanwhile."""
+        """Change to `transport`, which takes over what is queued, in order. False if the connection ended meanwhile."""
         with self._lock:
             self.upgrading = False
             if self.closed or not isinstance(self.transport, PollingTransport):
@@ -193,7 +193,7 @@ class Connection:
             self._owner.drained(self)
 
     def finish(self, reason: str, *, goodbye: bool = True) -> None:
-        """End after what is queued has left, or after `close_timeout`; with `goodbye` the last packet is an Engine.IO close."""
+        """End when what is queued has left, or after `close_timeout`; with `goodbye` its last packet is a close."""
         if self._mark_closed():
             self._closing = self._owner.timers.after(self._owner.timing.close_timeout, self._give_up)
             self.transport.finish(goodbye=goodbye)

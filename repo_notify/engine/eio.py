@@ -1,7 +1,7 @@
 """The Engine.IO server: requests in, connections out (Engine.IO protocol, "Handshake", "Upgrade", "Heartbeat").
 
-Of python-engineio it keeps the constructor's async-driver table (`_async`), `on`/`handlers`, `generate_id`, `create_event`,
-`start_background_task` and the session helpers; request handling, sockets, payloads and packets are ours.
+Of python-engineio it keeps the constructor's async-driver table (`_async`), `on`/`handlers`, `generate_id`,
+`create_event`, `start_background_task` and the session helpers; request handling, sockets and packets are ours.
 Names used that python-engineio does not document: `_async`, `_get_socket` (overridden).
 """
 
@@ -13,7 +13,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import engineio
 
@@ -22,24 +22,36 @@ from .connection import Connection, Environ, Reason, Timing
 from .errors import ErrorCode, ProtocolError, RequestError
 from .http import AllowedOrigins, Origins, Request, Response, StartResponse, compress, read_body
 from .packets import EioPacket, EioType, Frame, Outgoing, control
-from .timers import Timers
+from .timers import Signal, Timers
 from .transports import PollingTransport, WebSocketTransport
 
 TRANSPORTS = ("polling", "websocket")
 UnsupportedHint = Callable[[str], str | None]
+Defer = Callable[[Connection, Callable[[], None]], None]
+
+
+class Task(Protocol):
+    """What a thread and a greenlet have in common."""
+
+    def join(self) -> None:
+        """Wait for its end."""
 
 
 class EngineServer(engineio.Server):
-    """An Engine.IO server whose connections speak whichever codec their handshake names. Times in seconds, sizes in bytes."""
+    """An Engine.IO server whose connections speak the codec of their handshake. Times in seconds, sizes in bytes.
+
+    `defer(connection, call)` makes the call that tells of a connection's end, when all it has sent is handled.
+    """
 
     def __init__(
         self, *, codecs: Iterable[Codec], logger: logging.Logger, async_mode: str | None, ping_interval: float,
         ping_timeout: float, upgrade_timeout: float, close_timeout: float, max_http_buffer_size: int,
         max_payload_packets: int, allow_upgrades: bool, http_compression: bool, compression_threshold: int,
         cors_allowed_origins: AllowedOrigins, cors_credentials: bool, transports: Iterable[str],
-        unsupported_hint: UnsupportedHint, async_handlers: bool = False,
+        unsupported_hint: UnsupportedHint, defer: Defer, async_handlers: bool = False,
     ) -> None:
-        super().__init__(
+        stock: Any = super()
+        stock.__init__(
             async_mode=async_mode, ping_interval=ping_interval, ping_timeout=ping_timeout,
             max_http_buffer_size=max_http_buffer_size, allow_upgrades=allow_upgrades, http_compression=http_compression,
             compression_threshold=compression_threshold, cors_credentials=cors_credentials, logger=logger,
@@ -49,7 +61,8 @@ class EngineServer(engineio.Server):
         for codec in codecs:
             self.register_codec(codec)
         self.timing = Timing(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
-        self.timers = Timers(self.start_background_task, self.create_event(), logger)
+        self.timers = Timers(self.spawn, self.new_signal(), logger)
+        self._defer = defer
         self.sockets: dict[str, Connection] = {}
         self._draining: dict[str, Connection] = {}
         self._origins = Origins(cors_allowed_origins, credentials=cors_credentials)
@@ -63,6 +76,23 @@ class EngineServer(engineio.Server):
         if str(codec.eio) in self.codecs:
             raise ValueError(f"there is a codec for EIO={codec.eio} already")
         self.codecs[str(codec.eio)] = codec
+
+    def new_signal(self) -> Signal:
+        """An event of the async mode."""
+        stock: Any = super()
+        signal: Signal = stock.create_event()
+        return signal
+
+    def new_sid(self) -> str:
+        """An id that nobody has."""
+        stock: Any = super()
+        return str(stock.generate_id())
+
+    def spawn(self, call: Callable[[], None]) -> Task:
+        """Run a call in a task of its own: a thread or a greenlet."""
+        stock: Any = super()
+        task: Task = stock.start_background_task(call)
+        return task
 
     def counts(self) -> Counter[tuple[int, str]]:
         """Open connections by (EIO number, transport)."""
@@ -89,10 +119,10 @@ class EngineServer(engineio.Server):
             connection.finish(Reason.SERVER_DISCONNECT)
 
     def shutdown(self, timeout: float = 0) -> None:
-        """Refuse new handshakes, close every connection so that clients reconnect, wait up to `timeout` s until all are gone."""
+        """Refuse handshakes, close every connection so that clients reconnect, wait for their end up to `timeout` s."""
         self._refusing = True
         self.disconnect()
-        gone = self.create_event()
+        gone = self.new_signal()
         waited = 0.0
         while self._draining and waited < timeout:
             gone.wait(0.05)
@@ -108,7 +138,7 @@ class EngineServer(engineio.Server):
         """A connection is over for the application."""
         if self.sockets.pop(connection.sid, None) is not None:
             self._draining[connection.sid] = connection
-            self.handlers["disconnect"](connection.sid, reason)
+            self._defer(connection, lambda: self.handlers["disconnect"](connection.sid, reason))
 
     def drained(self, connection: Connection) -> None:
         """Nothing more will leave for it."""
@@ -152,7 +182,7 @@ class EngineServer(engineio.Server):
 
     def _route(self, request: Request, start_response: StartResponse) -> Any:
         transport = request.parameter("transport")
-        if transport not in self.transports:
+        if transport is None or transport not in self.transports:
             raise RequestError(ErrorCode.UNKNOWN_TRANSPORT)
         sid = request.parameter("sid")
         if sid is None:
@@ -184,8 +214,8 @@ class EngineServer(engineio.Server):
         if transport == "websocket":
             return self._websocket(request, start_response, lambda ws: self._serve_new(codec, request.environ, ws))
         codec.check_poll(request.query)
-        polling = PollingTransport(codec, self.create_event())
-        connection = Connection(self, self.generate_id(), codec, request.environ, polling)
+        polling = PollingTransport(codec, self.new_signal())
+        connection = Connection(self, self.new_sid(), codec, request.environ, polling)
         self._open(connection)
         return self._poll(connection, request)
 
@@ -266,15 +296,15 @@ class EngineServer(engineio.Server):
         return self._async["websocket"](run, self)(request.environ, start_response)
 
     def _serve_new(self, codec: Codec, environ: Environ, websocket: Any) -> None:
-        transport = WebSocketTransport(codec, websocket, self.create_event(), self.logger)
-        connection = Connection(self, self.generate_id(), codec, environ, transport)
+        transport = WebSocketTransport(codec, websocket, self.new_signal(), self.logger)
+        connection = Connection(self, self.new_sid(), codec, environ, transport)
         self._open(connection)
         self._serve(connection, transport)
 
     def _serve_upgrade(self, connection: Connection, websocket: Any) -> None:
         """The probe, then the change of transport (Engine.IO protocol, "Upgrade")."""
         codec = connection.codec
-        transport = WebSocketTransport(codec, websocket, self.create_event(), self.logger)
+        transport = WebSocketTransport(codec, websocket, self.new_signal(), self.logger)
         if not connection.start_upgrade():
             websocket.close()
             return
@@ -309,7 +339,7 @@ class EngineServer(engineio.Server):
 
     def _serve(self, connection: Connection, transport: WebSocketTransport) -> None:
         """Read until the end, in the request's own task; the writer has one of its own."""
-        writer = self.start_background_task(transport.write)
+        writer = self.spawn(transport.write)
         try:
             while not connection.closed:
                 packet = self._next(transport, connection.codec)

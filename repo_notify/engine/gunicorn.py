@@ -7,7 +7,7 @@ from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 from .websocket import WebSocketHandler
 
 
-class Worker(GeventWebSocketWorker):  # type: ignore[misc]  # gunicorn has no annotations
+class Worker(GeventWebSocketWorker):
     """Serves WSGI with gevent, WebSockets included."""
 
     wsgi_handler = WebSocketHandler

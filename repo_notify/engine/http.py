@@ -20,9 +20,9 @@ Environ = dict[str, Any]
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 OriginCheck = Callable[[str, Environ], bool]
 # None: the service's own origin only; "*": any; one or several origins; or a function of origin and environ.
-AllowedOrigins = None | str | Sequence[str] | OriginCheck
+AllowedOrigins = str | Sequence[str] | OriginCheck | None
 
-# A handler that has not answered the upgrade yet leaves this function in the environ: it does so and returns the WebSocket.
+# A handler that leaves the upgrade to us puts this function into the environ: it answers 101, returns the WebSocket.
 ACCEPT_WEBSOCKET = "repo_notify.accept_websocket"
 _OPENED_WEBSOCKET = "wsgi.websocket"
 _CHUNK = 65_536
@@ -62,7 +62,7 @@ class Request:
         return values[0] if values else None
 
     def check_websocket(self) -> None:
-        """RequestError unless this is the opening handshake of a WebSocket (RFC 6455 section 4.2.1) on a server that can."""
+        """RequestError unless this is a WebSocket's opening handshake (RFC 6455 section 4.2.1) on a server that can."""
         environ = self.environ
         if any(environ.get(key) is not None for key in (_OPENED_WEBSOCKET, ACCEPT_WEBSOCKET)):
             able = True
@@ -118,7 +118,7 @@ def _gzip(data: bytes) -> bytes:
     return gzip.compress(data, compresslevel=6, mtime=0)
 
 
-_COMPRESSIONS = {"gzip": _gzip, "deflate": zlib.compress}
+_COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {"gzip": _gzip, "deflate": zlib.compress}
 
 
 def compress(response: Response, environ: Environ, threshold: int) -> None:
@@ -143,7 +143,7 @@ class Origins:
         self._credentials = credentials
 
     def check(self, request: Request) -> None:
-        """RequestError for an origin that is not allowed, `null` among them; who sends none is no browser and may ask."""
+        """RequestError for an origin that is not allowed, `null` among them; who sends none is no browser."""
         if request.origin is not None and not self._allows(request.origin, request.environ):
             raise RequestError(ErrorCode.FORBIDDEN, "Origin not allowed")
 
@@ -152,10 +152,10 @@ class Origins:
         if allowed is None:
             own = f"{environ.get('wsgi.url_scheme')}://{environ.get('HTTP_HOST')}"
             return origin.lower() == own.lower()
-        if callable(allowed):
-            return bool(allowed(origin, environ))
-        listed = [allowed] if isinstance(allowed, str) else allowed
-        return "*" in listed or origin in listed
+        if isinstance(allowed, (str, Sequence)):
+            listed = [allowed] if isinstance(allowed, str) else allowed
+            return "*" in listed or origin in listed
+        return bool(allowed(origin, environ))
 
     def headers(self, request: Request) -> list[tuple[str, str]]:
         """The CORS headers of an answer to an origin that was let in."""
@@ -173,7 +173,7 @@ class Origins:
 
 
 def read_body(environ: Environ, limit: int, patience: Callable[[], AbstractContextManager[Any]]) -> Body:
-    """The request's body. RequestError: 413 above `limit` bytes, if possible before reading; 400 when it lies about its length.
+    """The request's body. RequestError: 413 above `limit` bytes, if possible before reading; 400 for a wrong length.
 
     `patience` is entered around the reading and may end it with a TimeoutError.
     """

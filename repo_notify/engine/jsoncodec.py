@@ -1,6 +1,6 @@
 """JSON of any depth: the standard library's fast path first, an explicit stack where that one gives up.
 
-Both directions refuse NaN and infinities (RFC 8259 section 6); the output is ASCII, so that lone surrogates survive any transport.
+Both directions refuse NaN and infinities (RFC 8259 section 6); the output is ASCII: lone surrogates survive.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite
 
 
 def loads(text: str) -> Any:
-    """The value that `text` holds, however deep; ProtocolError where it is not JSON (RFC 8259), NaN and infinities included."""
+    """The value that `text` holds, however deep; ProtocolError where it is not JSON (RFC 8259), as NaN is not."""
     try:
         return _DECODER.decode(text)
     except RecursionError:
@@ -87,8 +87,10 @@ def _loads_deep(text: str) -> Any:
             return value
 
 
-def _close(text: str, at: int, value: Any, key: str | None, stack: list[tuple[Any, str | None]]) -> tuple[Any, int, str | None]:
-    """Put `value` into its container, and that into its own as long as one ends; then the place and key of the next value."""
+def _close(
+    text: str, at: int, value: Any, key: str | None, stack: list[tuple[Any, str | None]],
+) -> tuple[Any, int, str | None]:
+    """Put `value` into its container, and that into its own as long as one ends; the next value's place and key."""
     while stack:
         container, outer_key = stack[-1]
         is_list = isinstance(container, list)

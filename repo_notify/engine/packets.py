@@ -56,7 +56,7 @@ PLAIN_FORM = {binary: plain for plain, binary in BINARY_FORM.items()}
 class SioPacket:
     """One Socket.IO packet; `data` is its JSON value (None: absent), `attachments` how many binary messages follow it.
 
-    The type is the plain one; that a packet has binary parts is seen from `data` when encoding, from `attachments` when decoded.
+    The type is the plain one: binary parts are seen from `data` when encoding, from `attachments` when decoded.
     """
 
     type: SioType
@@ -83,7 +83,7 @@ def split_binary(data: object) -> tuple[str, list[bytes]]:
 
 
 def join_binary(data: Any, attachments: list[bytes]) -> Any:
-    """`data` with its placeholders replaced, in place, by the binary parts; ProtocolError where one names a part that is not there."""
+    """`data` with its placeholders replaced, in place, by the binary parts; ProtocolError if one names none."""
     root = [data]
     stack: list[Any] = [root]
     while stack:

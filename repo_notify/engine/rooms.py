@@ -1,4 +1,4 @@
-"""Who is in which namespace and room: two mirrored maps, room to members and member to rooms, and the fan-out over them."""
+"""Who is in which namespace and room: two mirrored maps, room to members and member to rooms, and their fan-out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Callback = Callable[..., Any]
 
 
 class Member:
-    """One connection in one namespace. `held` collects what is sent to it before its CONNECT is answered; None afterwards."""
+    """One connection in one namespace. `held` has what was sent before its CONNECT is answered; None afterwards."""
 
     __slots__ = ("callbacks", "connection", "gone", "held", "last_id", "leaving", "namespace", "rooms", "sid")
 
@@ -51,7 +51,7 @@ def _listed(several: Any) -> list[Any]:
 class RoomManager:
     """What python-socketio calls a client manager, without its maps' growing costs.
 
-    The methods that python-socketio and Flask-SocketIO call keep their names and signatures; `deliver` is emit with a count.
+    What python-socketio and Flask-SocketIO call keeps its name and signature; `deliver` is emit with a count.
     A member's own id is a room of one, which nobody else can enter.
     """
 
@@ -70,12 +70,17 @@ class RoomManager:
         """The namespaces that have members."""
         return list(self._namespaces)
 
+    @property
+    def rooms(self) -> dict[str, dict[Hashable, dict[str, Member]]]:
+        """Each namespace's rooms and their members, to look at."""
+        return {name: space.rooms for name, space in list(self._namespaces.items())}
+
     def count_rooms(self) -> int:
         """How many rooms have members, over all namespaces."""
         return sum(len(namespace.rooms) for namespace in list(self._namespaces.values()))
 
     def get_participants(self, namespace: str, room: Any) -> Iterator[tuple[str, str]]:
-        """The members of a room (None: of the namespace) or of several, each once, as pairs of own id and Engine.IO id."""
+        """The members of a room (None: the namespace) or of several, each once: pairs of own id and Engine.IO id."""
         for member in self._select(namespace, room, frozenset()):
             yield member.sid, member.connection.sid
 
@@ -200,8 +205,8 @@ class RoomManager:
     ) -> int:
         """Send an event to a room or rooms (None: the namespace), once per member; returns to how many.
 
-        A tuple is several arguments, None none. `skip_sid`, one or several, may be any id of a connection. `callback` gets each
-        member's acknowledgement. TypeError or ValueError when `data` is not JSON; a failing recipient is logged, the others go on.
+        A tuple is several arguments, None none. `skip_sid`: one or several of any ids of connections. `callback` gets
+        each member's acknowledgement. TypeError or ValueError when `data` is not JSON; a failing recipient is logged.
         """
         arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
         packet = SioPacket(SioType.EVENT, namespace, data=[event, *arguments])
@@ -226,13 +231,17 @@ class RoomManager:
             if member.held is None:
                 return member.connection.send(out)
             with self._lock:
-                if member.held is None:
-                    return member.connection.send(out)
-                member.held.append(out)
-                return True
+                return self._hold(member, out)
         except Exception:
             self._logger.exception("delivery to %s failed", member.connection.sid)
             return False
+
+    @staticmethod
+    def _hold(member: Member, out: Outgoing) -> bool:
+        if member.held is None:
+            return member.connection.send(out)
+        member.held.append(out)
+        return True
 
     def _select(self, namespace: str, room: Any, skip: Iterable[str]) -> list[Member]:
         """The one selection under every fan-out: union of rooms, each member once, without those to skip."""

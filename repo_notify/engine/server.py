@@ -1,7 +1,7 @@
 """The Socket.IO server on our own Engine.IO server; used through python-socketio's API, as Flask-SocketIO does.
 
-Names used that python-socketio does not document: `_engineio_server_class`, `_trigger_event`, and the three handlers that its
-constructor registers, overridden here: `_handle_eio_connect`, `_handle_eio_message`, `_handle_eio_disconnect`.
+Names used that python-socketio does not document: `_engineio_server_class`, `_trigger_event`, and the three handlers
+that its constructor registers, overridden here: `_handle_eio_connect`, `_handle_eio_message`, `_handle_eio_disconnect`.
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ def _no_hint(eio: str) -> str | None:
 class Server(socketio.Server):
     """A Socket.IO server to the letter of the protocol documents. Times in seconds, sizes in bytes; keyword-only.
 
-    `codecs`: further protocol generations beside EIO=4. `unsupported_hint`: the error text for an EIO without a codec, by its number.
-    `namespaces`: those that exist without a handler ("*": all). `async_handlers=False` runs handlers in the reader's own task.
-    `on_open(eio_sid, environ)` and `on_close(eio_sid, reason)` are lists: called before the first namespace and after the last.
+    `codecs`: further protocol generations beside EIO=4; `unsupported_hint(eio)`: the error text for one without.
+    `namespaces`: those that exist without a handler ("*": all). `async_handlers=False`: handlers in the reader's task.
+    `on_open(eio_sid, environ)`, `on_close(eio_sid, reason)`: lists of calls before the first namespace, after the last.
     """
 
     def __init__(
@@ -47,8 +47,9 @@ class Server(socketio.Server):
         connect_timeout: float = 45, upgrade_timeout: float = 10, close_timeout: float = 10,
         max_http_buffer_size: int = 1_000_000, max_payload_packets: int = 100, max_attachments: int = 10,
         allow_upgrades: bool = True, http_compression: bool = True, compression_threshold: int = 1024,
-        cors_allowed_origins: AllowedOrigins = None, cors_credentials: bool = True, transports: Sequence[str] = TRANSPORTS,
-        namespaces: str | Iterable[str] | None = None, async_handlers: bool = True, codecs: Iterable[Codec] = (),
+        cors_allowed_origins: AllowedOrigins = None, cors_credentials: bool = True,
+        transports: Sequence[str] = TRANSPORTS, namespaces: str | Iterable[str] | None = None,
+        async_handlers: bool = True, codecs: Iterable[Codec] = (),
         unsupported_hint: UnsupportedHint = _no_hint, logger: logging.Logger = LOGGER,
     ) -> None:
         self._sessions: dict[str, Session] = {}
@@ -58,17 +59,18 @@ class Server(socketio.Server):
         self.on_close: list[OnClose] = []
         self.manager: RoomManager
         self.eio: EngineServer
-        super().__init__(
+        stock: Any = super()
+        stock.__init__(
             client_manager=RoomManager(logger), logger=logger, engineio_logger=logger, async_handlers=async_handlers,
-            namespaces=namespaces if isinstance(namespaces, str) else list(namespaces or ()) or None,
-            async_mode=async_mode, ping_interval=ping_interval, ping_timeout=ping_timeout, upgrade_timeout=upgrade_timeout,
-            close_timeout=close_timeout, max_http_buffer_size=max_http_buffer_size, max_payload_packets=max_payload_packets,
-            allow_upgrades=allow_upgrades, http_compression=http_compression, compression_threshold=compression_threshold,
-            cors_allowed_origins=cors_allowed_origins, cors_credentials=cors_credentials, transports=transports,
-            codecs=(EngineIO4(), *codecs), unsupported_hint=unsupported_hint,
+            async_mode=async_mode, ping_interval=ping_interval, ping_timeout=ping_timeout,
+            upgrade_timeout=upgrade_timeout, close_timeout=close_timeout, max_http_buffer_size=max_http_buffer_size,
+            max_payload_packets=max_payload_packets, allow_upgrades=allow_upgrades, http_compression=http_compression,
+            compression_threshold=compression_threshold, cors_allowed_origins=cors_allowed_origins,
+            cors_credentials=cors_credentials, transports=transports, codecs=(EngineIO4(), *codecs),
+            unsupported_hint=unsupported_hint, defer=self._defer,
         )
-        # The constructor puts the default namespace in where none is named: known are those with handlers, or named here.
-        self._named = "*" if namespaces == "*" else frozenset([namespaces] if isinstance(namespaces, str) else namespaces or ())
+        # python-socketio's own set would hold "/" where none is named.
+        self.namespaces = frozenset([namespaces] if isinstance(namespaces, str) else namespaces or ())
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -79,7 +81,7 @@ class Server(socketio.Server):
 
     def connection_of(self, any_id: str) -> str | None:
         """The Engine.IO id of the connection that has this id, be it that id itself or its id in a namespace."""
-        if any_id in self._sessions:
+        if any_id in self.eio.sockets:
             return any_id
         member = self.manager.find(any_id)
         return member.connection.sid if member else None
@@ -115,29 +117,31 @@ class Server(socketio.Server):
             connection.finish(Reason.SERVER_DISCONNECT)
 
     def shutdown(self, timeout: float = 0) -> None:
-        """Refuse new handshakes with 503, close every connection so that its client reconnects; wait up to `timeout` s for that."""
+        """Refuse handshakes with 503, close all connections so that clients reconnect; wait for it up to `timeout` s."""
         self.eio.shutdown(timeout)
 
     # What sessions need.
 
     def spawn(self, call: Callable[[], None]) -> object:
         """Run a call in a task of its own, or at once with `async_handlers=False`."""
-        return self.start_background_task(call) if self.async_handlers else call()
+        if self.async_handlers:
+            return self.eio.spawn(call)
+        call()
+        return None
 
     def new_signal(self) -> Signal:
         """An event of the async mode."""
-        signal: Signal = self.eio.create_event()
-        return signal
+        return self.eio.new_signal()
 
     def new_sid(self) -> str:
         """An id that nobody has."""
-        return str(self.eio.generate_id())
+        return self.eio.new_sid()
 
     def knows(self, namespace: str) -> bool:
         """Whether a namespace exists: it has handlers, or the constructor names it."""
-        return (
-            self._named == "*" or namespace in self._named or namespace in self.handlers or namespace in self.namespace_handlers
-            or "*" in self.handlers or "*" in self.namespace_handlers
+        return any(
+            namespace in known or "*" in known
+            for known in (self.namespaces, self.handlers, self.namespace_handlers)
         )
 
     def handle_connect(self, member: Member, auth: Any) -> Any:
@@ -157,17 +161,21 @@ class Server(socketio.Server):
     def _trigger_connect(self, member: Member, environ: Environ, auth: Any) -> Any:
         """Connect handlers may or may not take the client's authentication, as in python-socketio."""
         try:
-            return self._trigger_event("connect", member.namespace, member.sid, environ, auth or None)
+            return self._trigger("connect", member.namespace, member.sid, environ, auth or None)
         except TypeError as error:
             if auth or error.__traceback__ is None or not _is_call_error(error):
                 raise
-        return self._trigger_event("connect", member.namespace, member.sid, environ)
+        return self._trigger("connect", member.namespace, member.sid, environ)
+
+    def _trigger(self, event: str, namespace: str, *arguments: Any) -> Any:
+        stock: Any = super()
+        return stock._trigger_event(event, namespace, *arguments)
 
     def handle_event(self, member: Member, packet: SioPacket) -> None:
         """Call the event's handler; what it returns is the acknowledgement."""
         event, *arguments = packet.data
         try:
-            result = self._trigger_event(event, member.namespace, member.sid, *arguments)
+            result = self._trigger(event, member.namespace, member.sid, *arguments)
             if packet.id is None or result == self.not_handled:
                 return
             data = [] if result is None else list(result) if isinstance(result, tuple) else [result]
@@ -178,32 +186,32 @@ class Server(socketio.Server):
     def handle_disconnect(self, member: Member, reason: str) -> None:
         """Call the disconnect handler."""
         try:
-            self._trigger_event("disconnect", member.namespace, member.sid, reason)
+            self._trigger("disconnect", member.namespace, member.sid, reason)
         except Exception:
             self.logger.exception("the disconnect handler of %s failed", member.namespace)
 
-    def forget(self, connection: Connection, reason: str) -> None:
+    def _forget(self, connection: Connection, reason: str) -> None:
         """The last of a connection: its session and environ are dropped, `on_close` is called."""
         self._sessions.pop(connection.sid, None)
         self.environ.pop(connection.sid, None)
         for hook in self.on_close:
-            try:
-                hook(connection.sid, reason)
-            except Exception:
-                self.logger.exception("an on_close hook failed")
+            self._guarded(hook, connection.sid, reason)
+
+    def _guarded(self, hook: Callable[..., None], *arguments: Any) -> None:
+        try:
+            hook(*arguments)
+        except Exception:
+            self.logger.exception("a hook of a connection failed")
 
     # What the Engine.IO server tells.
 
-    def _handle_eio_connect(self, eio_sid: str, environ: Environ) -> None:
+    def _handle_eio_connect(self, eio_sid: str, environ: Environ) -> None:  # type: ignore[override]  # see below
         connection = self.eio.sockets[eio_sid]
         self.environ[eio_sid] = environ
         timer = self.eio.timers.after(self.connect_timeout, lambda: self._never_connected(connection))
         session = self._sessions[eio_sid] = Session(self, connection, timer)
         for hook in self.on_open:
-            try:
-                hook(eio_sid, environ)
-            except Exception:
-                self.logger.exception("an on_open hook failed")
+            self._guarded(hook, eio_sid, environ)
         if connection.codec.connects_by_itself:
             session.connect()
 
@@ -211,15 +219,24 @@ class Server(socketio.Server):
         self.logger.info("%s: no namespace within %s s", connection.sid, self.connect_timeout)
         connection.close(Reason.TRANSPORT_CLOSE)
 
-    def _handle_eio_message(self, eio_sid: str, data: Frame) -> None:
+    def _handle_eio_message(self, eio_sid: str, data: Frame) -> None:  # type: ignore[override]  # see below
         session = self._sessions.get(eio_sid)
         if session is not None:
             session.receive(data)
 
-    def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:
+    def _defer(self, connection: Connection, call: Callable[[], None]) -> None:
+        """The end of a connection is told after its events were handled."""
+        session = self._sessions.get(connection.sid)
+        if session is not None:
+            session.close(call)
+
+    # python-socketio's base class declares these three with other arguments than its servers have.
+
+    def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:  # type: ignore[override]  # see above
         session = self._sessions.get(eio_sid)
         if session is not None:
-            session.close(reason)
+            session.leave_all(reason)
+            self._forget(session.connection, reason)
 
 
 def _is_call_error(error: TypeError) -> bool:
@@ -227,5 +244,5 @@ def _is_call_error(error: TypeError) -> bool:
     depth, trace = 0, error.__traceback__
     while trace is not None:
         depth, trace = depth + 1, trace.tb_next
-    # _trigger_connect and python-socketio's _trigger_event; a third frame would be the handler's.
-    return depth <= 2
+    # _trigger_connect, _trigger and python-socketio's _trigger_event; a fourth frame would be the handler's.
+    return depth <= 3

@@ -1,4 +1,4 @@
-"""The Socket.IO side of one connection: its namespaces, its incoming packets, and its handlers' calls in the order of arrival."""
+"""The Socket.IO side of one connection: namespaces, incoming packets, and handlers' calls in order of arrival."""
 
 from __future__ import annotations
 
@@ -49,12 +49,9 @@ class Host(Protocol):
     def disconnect(self, sid: str, namespace: str) -> None:
         """End a member's stay in a namespace."""
 
-    def forget(self, connection: Connection, reason: str) -> None:
-        """The connection has ended and its members are gone."""
-
 
 class Session:
-    """Decodes and checks in the reader's context; handlers run one after another in a task that lives while there is work."""
+    """Decodes and checks in the reader's context; handlers run one by one in a task that lives while there is work."""
 
     def __init__(self, host: Host, connection: Connection, connect_timeout: Timer) -> None:
         self._host = host
@@ -174,16 +171,16 @@ class Session:
         self._leave(namespace, reason)
         return not self._asked
 
-    def close(self, reason: str) -> None:
-        """The connection has ended: after the calls that wait, its members leave."""
+    def close(self, last_call: Callable[[], None]) -> None:
+        """The connection has ended: `last_call` has its turn after the calls that wait."""
         self._connect_timeout.cancel()
         self._partial = None
-        self._call(lambda: self._finish(reason))
+        self._call(last_call)
 
-    def _finish(self, reason: str) -> None:
+    def leave_all(self, reason: str) -> None:
+        """The members leave their namespaces."""
         for namespace in list(self.members):
             self._leave(namespace, reason)
-        self._host.forget(self.connection, reason)
 
     def _call(self, call: Callable[[], None]) -> None:
         with self._lock:
@@ -207,7 +204,7 @@ class Session:
                 self._host.logger.exception("a call for connection %s failed", self.connection.sid)
 
     def _wait_for_room(self) -> None:
-        """Let the client's own connection wait, not the server's memory, when it sends faster than its handlers work."""
+        """Who sends faster than the handlers work waits itself, instead of filling the server's memory."""
         with self._lock:
             if len(self._calls) < MAX_WAITING_CALLS:
                 return

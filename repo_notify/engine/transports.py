@@ -100,7 +100,7 @@ class PollingTransport:
         return left
 
     def finish(self, *, goodbye: bool) -> None:
-        """The open or next poll gets what is queued and a close packet; that is how a polling client learns of it, so always."""
+        """The open or next poll gets what is queued and, as a poll has no end of its own, always a close packet."""
         del goodbye
         self.send(control(EioType.CLOSE))
         self._final = EioType.CLOSE
@@ -180,8 +180,7 @@ class WebSocketTransport:
                 self._signal.clear()
                 self._flush()
             self._websocket.close()
-        except Exception as error:
-            # The drivers' errors for a dead peer have no common base.
+        except Exception as error:  # noqa: BLE001 - the drivers' errors for a dead peer have no common base
             self._logger.info("websocket writer ended: %s", type(error).__name__)
         finally:
             self._ending = self._ended = True

@@ -1,7 +1,8 @@
 """gevent-websocket, with the handshake left to the engine and with bounds on what is read.
 
-The stock handler switches protocols before the application has seen the request, answers malformed handshakes in broken ways, and
-unmasks byte by byte without a limit. Use `WebSocketHandler` as pywsgi's `handler_class`, or `engine.gunicorn`'s worker class.
+The stock handler switches protocols before the application has seen the request, answers malformed handshakes in broken
+ways, and unmasks byte by byte without a limit. Use `WebSocketHandler` as pywsgi's `handler_class`, or the worker class of
+`engine.gunicorn`.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ TOO_BIG = 1009
 
 
 class BoundedWebSocket(WebSocket):
-    """A server's end of a WebSocket that refuses by the header's length, before reading (RFC 6455 sections 5.1, 5.2, 7.4.1)."""
+    """A server's end of a WebSocket that refuses by the header, before reading (RFC 6455 sections 5.1, 7.4.1)."""
 
     __slots__ = ("max_size", "size")
 
     def __init__(self, environ: dict[str, Any], stream: Stream, handler: StockHandler, max_size: int) -> None:
-        super().__init__(environ, stream, handler)
+        stock: Any = super()
+        stock.__init__(environ, stream, handler)
         self.max_size = max_size
         self.size = 0
 
@@ -38,7 +40,8 @@ class BoundedWebSocket(WebSocket):
         if header.opcode < self.OPCODE_CLOSE:
             self.size += header.length
         if self.size > self.max_size:
-            self.close(TOO_BIG)
+            stock: Any = self
+            stock.close(TOO_BIG)
             raise WebSocketError("message too big")
         payload = self.raw_read(header.length) if header.length else b""
         if len(payload) != header.length:
@@ -61,15 +64,16 @@ class WebSocketHandler(StockHandler):
 
     def run_application(self) -> None:
         """Run the application as for any other request, with a function in the environ that switches protocols."""
-        if self.environ.get("HTTP_UPGRADE", "").lower() == "websocket":
-            self.environ[ACCEPT_WEBSOCKET] = self.accept
+        environ: Any = self.environ
+        if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+            environ[ACCEPT_WEBSOCKET] = self.accept
         WSGIHandler.run_application(self)
 
     def accept(self, max_size: int) -> BoundedWebSocket:
         """Answer 101 (RFC 6455 section 4.2.2) and return the WebSocket; the engine has checked the headers."""
-        self.upgrade_connection()
-        stock = self.websocket
-        stock.closed = True  # its finaliser would send a close frame
-        self.websocket = BoundedWebSocket(self.environ, Stream(self), self, max_size)
-        self.write(b"")
-        return self.websocket
+        stock: Any = self
+        stock.upgrade_connection()
+        stock.websocket.closed = True  # its finaliser would send a close frame
+        websocket = stock.websocket = BoundedWebSocket(stock.environ, Stream(self), self, max_size)
+        stock.write(b"")
+        return websocket

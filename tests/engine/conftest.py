@@ -1,0 +1,52 @@
+"""The engine served under each async mode, and under gevent also behind gevent-websocket's own handler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+from .support import Served
+
+# Short enough for a test, in seconds.
+PING = {"ping_interval": 0.3, "ping_timeout": 0.2}
+KINDS = {"gevent": ("gevent", "ours"), "gevent-websocket": ("gevent", "stock"), "threading": ("threading", "ours")}
+
+
+@contextmanager
+def served(kind: str, **options: Any) -> Iterator[Served]:
+    found = Served(*KINDS[kind], **options)
+    try:
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.fixture(scope="session", params=list(KINDS))
+def engine(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """A server with the default times."""
+    with served(request.param) as found:
+        yield found
+
+
+@pytest.fixture(scope="session", params=list(KINDS))
+def hasty(request: pytest.FixtureRequest) -> Iterator[Served]:
+    """A server that soon loses its patience."""
+    with served(request.param, **PING, connect_timeout=0.4, upgrade_timeout=0.3, close_timeout=0.3) as found:
+        yield found
+
+
+@pytest.fixture
+def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Served]]:
+    """Start a server of one's own: `start(kind, **options)`."""
+    started: list[Served] = []
+
+    def begin(kind: str = "gevent", **options: Any) -> Served:
+        started.append(Served(*KINDS[kind], **options))
+        return started[-1]
+
+    yield begin
+    for found in started:
+        found.stop()

@@ -1,0 +1,167 @@
+"""A served engine, and clients that speak to it byte by byte: raw HTTP, and websocket-client."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+from dataclasses import dataclass
+from http.client import HTTPConnection
+from typing import Any
+from urllib.parse import urlencode
+
+import websocket
+
+SECONDS = 10.0
+EIO4 = {"EIO": "4"}
+Frame = str | bytes
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the server answered."""
+
+    status: int
+    headers: dict[str, str]
+    content: bytes
+
+    @property
+    def text(self) -> str:
+        return self.content.decode()
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.content)
+
+
+class Served:
+    """An engine in a process of its own."""
+
+    def __init__(self, mode: str, handler: str = "ours", **options: Any) -> None:
+        self.mode = mode
+        self.handler = handler
+        arguments = [sys.executable, "-m", "tests.engine.serve", mode, json.dumps(options), handler]
+        self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        self.port = int(self._process.stdout.readline())
+
+    def stop(self) -> str:
+        """End the process; what it logged."""
+        self._process.terminate()
+        _, errors = self._process.communicate(timeout=SECONDS)
+        return errors
+
+    def call(self, path: str, **arguments: Any) -> Any:
+        """One of the server's own paths."""
+        return self.http("POST", path, json.dumps(arguments).encode()).json
+
+    def http(self, method: str, target: str, body: bytes | None = None, **headers: str) -> Answer:
+        """One request on a connection of its own; header names have `_` for `-`."""
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        try:
+            connection.request(method, target, body, {name.replace("_", "-"): value for name, value in headers.items()})
+            response = connection.getresponse()
+            return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
+        finally:
+            connection.close()
+
+    def request(self, method: str, body: bytes | None = None, headers: dict[str, str] | None = None, **query: str) -> Answer:
+        """One request to the engine."""
+        return self.http(method, "/chat/?" + urlencode(query), body, **headers or {})
+
+    def raw(self) -> socket.socket:
+        """A bare TCP connection."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=SECONDS)
+
+    def poller(self, **query: str) -> Poller:
+        """A new long-polling session."""
+        return Poller(self, **query)
+
+    def websocket(self, origin: str | None = None, **query: str) -> Socket:
+        """A new WebSocket."""
+        query = {**EIO4, "transport": "websocket", **query}
+        connection = websocket.create_connection(
+            f"ws://127.0.0.1:{self.port}/chat/?" + urlencode(query), timeout=SECONDS, origin=origin, suppress_origin=not origin,
+        )
+        return Socket(connection)
+
+    def client(self, namespace: str = "/", transport: str = "websocket") -> Socket | Poller:
+        """A client that is in a namespace and has read what its connect handler emitted."""
+        client = self.websocket() if transport == "websocket" else self.poller()
+        if isinstance(client, Socket):
+            client.receive()
+        prefix = "" if namespace == "/" else f"{namespace},"
+        client.send(f"40{prefix}")
+        assert str(client.receive()).startswith(f"40{prefix}")
+        client.receive()
+        return client
+
+
+class Poller:
+    """A long-polling client."""
+
+    def __init__(self, served: Served, **query: str) -> None:
+        self._served = served
+        self._query = {**EIO4, "transport": "polling", **query}
+        opened = served.request("GET", **self._query)
+        assert opened.status == 200, opened
+        assert opened.text[0] == "0"
+        self.greeting = json.loads(opened.text[1:])
+        self.sid = self.greeting["sid"]
+        self._query["sid"] = self.sid
+        self._waiting: list[str] = []
+
+    def get(self) -> Answer:
+        return self._served.request("GET", **self._query)
+
+    def post(self, body: str | bytes, **headers: str) -> Answer:
+        return self._served.request("POST", body.encode() if isinstance(body, str) else body, headers, **self._query)
+
+    def send(self, packet: Frame) -> None:
+        assert isinstance(packet, str)
+        assert self.post(packet).text == "ok"
+
+    def receive(self) -> Frame:
+        """The next packet that is no ping."""
+        while not self._waiting:
+            self._waiting = [packet for packet in self.get().text.split("\x1e") if packet != "2"]
+        return self._waiting.pop(0)
+
+    @property
+    def is_gone(self) -> bool:
+        return self.get().status == 400
+
+
+class Socket:
+    """A WebSocket client."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    def send(self, packet: Frame) -> None:
+        if isinstance(packet, bytes):
+            self._connection.send_binary(packet)
+        else:
+            self._connection.send(packet)
+
+    def receive(self) -> Frame | None:
+        """The next message that is no ping; None when the server has closed."""
+        try:
+            while (packet := self._connection.recv()) == "2":
+                pass
+        except (websocket.WebSocketConnectionClosedException, ConnectionError):
+            return None
+        return packet or None  # type: ignore[no-any-return]  # websocket-client is untyped
+
+    def receive_all(self) -> list[Frame]:
+        """Everything until the server closes."""
+        return list(iter(self.receive, None))
+
+    def close(self) -> None:
+        self._connection.close()
+
+    @property
+    def tcp(self) -> socket.socket:
+        found: socket.socket = self._connection.sock
+        return found
