@@ -3,43 +3,54 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import sys
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
-from pymongo import MongoClient
+from pymongo.errors import PyMongoError
 
-from repo_notify.demo.embedded import EmbeddedMongo
-from repo_notify.demo.seed import PASSWORD, USERS
-from repo_notify.demo.seed import seed as write_sample_data
+from repo_notify.errors import NotifyError
+from repo_notify.store import connect
+
+from .embedded import EmbeddedMongo
+from .seed import PASSWORD, USERS
+from .seed import seed as write_sample_data
 
 EMBEDDED_USERS = "users"
-DATABASE_MILLISECONDS = 5000
-EVERY_ADDRESS = {"": "localhost", "0.0.0.0": "localhost", "::": "localhost"}  # noqa: S104 - shown, not bound
+DATABASE_SECONDS = 5.0
+# What a server listens on is not always what a browser can open.
+EVERY_ADDRESS = re.compile(r"//(0\.0\.0\.0|\[::\]|):")
+
+
+class DatabaseError(NotifyError):
+    """The database cannot be reached or refuses; the text is the driver's reason."""
 
 
 def run(*, host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -> None:
     """Serve the demo until SIGTERM or Ctrl-C.
 
     `data_dir` keeps the embedded database and the secret key; with REPO_NOTIFY_MONGO_URI set that database is used
-    instead. Raises EmbeddedMongoError, pymongo's errors, SettingsError, and OSError when the port is taken.
+    instead. Raises EmbeddedMongoError, DatabaseError, SettingsError, and OSError when the port is taken.
     """
     # Here, because these need Flask-Session, which only the `demo` extra brings; the embedded database says so better.
     with _database(data_dir) as (mongo_uri, users_collection):
-        from repo_notify.demo.api import create_demo_app
         from repo_notify.serving import serve
 
-        if seed:
-            client: MongoClient[dict[str, Any]]
-            with MongoClient(mongo_uri, serverSelectionTimeoutMS=DATABASE_MILLISECONDS) as client:
-                write_sample_data(client, users_collection=users_collection)
-        app = create_demo_app(mongo_uri=mongo_uri, users_collection=users_collection, SECRET_KEY=_secret_key(data_dir))
-        address = f"http://{_shown(host)}:{port}"
-        serve(app, host=host, port=port, on_ready=lambda: _announce(address, open_browser))
+        from .api import create_demo_app
+
+        secret_key = _secret_key(data_dir)
+        try:
+            if seed:
+                with connect(mongo_uri, timeout=DATABASE_SECONDS) as client:
+                    write_sample_data(client, users_collection=users_collection)
+            app = create_demo_app(mongo_uri=mongo_uri, users_collection=users_collection, SECRET_KEY=secret_key)
+        except PyMongoError as error:
+            raise DatabaseError(f"The database does not do what the demo needs: {error}") from error
+        serve(app, host=host, port=port, on_ready=lambda url: _announce(url, open_browser))
 
 
 @contextmanager
@@ -68,12 +79,8 @@ def _secret_key(data_dir: Path) -> str:
     return key
 
 
-def _shown(host: str) -> str:
-    name = EVERY_ADDRESS.get(host, host)
-    return f"[{name}]" if ":" in name else name
-
-
-def _announce(address: str, open_browser: bool) -> None:
+def _announce(url: str, open_browser: bool) -> None:
+    address = EVERY_ADDRESS.sub("//localhost:", url)
     width = max(map(len, USERS))
     users = "\n".join(f"  {name:<{width}}  {role}" for name, role in USERS.items())
     sys.stdout.write(f"The demo runs at {address}/\nLog in there, password `{PASSWORD}` for all, as\n{users}\n")

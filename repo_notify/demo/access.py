@@ -13,11 +13,12 @@ from uuid import UUID
 
 from pymongo.database import Database
 
-from repo_notify.demo.context import Document, current_user, demo
-from repo_notify.demo.errors import Forbidden, NotFound
 from repo_notify.events import Kind
 from repo_notify.schemas import fold_uuid, is_uuid
 from repo_notify.store import is_teamspace, project_ids, uuid_of
+
+from .context import Document, current_user, demo
+from .errors import Forbidden, NotFound
 
 # What the paths call them, and what sets them apart in a settings document.
 KINDS: dict[str, Kind] = {"containers": "container", "federations": "federation", "drawings": "drawing"}

@@ -16,19 +16,19 @@ from typing import Any
 from flask import Blueprint, Flask, Response, current_app, jsonify
 from flask.json.provider import DefaultJSONProvider
 from flask_session import Session
-from pymongo import MongoClient
 from werkzeug.wrappers import Response as AnyResponse
 
 from repo_notify import RepoNotify
-from repo_notify.demo import auth, notifications, v4, v5
-from repo_notify.demo.access import kind_of
-from repo_notify.demo.context import Demo, demo
-from repo_notify.demo.errors import register_error_handlers
-from repo_notify.demo.seed import TEAMSPACE, USERS
-from repo_notify.store import uuid_of
+from repo_notify.store import connect, uuid_of
+
+from . import auth, notifications, v4, v5
+from .access import kind_of
+from .context import Demo, demo
+from .errors import register_error_handlers
+from .seed import TEAMSPACE, USERS
 
 MAX_BODY_BYTES = 1024 * 1024
-DATABASE_MILLISECONDS = 5000
+DATABASE_SECONDS = 5.0
 
 pages = Blueprint("demo_pages", __name__)
 
@@ -39,7 +39,7 @@ def create_demo_app(*, mongo_uri: str, users_collection: str = "users", **config
     `users_collection` is the collection of accounts in the database `admin`; `config` is further Flask configuration,
     REPO_NOTIFY_* keys and SECRET_KEY among them. Raises pymongo's errors when the database does not answer.
     """
-    client: MongoClient[dict[str, Any]] = MongoClient(mongo_uri, serverSelectionTimeoutMS=DATABASE_MILLISECONDS)
+    client = connect(mongo_uri, timeout=DATABASE_SECONDS)
     app = Flask(__name__, static_url_path="/console")
     app.config.from_mapping(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES,

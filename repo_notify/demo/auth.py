@@ -14,10 +14,11 @@ from urllib.parse import urlsplit
 from flask import Blueprint, Response, current_app, jsonify, request, session
 from werkzeug.security import check_password_hash, generate_password_hash
 
-from repo_notify.demo.body import LoginV4, LoginV5, read_body
-from repo_notify.demo.context import current_user, demo, publish
-from repo_notify.demo.errors import WrongCredentials
 from repo_notify.events import SessionsEnded
+
+from .body import LoginV4, LoginV5, read_body
+from .context import current_user, demo, publish
+from .errors import WrongCredentials
 
 SESSIONS = "demo_sessions"
 LOGINS = "demo_logins"

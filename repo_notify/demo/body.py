@@ -10,7 +10,7 @@ from typing import Any
 from flask import request
 from marshmallow import INCLUDE, Schema, ValidationError, fields, validate, validates_schema
 
-from repo_notify.demo.errors import InvalidFields
+from .errors import InvalidFields
 
 MAX_TEXT = 1000
 MAX_DEPTH = 50

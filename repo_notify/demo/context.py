@@ -13,8 +13,9 @@ from pymongo.collection import Collection
 from pymongo.database import Database
 
 from repo_notify import RepoNotify
-from repo_notify.demo.errors import NotLoggedIn
 from repo_notify.events import Event
+
+from .errors import NotLoggedIn
 
 KEY = "repo_notify_demo"
 

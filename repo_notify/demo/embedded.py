@@ -13,6 +13,8 @@ from typing import IO, Any
 
 from pymongo import MongoClient
 
+from repo_notify.errors import NotifyError
+
 MEMORY = ":memory:"
 STOP_SECONDS = 10.0
 READY_MILLISECONDS = 20_000
@@ -30,7 +32,7 @@ server.stop()
 """
 
 
-class EmbeddedMongoError(RuntimeError):
+class EmbeddedMongoError(NotifyError):
     """The embedded database cannot be started; the text says why and what helps."""
 
 

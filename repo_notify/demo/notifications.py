@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, jsonify
 
-from repo_notify.demo import body
-from repo_notify.demo.context import current_user, demo, new_id, now_ms, publish
-from repo_notify.demo.errors import InvalidFields, NotFound
 from repo_notify.events import NotificationDeleted, NotificationUpserted
+
+from . import body
+from .context import current_user, demo, new_id, now_ms, publish
+from .errors import InvalidFields, NotFound
 
 STORED = "demo_notifications"
 FIELDS = ("_id", "sender", "timestamp")

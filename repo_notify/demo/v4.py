@@ -13,11 +13,12 @@ from flask import Blueprint, Response, jsonify
 from pymongo import ReturnDocument
 from pymongo.collection import Collection
 
-from repo_notify.demo import body
-from repo_notify.demo.access import Level, Model, model_for
-from repo_notify.demo.context import Document, current_user, new_id, now_ms, publish
-from repo_notify.demo.errors import InvalidFields, NotFound
 from repo_notify.events import CommentCreated, CommentDeleted, CommentUpdated, IssuesCreated, IssueUpdated
+
+from . import body
+from .access import Level, Model, model_for
+from .context import Document, current_user, new_id, now_ms, publish
+from .errors import InvalidFields, NotFound
 
 STORED = "issues"
 ISSUES = "/<teamspace>/<model>/issues"

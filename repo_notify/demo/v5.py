@@ -11,10 +11,6 @@ from typing import Any
 from flask import Blueprint, Response, jsonify
 from pymongo.errors import DuplicateKeyError
 
-from repo_notify.demo import body
-from repo_notify.demo.access import KINDS, MARKS, Level, Model, model_for, project_for
-from repo_notify.demo.context import Document, current_user, new_id, now_ms, publish
-from repo_notify.demo.errors import InvalidFields, NotFound
 from repo_notify.events import (
     Data,
     ModelCreated,
@@ -29,6 +25,11 @@ from repo_notify.events import (
     TicketUpdated,
 )
 from repo_notify.schemas import is_uuid
+
+from . import body
+from .access import KINDS, MARKS, Level, Model, model_for, project_for
+from .context import Document, current_user, new_id, now_ms, publish
+from .errors import InvalidFields, NotFound
 
 MODELS = "/v5/teamspaces/<teamspace>/projects/<project>/<any(containers,federations,drawings):kind>"
 MODEL = f"{MODELS}/<model>"

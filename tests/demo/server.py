@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-# ruff: noqa: E402 - gevent must patch before anything else is imported
 from gevent import monkey
 
 monkey.patch_all()
@@ -25,4 +24,4 @@ if __name__ == "__main__":
     with MongoClient(uri) as client:
         seed(client, users_collection="users")
     app = create_demo_app(mongo_uri=uri, users_collection="users", SECRET_KEY="test")
-    serve(app, host="127.0.0.1", port=int(port), on_ready=lambda: print("READY", flush=True))
+    serve(app, host="127.0.0.1", port=int(port), on_ready=lambda _address: print("READY", flush=True))

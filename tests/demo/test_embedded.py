@@ -1,0 +1,81 @@
+"""The embedded database: when it answers, what it keeps, when it ends, what it says where it cannot start."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from pymongo import MongoClient, uri_parser
+
+from repo_notify.demo.embedded import EmbeddedMongo, EmbeddedMongoError
+from tests.demo.support import SECONDS, Document
+
+PARENT = """
+import sys
+from repo_notify.demo.embedded import EmbeddedMongo
+with EmbeddedMongo(":memory:") as embedded:
+    print(embedded.uri, flush=True)
+    sys.stdin.read()
+"""
+
+
+def refuses(uri: str) -> bool:
+    """Whether nothing listens at `uri`."""
+    host, port = uri_parser.parse_uri(uri)["nodelist"][0]
+    with socket.socket() as probe:
+        return probe.connect_ex((host, port)) != 0
+
+
+def test_what_was_stored_is_there_at_the_next_start(tmp_path: Path) -> None:
+    embedded = EmbeddedMongo(tmp_path / "made" / "here")
+    client: MongoClient[Document]
+    for expected in (0, 1):
+        with embedded, MongoClient(embedded.uri) as client:
+            assert client["acme"]["settings"].count_documents({}) == expected
+            model: Document = {"_id": expected, "name": "Structure"}
+            client["acme"]["settings"].insert_one(model)
+        assert refuses(embedded.uri)
+
+
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
+def test_it_ends_with_its_parent_however_that_ends(end: signal.Signals) -> None:
+    command = [sys.executable, "-c", PARENT]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        uri = parent.stdout.readline().strip()
+        (child,) = Path(f"/proc/{parent.pid}/task/{parent.pid}/children").read_text().split()
+        ended = os.pidfd_open(int(child))
+        try:
+            parent.send_signal(end)
+            parent.wait(SECONDS)
+            assert select.select([ended], [], [], SECONDS)[0]
+        finally:
+            os.close(ended)
+    assert refuses(uri)
+
+
+def test_two_on_the_same_files_are_refused_with_the_reason(tmp_path: Path) -> None:
+    with (
+        EmbeddedMongo(tmp_path),
+        pytest.raises(EmbeddedMongoError, match=r"The embedded database did not start: .+"),
+        EmbeddedMongo(tmp_path),
+    ):
+        pass
+
+
+def test_a_missing_extra_is_named() -> None:
+    program = (
+        "import sys; sys.modules['secantus'] = None\n"
+        "from repo_notify.demo.embedded import EmbeddedMongo\n"
+        "EmbeddedMongo(':memory:').__enter__()"
+    )
+    found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert found.returncode == 1
+    assert "pip install 'repo_notify[demo]'" in found.stderr
+    assert "REPO_NOTIFY_MONGO_URI" in found.stderr
