@@ -33,7 +33,7 @@ class Row:
     templates: tuple[str, ...]
     rooms: Callable[[Any], tuple[Room, ...]]
     payload: Callable[[Any], Any] = lambda event: event.data
-    when: Callable[[Any], bool] = lambda event: True
+    when: Callable[[Any], bool] = lambda _: True
 
 
 def _name(first: str, second: str | None = None) -> dict[str, str]:

@@ -13,7 +13,7 @@ from repo_notify.schemas import Id
 V4_MEMBERSHIPS: dict[str, Membership] = {
     "v4 model": Membership("model", ("account", "model"), where=lambda ids: (ids[0], None, ids[1]), legacy=True),
     "v4 teamspace": Membership("teamspace", ("account",), legacy=True),
-    "v4 own": Membership("self", ("account",), where=lambda ids: (), legacy=True),
+    "v4 own": Membership("self", ("account",), where=lambda _: (), legacy=True),
 }
 
 

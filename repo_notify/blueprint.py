@@ -12,7 +12,7 @@ from flask import Blueprint, Flask, Response, jsonify, request
 
 from .errors import InvalidEvent
 from .events import Event
-from .origins import behind_proxies, own_address
+from .origins import public_address
 from .schemas import from_json
 from .store import Unreachable
 
@@ -23,15 +23,15 @@ logger = logging.getLogger(__name__)
 
 MAX_EVENTS = 1_000
 READY_SECONDS = 2.0
-_JS_ESCAPES = {character: f"\\u{ord(character):04X}" for character in "/<>\u2028\u2029"}
+_JS_ESCAPES = str.maketrans({character: f"\\u{ord(character):04X}" for character in "/<>\u2028\u2029"})
 
-Answer = tuple[Response, int] | Response
+Answer = tuple[Response, int]
 
 
 def config_js(host: str, path: str) -> str:
     """Return the script that sets the global `ClientConfig`, safe inside a page."""
     text = json.dumps({"chatHost": host, "chatPath": path}, ensure_ascii=False)
-    return f"var ClientConfig = {text.translate(str.maketrans(_JS_ESCAPES))};\n"
+    return f"var ClientConfig = {text.translate(_JS_ESCAPES)};\n"
 
 
 def make_blueprint(app: Flask, state: State) -> Blueprint:
@@ -40,16 +40,16 @@ def make_blueprint(app: Flask, state: State) -> Blueprint:
     blueprint = Blueprint("repo_notify", __name__)
 
     def answer_config_js() -> Response:
-        host = settings.chat_host or _public_address(settings.trusted_proxies)
+        host = settings.chat_host or public_address(request.environ, settings.trusted_proxies)
         script = config_js(host, settings.chat_path)
         return Response(script, content_type="application/javascript; charset=utf-8")
 
     def healthz() -> Answer:
-        return jsonify(status="ok")
+        return jsonify(status="ok"), 200
 
     def readyz() -> Answer:
         problems = _problems(state)
-        return (jsonify(status="unavailable", reasons=problems), 503) if problems else jsonify(status="ok")
+        return (jsonify(status="unavailable", reasons=problems), 503) if problems else (jsonify(status="ok"), 200)
 
     def metrics() -> Response:
         return Response(state.metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
@@ -73,14 +73,6 @@ def make_blueprint(app: Flask, state: State) -> Blueprint:
             continue
         blueprint.add_url_rule(path, endpoint, view, methods=[method])
     return blueprint
-
-
-def _public_address(proxies: int) -> str:
-    seen: list[str] = []
-    behind_proxies(lambda environ, start: seen.append(own_address(environ)) or [], proxies)(
-        dict(request.environ), lambda *args: None
-    )
-    return seen[0]
 
 
 def _problems(state: State) -> dict[str, str]:

@@ -105,8 +105,7 @@ class Bus:
                 self._problems.pop(name, None)
                 pause = FIRST_PAUSE_SECONDS
                 work(connection)
-            # Each transport raises its own kinds; whatever it is, the queue is tried again.
-            except Exception as error:
+            except Exception as error:  # noqa: BLE001 - each transport raises its own kinds; the queue is tried again
                 if not self._problems:
                     logger.warning("the message queue cannot be reached: %s", error)
                 self._problems[name] = f"the message queue cannot be reached ({type(error).__name__})"
@@ -133,7 +132,7 @@ class Bus:
                         connection.heartbeat_check()
         self._subscribed.clear()
 
-    def _received(self, body: Any, message: Message) -> None:
+    def _received(self, body: Any, _: Message) -> None:
         if not isinstance(body, dict) or body.get("origin") == self._origin:
             return
         try:

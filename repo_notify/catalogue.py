@@ -14,6 +14,9 @@ from . import events
 from .events import Event
 from .rooms import Room, model_room, notifications_room, project_room
 
+# What the sockets of an ended session hear, in either protocol (PROTOCOL section 2).
+LOGGED_OUT = "loggedOut"
+
 
 @dataclass(frozen=True)
 class Delivery:

@@ -62,8 +62,9 @@ class Connections:
         return [Room.parse(key) for key in keys if isinstance(key, str) and key.startswith(PREFIX)]
 
     def enter(self, sid: str, namespace: str, room: Room) -> None:
-        """Put a sid into a room."""
-        self._server.enter_room(sid, room.key, namespace=namespace)
+        """Put a sid into a room, unless it has left the namespace meanwhile."""
+        if self._server.manager.is_connected(sid, namespace):
+            self._server.enter_room(sid, room.key, namespace=namespace)
 
     def leave(self, sid: str, namespace: str, room: Room) -> bool:
         """Take a sid out of a room; whether it was in it."""

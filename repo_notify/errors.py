@@ -121,9 +121,10 @@ class NotMonkeyPatched(NotifyError, RuntimeError):
 
     def __str__(self) -> str:
         return (
-            "repo_notify runs on gevent, but gevent has not patched this process, so one slow call would stop everybody. "
-            "Make `from gevent import monkey; monkey.patch_all()` the very first line of the program, before anything else "
-            "is imported (gunicorn's gevent workers do it by themselves), "
+            "repo_notify runs on gevent, but gevent has not patched this process, "
+            "so that one slow call would stop everybody. "
+            "Make `from gevent import monkey; monkey.patch_all()` the very first line of the program, "
+            "before anything else is imported (gunicorn's gevent workers do it by themselves), "
             "or set REPO_NOTIFY_ASYNC_MODE = 'threading' to run on threads."
         )
 

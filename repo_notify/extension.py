@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -116,8 +116,8 @@ class RepoNotify:
     def publish(self, event: Event) -> None:
         """Tell everybody concerned what happened.
 
-        The emitter is the current request's `x-socket-id` unless the event names one. A client that is gone is no error;
-        raises `InvalidEvent` naming the wrong fields, and `NotInitialised` outside an app.
+        The emitter is the current request's `x-socket-id` unless the event names one. A client that is gone is no
+        error. Raises `InvalidEvent` naming the wrong fields, and `NotInitialised` outside an app.
         """
         state = self._state()
         if event.emitter is None and has_request_context() and (socket_id := request.headers.get("x-socket-id")):
@@ -257,7 +257,7 @@ def _wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         seconds=settings.recheck_seconds,
     )
 
-    def opened(connection: str, environ: dict[str, Any]) -> None:
+    def opened(connection: str, environ: Mapping[str, Any]) -> None:
         if bus is not None:
             bus.start(SUBSCRIBE_SECONDS)
         identities.opened(connection, environ)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from urllib.parse import parse_qs
@@ -44,7 +44,8 @@ def flask_login_user() -> str | None:
     """Return the id of Flask-Login's `current_user`: an identity loader for hosts that use it."""
     from flask_login import current_user
 
-    return str(current_user.get_id()) if current_user.is_authenticated else None
+    user: Any = current_user
+    return str(user.get_id()) if user.is_authenticated else None
 
 
 def session_id_of(found: SessionMixin | None) -> str | None:
@@ -64,17 +65,17 @@ def ensure_session_id(found: SessionMixin) -> str | None:
     return session_id_of(found)
 
 
-def with_session_cookie(environ: dict[str, Any], name: str) -> dict[str, Any]:
+def with_session_cookie(environ: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the environ with the query parameter `name` as the cookie of that name, unless it has such a cookie.
 
     Old clients cannot set headers (PROTOCOL section 2, way 2).
     """
     cookies = environ.get("HTTP_COOKIE", "")
     if any(part.split("=", 1)[0].strip() == name for part in cookies.split(";")):
-        return environ
+        return dict(environ)
     values = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=50).get(name)
     if not values or any(character in values[0] for character in ";\r\n"):
-        return environ
+        return dict(environ)
     return {**environ, "HTTP_COOKIE": f"{cookies}; {name}={values[0]}" if cookies else f"{name}={values[0]}"}
 
 
@@ -89,7 +90,7 @@ class Identities:
         self._unread: dict[str, dict[str, Any]] = {}
         self._connections: dict[str, set[str]] = {}
 
-    def opened(self, connection: str, environ: dict[str, Any]) -> None:
+    def opened(self, connection: str, environ: Mapping[str, Any]) -> None:
         """Bind a new connection to the user of its handshake, if there is one.
 
         Where the session store does not answer, the handshake is kept and read again at the first join.
@@ -153,7 +154,8 @@ class Identities:
         if username is None:
             return None
         interface = self._app.session_interface
-        kept = None if interface.is_null_session(session._get_current_object()) else ensure_session_id(session)
+        current: Any = session
+        kept = None if interface.is_null_session(current._get_current_object()) else ensure_session_id(session)
         return Identity(username, kept)
 
     def _read(self, environ: dict[str, Any]) -> Identity | None:

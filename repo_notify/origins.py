@@ -35,6 +35,18 @@ def behind_proxies(wsgi: WsgiApp, proxies: int) -> WsgiApp:
     return ProxyFix(wsgi, x_for=proxies, x_proto=proxies, x_host=proxies, x_port=proxies) if proxies else wsgi
 
 
+def public_address(environ: Mapping[str, Any], proxies: int) -> str:
+    """Return the address under which the outermost of `proxies` trusted proxies was asked, the port always written."""
+    seen: list[str] = []
+
+    def note(environ: dict[str, Any], _: Any) -> list[bytes]:
+        seen.append(own_address(environ))
+        return []
+
+    behind_proxies(note, proxies)(dict(environ), None)
+    return seen[0]
+
+
 class OriginCheck:
     """Lets in the service's own origin and the listed ones; `*` in the list lets in every one but `null`."""
 

@@ -20,7 +20,7 @@ from .identity import Identities, Identity
 from .limits import Allowance
 from .metrics import Metrics
 from .permissions import Permissions
-from .rights import REFUSALS, may
+from .rights import may, refusal
 from .rooms import Claim, RoomKind, claims_of, kind_of
 
 logger = logging.getLogger(__name__)
@@ -113,13 +113,13 @@ class Protocol:
     def _answer(self, request: _Request, wait: float) -> dict[str, Any]:
         try:
             self._carry_out(request, wait)
-        except ChatError as refusal:
-            return self._refuse(request, refusal)
+        except ChatError as error:
+            return self._refuse(request, error)
         return self._confirm(request)
 
     def _carry_out(self, request: _Request, wait: float) -> None:
         if request.action not in ACTIONS:
-            raise RateLimited(wait) if wait else UnknownEvent()
+            raise UnknownEvent if not wait else RateLimited(wait)
         identity = self._who(request.connection)
         if identity is None:
             raise NotLoggedIn
@@ -132,7 +132,7 @@ class Protocol:
             return
         granted = [claim for claim in claims if may(self._permissions, identity.username, claim)]
         if not granted:
-            raise REFUSALS[claims[-1].right]()
+            raise refusal(claims[-1].right)
         if request.action == "join":
             self._enter(request, identity, granted)
 
@@ -166,11 +166,11 @@ class Protocol:
         self._connections.reply(request.sid, request.namespace, "message", reply)
         return reply
 
-    def _refuse(self, request: _Request, refusal: ChatError) -> dict[str, Any]:
+    def _refuse(self, request: _Request, error: ChatError) -> dict[str, Any]:
         action = request.action if request.action in ACTIONS else "other"
-        self._metrics.joins.labels(action, refusal.code.lower()).inc()
+        self._metrics.joins.labels(action, error.code.lower()).inc()
         if request.legacy or (request.kind is None and request.namespace in self._legacy_namespaces):
-            self._connections.reply(request.sid, request.namespace, "credentialError", refusal.reply())
-        reply = {**refusal.reply(), "details": {"action": request.action, "data": request.data}}
+            self._connections.reply(request.sid, request.namespace, "credentialError", error.reply())
+        reply = {**error.reply(), "details": {"action": request.action, "data": request.data}}
         self._connections.reply(request.sid, request.namespace, "error", reply)
         return reply

@@ -9,7 +9,7 @@ from time import perf_counter
 from typing import Any
 
 from .bus import Bus
-from .catalogue import Delivery, merged, v5_deliveries
+from .catalogue import LOGGED_OUT, Delivery, merged, v5_deliveries
 from .connections import Connections
 from .events import EVENT_TYPES, Event, ModelCreated, ModelRemoved, SessionsEnded
 from .identity import Identities, Identity, Outcome
@@ -88,7 +88,7 @@ class Publisher:
     def _end(self, event: SessionsEnded) -> None:
         for connection in self._identities.end(event.session_ids):
             self._connections.leave_all(connection)
-            self._connections.tell(connection, "loggedOut", {"reason": event.reason})
+            self._connections.tell(connection, LOGGED_OUT, {"reason": event.reason})
 
     def _fan_out(self, event: Event) -> None:
         if isinstance(event, ModelCreated | ModelRemoved):

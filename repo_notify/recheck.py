@@ -11,7 +11,7 @@ from .errors import PermissionsUnavailable
 from .identity import Identities
 from .metrics import Metrics
 from .permissions import Permissions
-from .rights import REFUSALS, may
+from .rights import may, refusal
 from .rooms import Membership, Room
 
 logger = logging.getLogger(__name__)
@@ -64,8 +64,8 @@ class Recheck:
         if not self._connections.leave(sid, namespace, room):
             return
         self._metrics.evictions.inc()
-        refusal = REFUSALS[membership.claim(room).right]().reply()
+        reply = refusal(membership.right).reply()
         if membership.legacy:
-            self._connections.reply(sid, namespace, "credentialError", refusal)
+            self._connections.reply(sid, namespace, "credentialError", reply)
         details = {"action": "join", "data": membership.asked(room)}
-        self._connections.reply(sid, namespace, "error", {**refusal, "details": details})
+        self._connections.reply(sid, namespace, "error", {**reply, "details": details})

@@ -10,19 +10,24 @@ from .permissions import Permissions
 from .rooms import Claim, Right
 
 _ASK: dict[Right, Callable[..., bool]] = {
-    "self": lambda permissions, username: True,
+    "self": lambda *_: True,
     "model": Permissions.may_read_model,
     "project": Permissions.may_watch_project,
     "teamspace": Permissions.administers,
 }
 
 # Existence is not revealed: a model that may not be read is not found.
-REFUSALS: dict[Right, Callable[[], ChatError]] = {
+_REFUSALS: dict[Right, Callable[[], ChatError]] = {
     "self": NotLoggedIn,
     "model": partial(RoomNotFound, RoomNotFound.MODEL),
     "project": partial(RoomNotFound, RoomNotFound.PROJECT),
     "teamspace": NotPermitted,
 }
+
+
+def refusal(right: Right) -> ChatError:
+    """Return what is answered to a user who lacks the right."""
+    return _REFUSALS[right]()
 
 
 def may(permissions: Permissions, username: str, claim: Claim) -> bool:

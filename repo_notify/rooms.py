@@ -102,7 +102,7 @@ def project_room(teamspace: str, project: str) -> Room:
 
 
 V5_MEMBERSHIPS: dict[str, Membership] = {
-    "notifications": Membership("self", ("username",), where=lambda ids: ()),
+    "notifications": Membership("self", ("username",), where=lambda _: ()),
     "model": Membership("model", ("teamspace", "project", "model")),
     "project": Membership("project", ("teamspace", "project")),
 }
@@ -117,19 +117,19 @@ V5_ROOMS: tuple[RoomKind, ...] = (
         name="notifications",
         shape=lambda data: data.get("notifications") is True,
         schema=NotificationsRoomSchema(),
-        claims=lambda fields, user: [_claim(notifications_room(user))],
+        claims=lambda _, user: [_claim(notifications_room(user))],
     ),
     RoomKind(
         name="model",
         shape=lambda data: "teamspace" in data and "model" in data,
         schema=ModelRoomSchema(),
-        claims=lambda fields, user: [_claim(model_room(fields["teamspace"], fields["project"], fields["model"]))],
+        claims=lambda fields, _: [_claim(model_room(fields["teamspace"], fields["project"], fields["model"]))],
     ),
     RoomKind(
         name="project",
         shape=lambda data: "teamspace" in data,
         schema=ProjectRoomSchema(),
-        claims=lambda fields, user: [_claim(project_room(fields["teamspace"], fields["project"]))],
+        claims=lambda fields, _: [_claim(project_room(fields["teamspace"], fields["project"]))],
     ),
 )
 

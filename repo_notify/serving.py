@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 BACKLOG = 4096
 
 
-class _Handler(WebSocketHandler):  # type: ignore[misc]  # gevent-websocket has no types
+class _Handler(WebSocketHandler):
     """Logs no access lines: query strings may carry session cookies (PROTOCOL section 2)."""
 
     def log_request(self) -> None:
@@ -86,8 +86,9 @@ def end_with_process(app: Flask) -> None:
 def _end(server: WSGIServer, state: State) -> None:
     timeout = state.settings.shutdown_timeout
     server.close()
-    with gevent.Timeout(timeout, False):
-        shut_down(state)
-        server.stop(timeout=timeout)
-        return
-    logger.warning("the service did not end in %s seconds and is cut off", timeout)
+    try:
+        with gevent.Timeout(timeout):
+            shut_down(state)
+            server.stop(timeout=timeout)
+    except gevent.Timeout:
+        logger.warning("the service did not end in %s seconds and is cut off", timeout)
