@@ -139,7 +139,8 @@ class Console {
   }
 
   async #login(username) {
-    const { ok, answer } = await this.#rest.send("POST", "/v5/login", { body: { user: username, password: PASSWORD } });
+    const body = { user: username, password: PASSWORD };
+    const { ok, answer } = await this.#rest.send("POST", "/v5/login", { body });
     if (ok) this.#becomes(answer.username);
     this.#draw();
   }

@@ -67,7 +67,7 @@ export class Pane {
     this.#onChange = onChange;
     this.#socket = new ChatSocket({
       ...where,
-      onState: (state, reason) => this.#stateChanged(reason),
+      onState: (state, reason) => this.#stateChanged(state, reason),
       onEvent: (event, args) => this.#arrived(event, args),
     });
     part(this.#root, "connect").addEventListener("click", () => (this.online ? this.disconnect() : this.connect()));
@@ -150,9 +150,11 @@ export class Pane {
     this.#socket.emit(action, room);
   }
 
-  #stateChanged(reason) {
+  #stateChanged(state, reason) {
     this.#joined.clear();
-    this.user = this.connected ? this.#currentUser() : null;
+    // The handshake carries the cookie of the moment at which it starts, whoever logs in until it is answered.
+    if (state === "connecting") this.user = this.#currentUser();
+    else if (state !== "connected") this.user = null;
     if (this.connected) this.#note(`connected as ${this.user ?? "nobody"}`, { id: this.#socket.id });
     else if (reason) this.#note(reason);
     this.draw();
