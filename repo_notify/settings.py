@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
 from .errors import SettingsError
 
 PREFIX = "REPO_NOTIFY_"
@@ -109,17 +112,43 @@ def _url(*schemes: str) -> Check:
     example = "one of the kinds " + ", ".join(f"{scheme}://…" for scheme in schemes)
 
     def check(value: Any) -> str:
-        if not isinstance(value, str) or urlsplit(value).scheme not in schemes:
+        if not isinstance(value, str) or not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
             raise _Wrong(f"an address, {example}")
         return value
 
     return check
 
 
+def _mongo_uri(value: Any) -> str:
+    found: str = _url("mongodb", "mongodb+srv")(value)
+    try:
+        # The driver's own parser; it would look the hosts of mongodb+srv up, which is for the first use.
+        parse_uri(found.replace("mongodb+srv://", "mongodb://", 1), warn=True)
+    except (PyMongoError, ValueError):
+        raise _Wrong("an address of the kind mongodb://host:27017 or mongodb+srv://host") from None
+    return found
+
+
+def _has_host(value: str) -> bool:
+    """Whether there is a host in an address, and if a port, one that exists."""
+    try:
+        parts = urlsplit(value)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _web_address(value: Any) -> str:
+    found: str = _url("http", "https", "ws", "wss")(value)
+    if not _has_host(found):
+        raise _Wrong("an address such as https://chat.example.org:443")
+    return found
+
+
 def _origin(value: Any) -> str:
     if value == "*":
         return "*"
-    if not isinstance(value, str) or not _ORIGIN.fullmatch(value):
+    if not isinstance(value, str) or not _ORIGIN.fullmatch(value) or not _has_host(value):
         raise _Wrong("origins such as https://app.example.org, without a path")
     return value.lower()
 
@@ -134,12 +163,16 @@ def _origins(value: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table: the key without its prefix, its default, the check and one line of help."""
+    """One row of the table: the key without its prefix, its default, the check and one line of help.
+
+    What a `secret` key was given is not repeated in messages.
+    """
 
     key: str
     default: Any
     check: Check
     help: str
+    secret: bool = False
 
     @property
     def name(self) -> str:
@@ -148,13 +181,13 @@ class Setting:
 
 
 SETTINGS: tuple[Setting, ...] = (
-    Setting("MONGO_URI", "mongodb://127.0.0.1:27017", _url("mongodb", "mongodb+srv"), "Where the permissions are."),
+    Setting("MONGO_URI", "mongodb://127.0.0.1:27017", _mongo_uri, "Where the permissions are.", secret=True),
     Setting("USERS_COLLECTION", "system.users", _text, "The collection of accounts in the database `admin`."),
     Setting("CHAT_PATH", "/chat", _path, "Where Socket.IO is mounted."),
     Setting(
         "CHAT_HOST",
         None,
-        _optional(_url("http", "https", "ws", "wss")),
+        _optional(_web_address),
         "The address that `config.js` tells frontends; by default the one that they asked.",
     ),
     Setting("CONFIG_JS", "/config/config.js", _optional(_path), "Where `config.js` is served; empty: nowhere."),
@@ -175,13 +208,16 @@ SETTINGS: tuple[Setting, ...] = (
         "Origins that may connect besides the service's own; a list, in the environment separated by commas.",
     ),
     Setting("TRUSTED_PROXIES", 0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto and -Host."),
-    Setting("API_KEY", None, _optional(_text), "The key for publishing over HTTP; without one that is off."),
+    Setting(
+        "API_KEY", None, _optional(_text), "The key for publishing over HTTP; without one that is off.", secret=True
+    ),
     Setting("MAX_EVENT_BYTES", 1_048_576, _whole(1), "The largest body of a publish request, in bytes."),
     Setting(
         "MESSAGE_QUEUE",
         None,
         _optional(_url(*_QUEUE_SCHEMES)),
         "Redis or RabbitMQ, when several processes serve.",
+        secret=True,
     ),
     Setting("MESSAGE_QUEUE_CHANNEL", "repo_notify", _text, "The name under which the processes meet in the queue."),
     Setting("PERMISSION_CACHE_SECONDS", 3.0, _number(0), "How long an access list is believed, in seconds."),
@@ -254,7 +290,7 @@ def read(config: Mapping[str, Any]) -> Settings:
         try:
             values[setting.key.lower()] = setting.check(value)
         except _Wrong as wrong:
-            shown = "what it is" if "KEY" in setting.key or "URI" in setting.key else repr(value)[:80]
+            shown = "what it is" if setting.secret else repr(value)[:80]
             problems.append(f"{setting.name} should be {wrong}, not {shown}")
     if problems:
         raise SettingsError(problems)
