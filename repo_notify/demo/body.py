@@ -148,10 +148,12 @@ def read_body(schema: type[Schema], *, reserved: Iterable[str] = ()) -> Body:
     if problems:
         raise InvalidFields(problems)
     try:
-        return dict(schema().load(body))
+        checked = schema().load(body)
     except ValidationError as error:
         # Every field here is plain, so that `messages` is field -> texts.
         raise InvalidFields({field: str(texts[0]) for field, texts in error.messages_dict.items()}) from None
+    # In the order in which the client wrote them, which marshmallow does not keep for fields it does not know.
+    return {name: checked[name] for name in body}
 
 
 def _json_object(data: bytes) -> Body:

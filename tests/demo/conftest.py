@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,11 +10,14 @@ import pytest
 from pymongo import MongoClient
 
 from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
-from tests.demo.support import SECONDS, Client, Document, Listener, free_port
+from tests.demo.support import Client, Document, Listen
+from tests.support.chat import ChatClient
+from tests.support.served import running
 
 
 @pytest.fixture(scope="session")
 def mongo_uri() -> Iterator[str]:
+    """A database apart from the other tests', because these change the sample data."""
     with EmbeddedMongo(MEMORY) as embedded:
         yield embedded.uri
 
@@ -30,16 +32,9 @@ def mongo(mongo_uri: str) -> Iterator[MongoClient[Document]]:
 @pytest.fixture(scope="session")
 def port(mongo_uri: str) -> Iterator[int]:
     """The port of the served demo app."""
-    port = free_port()
-    command = [sys.executable, str(Path(__file__).with_name("server.py")), mongo_uri, str(port)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+    with running([sys.executable, str(Path(__file__).with_name("server.py")), mongo_uri]) as process:
         assert process.stdout is not None
-        try:
-            assert process.stdout.readline() == "READY\n"
-            yield port
-        finally:
-            process.terminate()
-            process.wait(SECONDS)
+        yield int(process.stdout.readline())
 
 
 @pytest.fixture
@@ -55,14 +50,6 @@ def users(port: int) -> dict[str, Client]:
 
 
 @pytest.fixture
-def listen() -> Iterator[Callable[[Client], Listener]]:
-    """Connect a Socket.IO client; disconnected after the test."""
-    listeners: list[Listener] = []
-
-    def connect(client: Client) -> Listener:
-        listeners.append(Listener(client))
-        return listeners[-1]
-
-    yield connect
-    for listener in listeners:
-        listener.socket.disconnect()
+def listen(port: int, chat: Callable[..., ChatClient]) -> Listen:
+    """Connect a Socket.IO client with the session of an HTTP client."""
+    return lambda client: chat(f"http://127.0.0.1:{port}", cookie=client.cookie)

@@ -1,4 +1,4 @@
-"""The demo's app as a program of its own: `server.py <mongo uri> <port>`; seeds, serves, says READY."""
+"""The demo's app as a program of its own: `server.py <mongo uri>`; seeds, serves, prints its port."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from repo_notify.demo.seed import seed
 from repo_notify.serving import serve
 
 if __name__ == "__main__":
-    uri, port = sys.argv[1:]
+    uri = sys.argv[1]
     client: MongoClient[dict[str, Any]]
     with MongoClient(uri) as client:
         seed(client, users_collection="users")
     app = create_demo_app(mongo_uri=uri, users_collection="users", SECRET_KEY="test")
-    serve(app, host="127.0.0.1", port=int(port), on_ready=lambda _address: print("READY", flush=True))
+    serve(app, host="127.0.0.1", port=0, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))

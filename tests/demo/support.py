@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.client import HTTPConnection
 from http.cookies import SimpleCookie
 from typing import Any
 
-import socketio
-
 from repo_notify.demo.seed import BRIDGE, DECK, PLAN, STRUCTURE, TOWER, WHOLE
+from tests.support.chat import ChatClient
 
 COOKIE = "connect.sid"
 SECONDS = 10.0
 
 Document = dict[str, Any]
+Listen = Callable[["Client"], ChatClient]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Client:
         """Send `body` as JSON (bytes as they are) and return the answer; header names have `_` for `-`."""
         sent = {**self.headers, **{name.replace("_", "-"): value for name, value in headers.items()}}
         if self.cookies:
-            sent["Cookie"] = "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+            sent["Cookie"] = self.cookie
         data = body if isinstance(body, bytes) or body is None else json.dumps(body).encode()
         if data is not None:
             sent.setdefault("Content-Type", "application/json")
@@ -62,6 +62,11 @@ class Client:
                 self.cookies.pop(morsel.key, None)
         return answer
 
+    @property
+    def cookie(self) -> str:
+        """The Cookie header of this browser."""
+        return "; ".join(f"{name}={value}" for name, value in self.cookies.items())
+
     def log_in(self, user: str, **headers: str) -> Client:
         """Log in as a sample user and return this client."""
         answer = self.call("POST", "/v5/login", {"user": user, "password": "demo"}, **headers)
@@ -69,42 +74,24 @@ class Client:
         return self
 
 
-class Listener:
-    """A Socket.IO client of the demo, with the session of a Client."""
-
-    def __init__(self, client: Client) -> None:
-        self.socket = socketio.SimpleClient()
-        cookie = f"{COOKIE}={client.cookies[COOKIE]}" if COOKIE in client.cookies else ""
-        self.socket.connect(
-            f"http://127.0.0.1:{client.port}",
-            headers={"Cookie": cookie} if cookie else {},
-            socketio_path="chat",
-            transports=["websocket"],
-        )
-
-    def join(self, **room: object) -> None:
-        """Join a room and wait for the word that it is done."""
-        self.socket.emit("join", room)
-        assert self.until("message") == {"event": "success", "data": {"action": "join", "data": room}}
-
-    def next(self) -> tuple[str, Any]:
-        """Return the next event's name and payload."""
-        name, *payload = self.socket.receive(timeout=SECONDS)
-        return name, payload[0] if payload else None
-
-    def until(self, name: str) -> Any:
-        """Return the payload of the next event of that name, and drop those before it."""
-        while True:
-            found, payload = self.next()
-            if found == name:
-                return payload
+def join(chat: ChatClient, **room: object) -> None:
+    """Join a room and wait for the word that it is done."""
+    chat.socket.emit("join", room)
+    assert hear_until(chat, "message") == {"event": "success", "data": {"action": "join", "data": room}}
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def hear_next(chat: ChatClient) -> tuple[str, Any]:
+    """Return the next event's name and payload."""
+    name, payload = chat.hear()
+    return name, payload[0]
+
+
+def hear_until(chat: ChatClient, name: str) -> Any:
+    """Return the payload of the next event of that name, and drop those before it."""
+    while True:
+        found, payload = hear_next(chat)
+        if found == name:
+            return payload
 
 
 def model_path(kind: str, model: str, project: str = TOWER) -> str:

@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 import pytest
-from pymongo import MongoClient, uri_parser
+from pymongo import uri_parser
 
 from repo_notify.demo.embedded import EmbeddedMongo, EmbeddedMongoError
-from tests.demo.support import SECONDS, Document
+from repo_notify.store import connect
+from tests.demo.support import SECONDS
 
 PARENT = """
 import sys
@@ -34,12 +35,10 @@ def refuses(uri: str) -> bool:
 
 def test_what_was_stored_is_there_at_the_next_start(tmp_path: Path) -> None:
     embedded = EmbeddedMongo(tmp_path / "made" / "here")
-    client: MongoClient[Document]
     for expected in (0, 1):
-        with embedded, MongoClient(embedded.uri) as client:
+        with embedded, connect(embedded.uri, timeout=SECONDS) as client:
             assert client["acme"]["settings"].count_documents({}) == expected
-            model: Document = {"_id": expected, "name": "Structure"}
-            client["acme"]["settings"].insert_one(model)
+            client["acme"]["settings"].insert_one({"_id": expected, "name": "Structure"})
         assert refuses(embedded.uri)
 
 

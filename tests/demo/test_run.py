@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -16,15 +15,16 @@ from pymongo import MongoClient
 
 from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
 from repo_notify.demo.seed import STRUCTURE, USERS
-from tests.demo.support import SECONDS, STRUCTURE_PATH, Client, Document
+from tests.demo.support import STRUCTURE_PATH, Client, Document
+from tests.support.served import running
+
+COMMAND = [sys.executable, "-m", "repo_notify", "demo", "--port", "0"]
 
 
 @contextmanager
-def running(data_dir: Path, *options: str, **environment: str) -> Iterator[tuple[Client, str]]:
+def demo(data_dir: Path, *options: str, **environment: str) -> Iterator[tuple[Client, str]]:
     """Run the command on a free port; yields a client and what it printed, and ends it by SIGTERM."""
-    command = [sys.executable, "-m", "repo_notify", "demo", "--port", "0", "--data-dir", str(data_dir), *options]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("REPO_NOTIFY_")}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**clean, **environment}) as process:
+    with running([*COMMAND, "--data-dir", str(data_dir), *options], environment) as process:
         assert process.stdout is not None
         printed = ""
         while "mallory" not in printed:
@@ -33,16 +33,13 @@ def running(data_dir: Path, *options: str, **environment: str) -> Iterator[tuple
             printed += line
         found = re.search(r"http://[^:]+:(\d+)/", printed)
         assert found is not None
-        try:
-            yield Client(int(found[1])), printed
-        finally:
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(SECONDS) == 0
+        yield Client(int(found[1])), printed
+    assert process.returncode == 0
 
 
 def test_sessions_and_changes_survive_a_restart(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
-    with running(data_dir) as (alice, printed):
+    with demo(data_dir) as (alice, printed):
         assert all(name in printed and role in printed for name, role in USERS.items())
         assert "`demo`" in printed
         alice.log_in("alice")
@@ -50,7 +47,7 @@ def test_sessions_and_changes_survive_a_restart(tmp_path: Path) -> None:
     key = data_dir / "secret_key"
     assert key.stat().st_mode & 0o777 == 0o600
     kept = key.read_text()
-    with running(data_dir) as (again, _):
+    with demo(data_dir) as (again, _):
         again.cookies = alice.cookies
         assert again.call("GET", "/v5/login").json == {"username": "alice"}
         models = again.call("GET", "/demo/world").json["projects"][0]["models"]
@@ -59,7 +56,7 @@ def test_sessions_and_changes_survive_a_restart(tmp_path: Path) -> None:
 
 
 def test_without_sample_data(tmp_path: Path) -> None:
-    with running(tmp_path, "--no-seed", "--host", "0.0.0.0") as (client, printed):
+    with demo(tmp_path, "--no-seed", "--host", "0.0.0.0") as (client, printed):
         assert "http://localhost:" in printed
         assert client.call("GET", "/demo/world").json == {"teamspace": "acme", "users": [], "projects": []}
 
@@ -68,7 +65,7 @@ def test_another_database_and_its_users_collection(tmp_path: Path) -> None:
     client: MongoClient[Document]
     with EmbeddedMongo(MEMORY) as embedded, MongoClient(embedded.uri) as client:
         given = {"REPO_NOTIFY_MONGO_URI": embedded.uri, "REPO_NOTIFY_USERS_COLLECTION": "people"}
-        with running(tmp_path, **given) as (browser, _):
+        with demo(tmp_path, **given) as (browser, _):
             browser.log_in("dave")
         assert client["admin"]["people"].count_documents({}) == len(USERS)
     assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
@@ -81,7 +78,7 @@ def test_another_database_and_its_users_collection(tmp_path: Path) -> None:
     ],
 )
 def test_what_prevents_the_start_is_said_in_one_line(tmp_path: Path, environment: dict[str, str], said: str) -> None:
-    command = [sys.executable, "-m", "repo_notify", "demo", "--port", "0", "--data-dir", str(tmp_path)]
+    command = [*COMMAND, "--data-dir", str(tmp_path)]
     found = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, **environment}, timeout=60
     )

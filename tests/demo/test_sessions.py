@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import pytest
 from pymongo import MongoClient
 
-from tests.demo.support import COOKIE, Client, Document, Listener
+from tests.demo.support import COOKIE, Client, Document, Listen, hear_next, hear_until, join
 
 SITE = "https://app.example.org"
 ELSEWHERE = {"reason": "You have logged in else where"}
@@ -98,35 +96,33 @@ def test_a_login_ends_older_ones_from_the_same_site(
     assert logged_in(other)
 
 
-def test_an_ended_session_hears_of_it(port: int, listen: Callable[[Client], Listener]) -> None:
+def test_an_ended_session_hears_of_it(port: int, listen: Listen) -> None:
     older, other = Client(port).log_in("dave", Referer=SITE), Client(port).log_in("dave")
     listener, bystander = listen(older), listen(other)
-    listener.join(notifications=True)
-    bystander.join(notifications=True)
+    join(listener, notifications=True)
+    join(bystander, notifications=True)
     newer = Client(port).log_in("dave", Referer=SITE)
-    assert listener.until("loggedOut") == ELSEWHERE
+    assert hear_until(listener, "loggedOut") == ELSEWHERE
     listener.socket.emit("join", {"notifications": True})
-    assert listener.until("error")["code"] == "UNAUTHORISED"
+    assert hear_until(listener, "error")["code"] == "UNAUTHORISED"
     sent = newer.call("POST", "/v5/notifications", {"username": "dave"}).json
-    assert bystander.next() == ("dave::notificationUpserted", sent)
+    assert hear_next(bystander) == ("dave::notificationUpserted", sent)
 
 
-def test_a_logout_is_heard_by_the_sockets_of_that_session(port: int, listen: Callable[[Client], Listener]) -> None:
+def test_a_logout_is_heard_by_the_sockets_of_that_session(port: int, listen: Listen) -> None:
     carol = Client(port).log_in("carol")
     listener = listen(carol)
-    listener.join(notifications=True)
-    carol.call("POST", "/v5/logout", x_socket_id=str(listener.socket.sid))
-    assert listener.until("loggedOut") == {"reason": "You have logged out"}
+    join(listener, notifications=True)
+    carol.call("POST", "/v5/logout", x_socket_id=listener.id)
+    assert hear_until(listener, "loggedOut") == {"reason": "You have logged out"}
 
 
-def test_another_user_in_the_same_browser_ends_the_first_ones_session(
-    port: int, listen: Callable[[Client], Listener]
-) -> None:
+def test_another_user_in_the_same_browser_ends_the_first_ones_session(port: int, listen: Listen) -> None:
     browser = Client(port).log_in("carol")
     listener = listen(browser)
-    listener.join(notifications=True)
-    browser.log_in("dave", x_socket_id=str(listener.socket.sid))
-    assert listener.until("loggedOut") == ELSEWHERE
-    listener.join(notifications=True)
+    join(listener, notifications=True)
+    browser.log_in("dave", x_socket_id=listener.id)
+    assert hear_until(listener, "loggedOut") == ELSEWHERE
+    join(listener, notifications=True)
     browser.call("POST", "/v5/notifications", {"username": "dave", "message": "hi"})
-    assert listener.until("dave::notificationUpserted")["message"] == "hi"
+    assert hear_until(listener, "dave::notificationUpserted")["message"] == "hi"
