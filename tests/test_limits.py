@@ -1,0 +1,102 @@
+"""Haste and order of one connection's requests."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from repo_notify.limits import Allowance, Bucket, Turnstile
+
+SECONDS = 5
+
+
+class Clock:
+    """Seconds that pass when told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_a_burst_then_a_rate() -> None:
+    clock = Clock()
+    bucket = Bucket(3, 2.0, clock)
+    assert [bucket.take() for _ in range(4)] == [0, 0, 0, 0.5]
+    clock.now += 0.5
+    assert [bucket.take(), bucket.take()] == [0, 0.5]
+
+
+def test_waiting_longer_than_the_burst_fills_it_no_further() -> None:
+    clock = Clock()
+    bucket = Bucket(3, 2.0, clock)
+    clock.now += 3600
+    assert [bucket.take() for _ in range(4)] == [0, 0, 0, 0.5]
+
+
+def test_a_clock_that_stands_still_gives_nothing() -> None:
+    bucket = Bucket(1, 0.25, Clock())
+    assert [bucket.take(), bucket.take(), bucket.take()] == [0, 4, 4]
+
+
+@given(st.integers(1, 20), st.floats(0.1, 100), st.lists(st.floats(0, 2), max_size=100))
+def test_never_more_than_burst_and_rate_allow(burst: int, rate: float, pauses: list[float]) -> None:
+    clock = Clock()
+    bucket = Bucket(burst, rate, clock)
+    taken = 0
+    for pause in pauses:
+        clock.now += pause
+        taken += bucket.take() == 0
+    assert taken <= burst + rate * (clock.now - 100.0) + 1e-6
+
+
+@given(st.integers(1, 5), st.sampled_from([0.25, 0.5, 1.0, 2.0, 4.0]))
+def test_the_wait_that_is_told_is_enough(burst: int, rate: float) -> None:
+    clock = Clock()
+    bucket = Bucket(burst, rate, clock)
+    while not (wait := bucket.take()):
+        pass
+    clock.now += wait
+    assert bucket.take() == 0
+
+
+def test_far_too_much_is_told_after_so_many_refusals() -> None:
+    # A rate so low that nothing comes back during the test.
+    allowance = Allowance(2, 1e-6, 3)
+    found = [allowance.ask() for _ in range(6)]
+    assert [wait == 0 for wait, _ in found] == [True, True, False, False, False, False]
+    assert [cut for _, cut in found] == [False, False, False, False, False, True]
+
+
+def test_a_turnstile_keeps_the_order_of_asking() -> None:
+    turnstile = Turnstile()
+    order: list[int] = []
+
+    def pass_through(number: int) -> None:
+        with turnstile.turn():
+            order.append(number)
+
+    threads = [threading.Thread(target=pass_through, args=(number,)) for number in range(20)]
+    with turnstile.turn():
+        for thread in threads:
+            before = turnstile._last
+            thread.start()
+            while turnstile._last is before:
+                thread.join(0.001)
+        assert order == []
+    for thread in threads:
+        thread.join(SECONDS)
+    assert order == list(range(20))
+
+
+def test_a_turnstile_goes_on_after_an_error() -> None:
+    turnstile = Turnstile()
+    with pytest.raises(ValueError, match="mine"), turnstile.turn():
+        raise ValueError("mine")
+    with turnstile.turn():
+        pass
+    assert turnstile._last is None
