@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from .codec import EngineIO3
 from .names import v4_deliveries
 from .rooms import V4_MEMBERSHIPS, V4_ROOMS
 
@@ -28,5 +29,6 @@ def extend(wiring: Wiring, settings: Settings) -> Wiring:
         kinds=(*V4_ROOMS, *wiring.kinds),
         memberships=(*wiring.memberships, *V4_MEMBERSHIPS.items()),
         deliveries=(*wiring.deliveries, partial(v4_deliveries, settings.legacy_v4_names)),
+        codecs=(*wiring.codecs, EngineIO3()),
         legacy_namespaces=frozenset({namespace} - set(wiring.namespaces)),
     )

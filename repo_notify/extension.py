@@ -18,6 +18,7 @@ from .blueprint import make_blueprint
 from .bus import Bus
 from .catalogue import v5_deliveries
 from .connections import Connections
+from .engine.codec import Codec
 from .errors import NotInitialised, NotMonkeyPatched, SettingsError
 from .events import Event, SessionsEnded
 from .identity import Identities, IdentityLoader, session_user
@@ -43,13 +44,14 @@ class Wiring:
     """What decides how an app is served; `legacy_v4` adds its own to it.
 
     `kinds` are the rows that joins are matched against, first match first; `memberships` explains rooms by their kind;
-    `deliveries` turn events into what goes out.
+    `deliveries` turn events into what goes out; `codecs` are wire generations beside Engine.IO 4.
     """
 
     namespaces: tuple[str, ...]
     kinds: tuple[rooms.RoomKind, ...] = rooms.V5_ROOMS
     memberships: tuple[tuple[str, rooms.Membership], ...] = tuple(rooms.V5_MEMBERSHIPS.items())
     deliveries: tuple[Deliveries, ...] = (v5_deliveries,)
+    codecs: tuple[Codec, ...] = ()
     legacy_namespaces: frozenset[str] = frozenset()
 
 
@@ -223,7 +225,7 @@ def _wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         size=settings.permission_cache_size,
         timeout=settings.permission_timeout,
     )
-    socketio = host if host is not None else make_socketio(settings, wiring.namespaces)
+    socketio = host if host is not None else make_socketio(settings, wiring.namespaces, wiring.codecs)
     connections = Connections(socketio.server, wiring.namespaces)
     identities = Identities(app)
     protocol = Protocol(

@@ -11,6 +11,8 @@ import socketio
 from flask import Flask
 from flask_socketio import SocketIO
 
+from .engine import Server
+from .engine.codec import Codec
 from .metrics import Metrics
 from .origins import OriginCheck, WsgiApp, behind_proxies
 from .protocol import ACTIONS
@@ -20,10 +22,8 @@ from .settings import Settings
 Handler = Callable[..., Any]
 
 
-def make_socketio(settings: Settings, namespaces: tuple[str, ...]) -> SocketIO:
+def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple[Codec, ...]) -> SocketIO:
     """Return a Flask-SocketIO around a server of ours, made from the settings."""
-    from .engine import Server
-
     found = SocketIO()
     found.server = Server(
         async_mode=settings.async_mode,
@@ -34,9 +34,18 @@ def make_socketio(settings: Settings, namespaces: tuple[str, ...]) -> SocketIO:
         max_http_buffer_size=settings.max_message_bytes,
         max_payload_packets=settings.max_payload_packets,
         cors_allowed_origins=OriginCheck(settings.allowed_origins),
+        codecs=codecs,
+        unsupported_hint=_unsupported,
     )
     found.async_mode = found.server.async_mode
     return found
+
+
+def _unsupported(eio: str) -> str | None:
+    """What a client of a generation that is not served is told."""
+    if eio == "3":
+        return "Unsupported protocol version: clients of Engine.IO 3 need REPO_NOTIFY_LEGACY_V4 switched on"
+    return None
 
 
 def mount(app: Flask, found: SocketIO, settings: Settings) -> None:

@@ -11,8 +11,8 @@ from typing import Any
 import gevent
 from flask import Flask
 from gevent.pywsgi import WSGIServer
-from geventwebsocket.handler import WebSocketHandler
 
+from .engine.websocket import WebSocketHandler
 from .extension import NAME, State
 
 logger = logging.getLogger(__name__)
@@ -21,7 +21,7 @@ BACKLOG = 4096
 
 
 class _Handler(WebSocketHandler):
-    """Logs no access lines: query strings may carry session cookies (PROTOCOL section 2)."""
+    """Logs no requests: their query strings may carry session cookies (PROTOCOL section 2)."""
 
     def log_request(self) -> None:
         """Log nothing."""
