@@ -12,6 +12,7 @@ from typing import Any
 
 import socketio
 
+from .engine.rooms import RoomManager
 from .rooms import PREFIX, Room
 
 logger = logging.getLogger(__name__)
@@ -28,6 +29,8 @@ class Connections:
         self.namespaces = namespaces
         # Two publications must not overtake one another on the way to one socket.
         self._order = threading.RLock()
+        manager = server.manager
+        self._fan_out = manager.deliver if isinstance(manager, RoomManager) else self._fan_out_stock
 
     def of(self, sid: str, namespace: str) -> str | None:
         """Return the connection (its Engine.IO id) of a namespace's sid."""
@@ -98,15 +101,16 @@ class Connections:
         skipped = dict(self.sids(skip)) if skip is not None else {}
         with self._order:
             return sum(
-                self._fan_out(event, data, keys, namespace, skipped.get(namespace)) for namespace in self.namespaces
+                self._fan_out(event, data, namespace, room=keys, skip_sid=skipped.get(namespace))
+                for namespace in self.namespaces
             )
 
     def close(self, connection: str) -> None:
         """Close a connection."""
         self._server.eio.disconnect(connection)
 
-    def _fan_out(self, event: str, data: Any, keys: list[str], namespace: str, skip: str | None) -> int:
-        members = {sid for sid, _ in self._server.manager.get_participants(namespace, keys)} - {skip}
+    def _fan_out_stock(self, event: str, data: Any, namespace: str, *, room: list[str], skip_sid: str | None) -> int:
+        members = {sid for sid, _ in self._server.manager.get_participants(namespace, room)} - {skip_sid}
         if members:
-            self._server.emit(event, data, to=keys, skip_sid=skip, namespace=namespace)
+            self._server.emit(event, data, to=room, skip_sid=skip_sid, namespace=namespace)
         return len(members)

@@ -121,12 +121,7 @@ def watch_connections(metrics: Metrics, server: socketio.Server) -> None:
         return dict(Counter(_labels(found) for found in sockets))
 
     def rooms() -> dict[tuple[str, ...], int]:
-        found = {
-            key
-            for namespace in server.manager.get_namespaces()
-            for sid, _ in server.manager.get_participants(namespace, None)
-            for key in server.rooms(sid, namespace=namespace)
-        }
+        found = {key for members in list(server.manager.rooms.values()) for key in list(members)}
         return {(): sum(isinstance(key, str) and key.startswith(PREFIX) for key in found)}
 
     metrics.watch("repo_notify_connections", "Open connections.", ("generation", "transport"), connections)
