@@ -11,7 +11,9 @@ from typing import Any
 import gevent
 from flask import Flask
 from gevent.pywsgi import WSGIServer
+from geventwebsocket.handler import WebSocketHandler as StockHandler
 
+from .engine import Server
 from .engine.websocket import WebSocketHandler
 from .extension import NAME, State
 
@@ -20,11 +22,19 @@ logger = logging.getLogger(__name__)
 BACKLOG = 4096
 
 
-class _Handler(WebSocketHandler):
+class _Silent:
     """Logs no requests: their query strings may carry session cookies (PROTOCOL section 2)."""
 
     def log_request(self) -> None:
         """Log nothing."""
+
+
+class _Handler(_Silent, WebSocketHandler):
+    """For our own engine."""
+
+
+class _StockHandler(_Silent, StockHandler):
+    """For a Flask-SocketIO of the host's own, which wants its WebSockets as gevent-websocket gives them."""
 
 
 def state_of(app: Flask) -> State:
@@ -52,7 +62,10 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     state = state_of(app)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = WSGIServer.get_listener((host, port), backlog=BACKLOG, family=family)
-    server = WSGIServer(listener, app, handler_class=_Handler, log=None, error_log=logger)
+    # Inherited by what it accepts: else the body of an answer waits 40 ms for the acknowledgement of its headers.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    handler = _Handler if isinstance(state.socketio.server, Server) else _StockHandler
+    server = WSGIServer(listener, app, handler_class=handler, log=None, error_log=logger)
     server.start()
     ended = gevent.event.Event()
     watchers = [gevent.signal_handler(number, ended.set) for number in (signal.SIGTERM, signal.SIGINT)]

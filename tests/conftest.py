@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
@@ -13,9 +14,24 @@ from pymongo import MongoClient
 from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
 from repo_notify.demo.seed import seed
 from tests.support.chat import ChatClient
+from tests.support.people import People
 from tests.support.served import Served, host_app
+from tests.support.teamspaces import Teamspace
 
 USERS = "users"
+# Our own engine, and a Flask-SocketIO that the host has already.
+ENGINES: dict[str, dict[str, Any]] = {"own": {}, "stock": {"STOCK_SOCKETIO": {"async_mode": "gevent"}}}
+# Tests that share a connection ask more of it than a client may.
+UNHURRIED = {"REPO_NOTIFY_JOIN_BURST": 1_000_000}
+
+
+def host_defaults(mongo_uri: str) -> dict[str, Any]:
+    """What every host app is configured with; v5 is served all the same where `legacy_v4` was deleted."""
+    return {
+        "REPO_NOTIFY_MONGO_URI": mongo_uri,
+        "REPO_NOTIFY_USERS_COLLECTION": USERS,
+        "REPO_NOTIFY_LEGACY_V4": importlib.util.find_spec("legacy_v4") is not None,
+    }
 
 
 @pytest.fixture(scope="session")
@@ -48,8 +64,7 @@ def serve_host(sample: str) -> Iterator[Callable[..., Served]]:
     with ExitStack() as stack:
 
         def serve(**config: Any) -> Served:
-            defaults = {"REPO_NOTIFY_MONGO_URI": sample, "REPO_NOTIFY_USERS_COLLECTION": USERS}
-            return stack.enter_context(host_app({**defaults, **config}))
+            return stack.enter_context(host_app({**host_defaults(sample), **config}))
 
         yield serve
 
@@ -57,8 +72,40 @@ def serve_host(sample: str) -> Iterator[Callable[..., Served]]:
 @pytest.fixture(scope="session")
 def host(sample: str) -> Iterator[Served]:
     """One host app with default settings, for tests that leave nothing behind."""
-    with host_app({"REPO_NOTIFY_MONGO_URI": sample, "REPO_NOTIFY_USERS_COLLECTION": USERS}) as served:
+    with host_app(host_defaults(sample)) as served:
         yield served
+
+
+@pytest.fixture(scope="session", params=ENGINES)
+def any_host(request: pytest.FixtureRequest, sample: str) -> Iterator[Served]:
+    """A host app on our engine, and one on a stock Flask-SocketIO; each for every test, joins without a limit."""
+    with host_app({**host_defaults(sample), **UNHURRIED, **ENGINES[request.param]}) as served:
+        yield served
+
+
+@pytest.fixture(scope="session")
+def people(any_host: Served) -> Iterator[People]:
+    """Users of `any_host` and their shared connections."""
+    with closing(People(any_host)) as people:
+        yield people
+
+
+@pytest.fixture(params=["websocket", "polling"])
+def transport(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture(scope="module")
+def teamspaces(mongo: MongoClient[dict[str, Any]]) -> Iterator[Callable[..., Teamspace]]:
+    """Make teamspaces of the module's own; they are dropped after it."""
+    with ExitStack() as stack:
+
+        def make(name: str | None = None) -> Teamspace:
+            made = Teamspace(mongo, USERS, **({"name": name} if name else {}))
+            stack.callback(made.drop)
+            return made
+
+        yield make
 
 
 @pytest.fixture

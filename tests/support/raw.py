@@ -1,0 +1,47 @@
+"""A WebSocket client that shows the packets as they are on the wire (Engine.IO 4)."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import websocket
+
+SECONDS = 10.0
+
+
+class RawSocket:
+    """A client in the default namespace; a context manager."""
+
+    def __init__(self, connection: websocket.WebSocket) -> None:
+        self._connection = connection
+
+    @classmethod
+    def connect(cls, url: str, cookie: str = "", query: str = "") -> RawSocket:
+        """Connect to a served app, and to the default namespace."""
+        address = url.replace("http", "ws", 1) + f"/chat/?EIO=4&transport=websocket{query}"
+        client = cls(websocket.create_connection(address, timeout=SECONDS, cookie=cookie or None))
+        client.receive()
+        client.send("40")
+        client.receive()
+        return client
+
+    def send(self, packet: str) -> None:
+        self._connection.send(packet)
+
+    def receive(self) -> str:
+        """The next packet, "" when the server has closed."""
+        try:
+            return str(self._connection.recv())
+        except websocket.WebSocketConnectionClosedException:
+            return ""
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def __enter__(self) -> RawSocket:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
