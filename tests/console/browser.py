@@ -144,7 +144,8 @@ class Console:
 
     def requests(self) -> list[str]:
         """Return the statuses in the log of requests, newest first."""
-        return [status.text for status in self.find("requests").find_elements(By.CSS_SELECTOR, "[data-test='status']")]
+        script = "return [...document.querySelectorAll(arguments[0])].map((status) => status.textContent)"
+        return list(self.driver.execute_script(script, selector("requests status")))
 
     def pressed(self, path: str) -> bool:
         return bool(self.read(path, "ariaPressed") == "true")
