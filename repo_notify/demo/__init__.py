@@ -50,7 +50,7 @@ def run(*, host: str, port: int, data_dir: Path, seed: bool, open_browser: bool)
             app = create_demo_app(mongo_uri=mongo_uri, users_collection=users_collection, SECRET_KEY=secret_key)
         except PyMongoError as error:
             raise DatabaseError(f"The database does not do what the demo needs: {error}") from error
-        serve(app, host=host, port=port, on_ready=lambda url: _announce(url, open_browser))
+        serve(app, host=host, port=port, on_ready=lambda url: _announce(url, users=seed, open_browser=open_browser))
 
 
 @contextmanager
@@ -67,23 +67,25 @@ def _database(data_dir: Path) -> Iterator[tuple[str, str]]:
 
 def _secret_key(data_dir: Path) -> str:
     """Return the key kept in `data_dir`, so that sessions outlive a restart; made when missing, for the owner alone."""
-    path = data_dir / "secret_key"
-    data_dir.mkdir(parents=True, exist_ok=True)
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
+    path, fresh = data_dir / "secret_key", data_dir / "secret_key.new"
+    if path.exists():
         return path.read_text()
+    data_dir.mkdir(parents=True, exist_ok=True)
     key = secrets.token_hex(32)
-    with os.fdopen(descriptor, "w") as file:
+    with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(key)
+    # At once, so that a start that is cut off leaves no empty key behind.
+    fresh.replace(path)
     return key
 
 
-def _announce(url: str, open_browser: bool) -> None:
-    address = EVERY_ADDRESS.sub("//localhost:", url)
-    width = max(map(len, USERS))
-    users = "\n".join(f"  {name:<{width}}  {role}" for name, role in USERS.items())
-    sys.stdout.write(f"The demo runs at {address}/\nLog in there, password `{PASSWORD}` for all, as\n{users}\n")
+def _announce(url: str, *, users: bool, open_browser: bool) -> None:
+    address = EVERY_ADDRESS.sub("//localhost:", url) + "/"
+    if users:
+        width = max(map(len, USERS))
+        table = "".join(f"  {name:<{width}}  {role}\n" for name, role in USERS.items())
+        sys.stdout.write(f"Sample users, all with the password `{PASSWORD}`:\n{table}")
+    sys.stdout.write(f"The demo runs at {address} (Ctrl-C ends it)\n")
     sys.stdout.flush()
     if open_browser:
         webbrowser.open(address)

@@ -67,7 +67,7 @@ class EmbeddedMongo:
                 start_new_session=True,
             )
             try:
-                self.uri = _await_ready(self._process, complaints)
+                self.uri = self._await_ready(self._process, complaints)
             except BaseException:
                 self._stop()
                 raise
@@ -91,18 +91,18 @@ class EmbeddedMongo:
             process.kill()
             process.wait()
 
-
-def _await_ready(process: subprocess.Popen[bytes], complaints: IO[bytes]) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline()
-    if not line:
-        process.wait(STOP_SECONDS)
-        complaints.seek(0)
-        lines = complaints.read().decode(errors="replace").strip().splitlines()
-        raise EmbeddedMongoError(f"The embedded database did not start: {lines[-1] if lines else 'it said nothing'}")
-    host, port = json.loads(line)
-    uri = f"mongodb://{host}:{port}/?directConnection=true"
-    client: MongoClient[dict[str, Any]]
-    with MongoClient(uri, serverSelectionTimeoutMS=READY_MILLISECONDS) as client:
-        client.admin.command("ping")
-    return uri
+    def _await_ready(self, process: subprocess.Popen[bytes], complaints: IO[bytes]) -> str:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        if not line:
+            process.wait(STOP_SECONDS)
+            complaints.seek(0)
+            lines = complaints.read().decode(errors="replace").strip().splitlines()
+            reason = lines[-1] if lines else "it said nothing"
+            raise EmbeddedMongoError(f"The embedded database did not start in {self._data_dir}: {reason}")
+        host, port = json.loads(line)
+        uri = f"mongodb://{host}:{port}/?directConnection=true"
+        client: MongoClient[dict[str, Any]]
+        with MongoClient(uri, serverSelectionTimeoutMS=READY_MILLISECONDS) as client:
+            client.admin.command("ping")
+        return uri

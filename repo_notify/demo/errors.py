@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from flask import Flask, Response, jsonify
-from pymongo.errors import PyMongoError
+from pymongo.errors import ConnectionFailure
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 
@@ -74,7 +74,7 @@ def register_error_handlers(app: Flask) -> None:
     def http_error(error: HTTPException) -> Response:
         cause = error.original_exception if isinstance(error, InternalServerError) else None
         status, name, message = error.code or 500, error.name, error.description
-        if isinstance(cause, PyMongoError):
+        if isinstance(cause, ConnectionFailure):
             status, name, message = 503, "Service Unavailable", "The database does not answer right now"
         response = jsonify(code=name.upper().replace(" ", "_"), message=message)
         response.status_code = status

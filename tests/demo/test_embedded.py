@@ -62,7 +62,7 @@ def test_it_ends_with_its_parent_however_that_ends(end: signal.Signals) -> None:
 def test_two_on_the_same_files_are_refused_with_the_reason(tmp_path: Path) -> None:
     with (
         EmbeddedMongo(tmp_path),
-        pytest.raises(EmbeddedMongoError, match=r"The embedded database did not start: .+"),
+        pytest.raises(EmbeddedMongoError, match=r"The embedded database did not start in .+: .+"),
         EmbeddedMongo(tmp_path),
     ):
         pass

@@ -27,7 +27,7 @@ def demo(data_dir: Path, *options: str, **environment: str) -> Iterator[tuple[Cl
     with running([*COMMAND, "--data-dir", str(data_dir), *options], environment) as process:
         assert process.stdout is not None
         printed = ""
-        while "mallory" not in printed:
+        while "http://" not in printed:
             line = process.stdout.readline()
             assert line, f"it ended after {printed!r}"
             printed += line
@@ -57,7 +57,7 @@ def test_sessions_and_changes_survive_a_restart(tmp_path: Path) -> None:
 
 def test_without_sample_data(tmp_path: Path) -> None:
     with demo(tmp_path, "--no-seed", "--host", "0.0.0.0") as (client, printed):
-        assert "http://localhost:" in printed
+        assert printed.startswith("The demo runs at http://localhost:")
         assert client.call("GET", "/demo/world").json == {"teamspace": "acme", "users": [], "projects": []}
 
 
@@ -69,6 +69,18 @@ def test_another_database_and_its_users_collection(tmp_path: Path) -> None:
             browser.log_in("dave")
         assert client["admin"]["people"].count_documents({}) == len(USERS)
     assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
+
+
+def test_a_database_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
+    with (
+        EmbeddedMongo(MEMORY) as embedded,
+        demo(tmp_path, REPO_NOTIFY_MONGO_URI=embedded.uri, REPO_NOTIFY_USERS_COLLECTION="users") as (alice, _),
+    ):
+        alice.log_in("alice")
+        embedded.__exit__(None, None, None)
+        for method, path, body in (("GET", "/demo/world", None), ("PATCH", STRUCTURE_PATH, {"unit": "m"})):
+            answer = alice.call(method, path, body)
+            assert (answer.status, answer.json["code"]) == (503, "SERVICE_UNAVAILABLE")
 
 
 @pytest.mark.parametrize(
