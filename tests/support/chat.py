@@ -22,12 +22,19 @@ class _EngineInOrder(engineio.Client):
     """The stock client hands each message to a thread of its own, and they overtake one another; here they do not."""
 
     def _trigger_event(self, event: str, *args: Any, run_async: bool = False, **options: Any) -> Any:
-        return super()._trigger_event(event, *args, run_async=False, **options)
+        stock: Any = super()
+        return stock._trigger_event(event, *args, run_async=False, **options)
 
 
 class _ClientInOrder(socketio.Client):
     def _engineio_client_class(self) -> type[engineio.Client]:
         return _EngineInOrder
+
+
+def _client() -> socketio.Client:
+    in_order: Any = _ClientInOrder
+    client: socketio.Client = in_order(reconnection=False)
+    return client
 
 
 class ChatClient:
@@ -46,7 +53,7 @@ class ChatClient:
         self.namespace = namespace
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._barriers = itertools.count()
-        self.socket: socketio.Client = _ClientInOrder(reconnection=False)
+        self.socket = _client()
         self.socket.on("*", lambda event, *args: self._heard.put((event, args)), namespace=namespace)
         self.socket.connect(
             url,

@@ -16,7 +16,8 @@ Document = dict[str, Any]
 
 def binary(project: str, subtype: int = 4) -> Binary:
     """A project's UUID as it is stored."""
-    return Binary(UUID(project).bytes, subtype)
+    stored: Binary = Binary(UUID(project).bytes, subtype)
+    return stored
 
 
 @dataclass
