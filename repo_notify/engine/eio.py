@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import engineio
 
-from .codec import Codec
+from .codec import Body, Codec
 from .connection import Connection, Environ, Reason, Timing
 from .errors import ErrorCode, ProtocolError, RequestError
 from .http import AllowedOrigins, Origins, Request, Response, StartResponse, compress, read_body
@@ -154,7 +154,7 @@ class EngineServer(engineio.Server):
             request = Request.parse(environ)
             self._origins.check(request)
             if request.method == "OPTIONS":
-                response = Response(codec.posted({}), status=204)
+                response = Response(Body(b""), status=204)
             else:
                 codec = self.codecs.get(request.parameter("EIO") or "", codec)
                 answered = self._route(request, start_response)

@@ -14,6 +14,9 @@ from typing import Any, NoReturn
 from .errors import ProtocolError
 
 Default = Callable[[object], object]
+_BLANK = frozenset(" \t\n\r")
+_END = object()
+_JSON_TYPES = (str, int, float, list, tuple, dict, type(None))
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -46,6 +49,8 @@ def loads(text: str) -> Any:
 
 
 def _skip(text: str, at: int) -> int:
+    if text[at : at + 1] not in _BLANK:
+        return at
     match = _SPACE.match(text, at)
     return match.end() if match else at
 
@@ -127,43 +132,46 @@ def dumps(value: object, default: Default | None = None) -> str:
     return "".join(_dumps_deep(value, encoder, default))
 
 
-def _entries(value: Any, encoder: json.JSONEncoder) -> Iterator[tuple[str, object]]:
-    """What stands before each value of a container, and the value."""
-    if isinstance(value, dict):
-        for index, (key, item) in enumerate(value.items()):
-            # One entry through the library's own encoder spells the key as it would: true, null, 1 …
-            name = encoder.encode({key: 0})[1:-2]
-            yield (name if index == 0 else "," + name), item
-    else:
-        for index, item in enumerate(value):
-            yield ("" if index == 0 else ","), item
+def _dumps_deep(value: Any, encoder: json.JSONEncoder, default: Default | None) -> list[str]:
+    """Encode without recursion: `stack` holds the open containers' iterators, `open_ids` finds circles.
 
-
-def _dumps_deep(value: object, encoder: json.JSONEncoder, default: Default | None) -> Iterator[str]:
-    """Encode without recursion: `stack` holds the open containers' iterators, `open_ids` finds circles."""
-    stack: list[tuple[Iterator[tuple[str, object]], str, int]] = []
+    The iterators give (key, item) for a dict and the item for a list.
+    """
+    pieces: list[str] = []
+    stack: list[tuple[Iterator[Any], bool, int]] = []
     open_ids: set[int] = set()
+    entry: Any = None
+    is_dict = False
     while True:
-        if default is not None and not isinstance(value, (str, int, float, list, tuple, dict, type(None))):
+        if default is not None and not isinstance(value, _JSON_TYPES):
             value = default(value)
         if isinstance(value, (list, tuple, dict)):
             if id(value) in open_ids:
                 raise ValueError("Circular reference detected")
             open_ids.add(id(value))
-            opener, closer = "{}" if isinstance(value, dict) else "[]"
-            yield opener
-            stack.append((_entries(value, encoder), closer, id(value)))
+            entries: Iterator[Any] = iter(value.items()) if isinstance(value, dict) else iter(value)
+            stack.append((entries, isinstance(value, dict), id(value)))
+            pieces.append("{" if isinstance(value, dict) else "[")
+            first = True
         else:
-            yield encoder.encode(value)
+            pieces.append(encoder.encode(value))
+            first = False
         while stack:
-            entries, closer, identity = stack[-1]
-            entry = next(entries, None)
-            if entry is not None:
-                yield entry[0]
-                value = entry[1]
+            entries, is_dict, identity = stack[-1]
+            entry = next(entries, _END)
+            if entry is not _END:
                 break
-            yield closer
-            open_ids.discard(identity)
             stack.pop()
+            pieces.append("}" if is_dict else "]")
+            open_ids.discard(identity)
+            first = False
         else:
-            return
+            return pieces
+        if not first:
+            pieces.append(",")
+        if is_dict:
+            # One entry through the library's own encoder spells the key as it would: true, null, 1 …
+            pieces.append(encoder.encode({entry[0]: 0})[1:-2])
+            value = entry[1]
+        else:
+            value = entry

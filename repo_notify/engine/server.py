@@ -117,7 +117,7 @@ class Server(socketio.Server):
             connection.finish(Reason.SERVER_DISCONNECT)
 
     def shutdown(self, timeout: float = 0) -> None:
-        """Refuse handshakes with 503, close all connections so that clients reconnect; wait for it up to `timeout` s."""
+        """Refuse handshakes with 503, close all connections so that clients reconnect; wait up to `timeout` s."""
         self.eio.shutdown(timeout)
 
     # What sessions need.
@@ -163,7 +163,7 @@ class Server(socketio.Server):
         try:
             return self._trigger("connect", member.namespace, member.sid, environ, auth or None)
         except TypeError as error:
-            if auth or error.__traceback__ is None or not _is_call_error(error):
+            if not _is_call_error(error):
                 raise
         return self._trigger("connect", member.namespace, member.sid, environ)
 

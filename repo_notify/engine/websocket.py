@@ -1,8 +1,8 @@
 """gevent-websocket, with the handshake left to the engine and with bounds on what is read.
 
 The stock handler switches protocols before the application has seen the request, answers malformed handshakes in broken
-ways, and unmasks byte by byte without a limit. Use `WebSocketHandler` as pywsgi's `handler_class`, or the worker class of
-`engine.gunicorn`.
+ways, and unmasks byte by byte without a limit. Use `WebSocketHandler` as pywsgi's `handler_class`, or the worker
+class of `engine.gunicorn`.
 """
 
 from __future__ import annotations

@@ -38,6 +38,13 @@ def hasty(request: pytest.FixtureRequest) -> Iterator[Served]:
         yield found
 
 
+@pytest.fixture(scope="session")
+def plain() -> Iterator[dict[str, Served]]:
+    """Servers whose handler leaves the WebSocket handshake to the engine, by async mode."""
+    with served("gevent") as gevent, served("threading") as threading:
+        yield {"gevent": gevent, "threading": threading}
+
+
 @pytest.fixture
 def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Served]]:
     """Start a server of one's own: `start(kind, **options)`."""

@@ -1,6 +1,7 @@
-"""A server for the engine's tests, in a process of its own: `python -m tests.engine.serve <async mode> <Server's arguments as JSON>`.
+"""A server for the engine's tests, in a process of its own: `python -m tests.engine.serve <mode> <options> <handler>`.
 
-Prints its port. `GET /state` tells what is alive; `POST /emit` and `POST /shutdown` act from outside of any connection.
+The options are the Server's arguments as JSON. Prints its port. `/state` tells what is alive; `/emit` and `/shutdown` act
+from outside of any connection.
 """
 
 from __future__ import annotations
@@ -13,24 +14,33 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+from socketio.exceptions import ConnectionRefusedError as Refused
+
 from repo_notify.engine import Server
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 ORIGIN = "http://friend.example"
 
 
-def build(mode: str, options: dict[str, Any]) -> Server:
+def make(mode: str, options: dict[str, Any]) -> Server:
     options.setdefault("cors_allowed_origins", [ORIGIN])
-    server = Server(async_mode=mode, namespaces=["/named"], **options)
+    if options["cors_allowed_origins"] == "check":
+        options["cors_allowed_origins"] = lambda origin, environ: origin == "http://checked.example"
+    hint = options.pop("hint", None)
+    if hint is not None:
+        options["unsupported_hint"] = lambda eio: f"EIO={eio}: {hint}"
+    return Server(async_mode=mode, namespaces=["/named"], **options)
+
+
+def add_connects(server: Server) -> None:
+    """The connect handlers: one per way of taking or refusing."""
 
     @server.on("connect")
     def connect(sid: str, environ: dict[str, Any], auth: Any) -> bool | None:
         server.emit("auth", auth or {}, to=sid)
-        if auth and auth.get("refuse"):
-            return False
         if auth and auth.get("crash"):
             raise RuntimeError("connect")
-        return None
+        return False if auth and auth.get("refuse") else None
 
     @server.on("connect", namespace="/custom")
     def connect_custom(sid: str, environ: dict[str, Any]) -> None:
@@ -42,44 +52,54 @@ def build(mode: str, options: dict[str, Any]) -> Server:
 
     @server.on("connect", namespace="/explaining")
     def connect_explaining(sid: str, environ: dict[str, Any]) -> None:
-        from socketio.exceptions import ConnectionRefusedError as Refused
-
         raise Refused("no", {"why": 1})
 
-    def on_everywhere(name: str, handler: Callable[..., Any]) -> None:
-        server.on(name, handler)
-        server.on(name, lambda sid, *args: handler(sid, *args, namespace="/custom"), namespace="/custom")
 
-    def message(sid: str, *args: Any, namespace: str = "/") -> None:
-        server.emit("message-back", args, to=sid, namespace=namespace)
+class Events:
+    """The event handlers of one namespace."""
 
-    def message_with_ack(sid: str, *args: Any, namespace: str = "/") -> tuple[Any, ...]:
+    def __init__(self, server: Server, namespace: str) -> None:
+        self.server = server
+        self.namespace = namespace
+        for name in ("message", "message_with_ack", "ask", "join", "slow", "kick", "crash", "tell"):
+            server.on(name.replace("_", "-"), getattr(self, name), namespace=namespace)
+
+    def emit(self, event: str, data: Any, to: str) -> None:
+        self.server.emit(event, data, to=to, namespace=self.namespace)
+
+    def message(self, sid: str, *args: Any) -> None:
+        self.emit("message-back", args, sid)
+
+    def message_with_ack(self, sid: str, *args: Any) -> tuple[Any, ...]:
         return args
 
-    def ask(sid: str, *args: Any, namespace: str = "/") -> None:
-        server.emit("asked", server.call("question", args, to=sid, namespace=namespace, timeout=5), to=sid, namespace=namespace)
+    def ask(self, sid: str, *args: Any) -> None:
+        answer = self.server.call("question", args, to=sid, namespace=self.namespace, timeout=5)
+        self.emit("asked", answer, sid)
 
-    def join(sid: str, room: str, namespace: str = "/") -> bool:
-        server.enter_room(sid, room, namespace)
+    def join(self, sid: str, room: str) -> bool:
+        self.server.enter_room(sid, room, self.namespace)
         return True
 
-    def slow(sid: str, seconds: float, tag: Any, namespace: str = "/") -> Any:
-        server.sleep(seconds)
+    def tell(self, sid: str, room: str, what: Any) -> None:
+        self.emit("told", what, room)
+
+    def slow(self, sid: str, seconds: float, tag: Any) -> Any:
+        self.server.sleep(seconds)
         return tag
 
-    def kick(sid: str, namespace: str = "/") -> None:
-        server.disconnect(sid, namespace)
+    def kick(self, sid: str) -> None:
+        self.server.disconnect(sid, self.namespace)
 
-    def crash(sid: str, *args: Any, namespace: str = "/") -> None:
+    def crash(self, sid: str, *args: Any) -> None:
         raise RuntimeError("handler")
 
-    on_everywhere("message", message)
-    on_everywhere("message-with-ack", message_with_ack)
-    on_everywhere("ask", ask)
-    on_everywhere("join", join)
-    on_everywhere("slow", slow)
-    on_everywhere("kick", kick)
-    on_everywhere("crash", crash)
+
+def build(mode: str, options: dict[str, Any]) -> Server:
+    server = make(mode, options)
+    add_connects(server)
+    for namespace in ("/", "/custom"):
+        Events(server, namespace)
     return server
 
 
@@ -93,7 +113,7 @@ class App:
         server.on_close.append(lambda sid, reason: self.log.append(["close", sid, reason]))
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Any:
-        own = {"/state": self.state, "/emit": self.emit, "/shutdown": self.shutdown, "/gone": self.log_of}
+        own = {"/state": self.state, "/emit": self.emit, "/shutdown": self.shutdown, "/gone": self.log_of, "/polls": self.polls}
         handler = own.get(environ["PATH_INFO"])
         if handler is None:
             return self.server.handle_request(environ, start_response)
@@ -122,6 +142,10 @@ class App:
     def log_of(self, arguments: dict[str, Any]) -> list[list[str]]:
         return [entry for entry in self.log if entry[1] == arguments["sid"]]
 
+    def polls(self, arguments: dict[str, Any]) -> bool:
+        transport = self.server.eio.sockets[arguments["sid"]].transport
+        return bool(getattr(transport, arguments.get("direction", "polling")))
+
     def emit(self, arguments: dict[str, Any]) -> int:
         if arguments.pop("binary", False):
             arguments["data"] = arguments["data"].encode()
@@ -140,7 +164,8 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
 
         from repo_notify.engine.websocket import WebSocketHandler
 
-        server = WSGIServer(("127.0.0.1", 0), app, handler_class=WebSocketHandler if handler == "ours" else Stock, log=None)
+        handler_class = WebSocketHandler if handler == "ours" else Stock
+        server = WSGIServer(("127.0.0.1", 0), app, handler_class=handler_class, log=None)
         server.start()
         print(server.server_port, flush=True)
         server.serve_forever()

@@ -66,7 +66,9 @@ class Served:
         finally:
             connection.close()
 
-    def request(self, method: str, body: bytes | None = None, headers: dict[str, str] | None = None, **query: str) -> Answer:
+    def request(
+        self, method: str, body: bytes | None = None, headers: dict[str, str] | None = None, /, **query: str,
+    ) -> Answer:
         """One request to the engine."""
         return self.http(method, "/chat/?" + urlencode(query), body, **headers or {})
 
@@ -82,20 +84,31 @@ class Served:
         """A new WebSocket."""
         query = {**EIO4, "transport": "websocket", **query}
         connection = websocket.create_connection(
-            f"ws://127.0.0.1:{self.port}/chat/?" + urlencode(query), timeout=SECONDS, origin=origin, suppress_origin=not origin,
+            f"ws://127.0.0.1:{self.port}/chat/?" + urlencode(query),
+            timeout=SECONDS, origin=origin, suppress_origin=not origin,
         )
         return Socket(connection)
 
-    def client(self, namespace: str = "/", transport: str = "websocket") -> Socket | Poller:
-        """A client that is in a namespace and has read what its connect handler emitted."""
-        client = self.websocket() if transport == "websocket" else self.poller()
-        if isinstance(client, Socket):
-            client.receive()
-        prefix = "" if namespace == "/" else f"{namespace},"
-        client.send(f"40{prefix}")
-        assert str(client.receive()).startswith(f"40{prefix}")
+    def client(self, namespace: str = "/") -> Socket:
+        """A WebSocket client that is in a namespace and has read what its connect handler emitted."""
+        client = self.websocket()
         client.receive()
+        enter(client, namespace)
         return client
+
+    def polling_client(self, namespace: str = "/") -> Poller:
+        """The same over long-polling."""
+        client = self.poller()
+        enter(client, namespace)
+        return client
+
+
+def enter(client: Poller | Socket, namespace: str) -> None:
+    """Enter a namespace, and read what its connect handler emits."""
+    prefix = "" if namespace == "/" else f"{namespace},"
+    client.send(f"40{prefix}")
+    assert str(client.receive()).startswith(f"40{prefix}")
+    client.receive()
 
 
 class Poller:
@@ -104,7 +117,7 @@ class Poller:
     def __init__(self, served: Served, **query: str) -> None:
         self._served = served
         self._query = {**EIO4, "transport": "polling", **query}
-        opened = served.request("GET", **self._query)
+        opened = served.request("GET", None, None, **self._query)
         assert opened.status == 200, opened
         assert opened.text[0] == "0"
         self.greeting = json.loads(opened.text[1:])
@@ -113,7 +126,7 @@ class Poller:
         self._waiting: list[str] = []
 
     def get(self) -> Answer:
-        return self._served.request("GET", **self._query)
+        return self._served.request("GET", None, None, **self._query)
 
     def post(self, body: str | bytes, **headers: str) -> Answer:
         return self._served.request("POST", body.encode() if isinstance(body, str) else body, headers, **self._query)
@@ -152,7 +165,7 @@ class Socket:
                 pass
         except (websocket.WebSocketConnectionClosedException, ConnectionError):
             return None
-        return packet or None  # type: ignore[no-any-return]  # websocket-client is untyped
+        return packet or None
 
     def receive_all(self) -> list[Frame]:
         """Everything until the server closes."""
@@ -160,6 +173,9 @@ class Socket:
 
     def close(self) -> None:
         self._connection.close()
+
+    def __del__(self) -> None:
+        self._connection.shutdown()
 
     @property
     def tcp(self) -> socket.socket:

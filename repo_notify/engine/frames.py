@@ -1,0 +1,224 @@
+"""WebSocket frames as values: a parser that is fed whatever arrives, and a builder for what leaves (RFC 6455).
+
+Holds no socket and no clock. A frame is refused by its header, before its payload is waited for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from struct import Struct
+
+from .packets import Frame
+
+CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
+_DATA = frozenset({TEXT, BINARY})
+_CONTROL = frozenset({CLOSE, PING, PONG})
+_MAX_CONTROL = 125
+_FIN, _RESERVED, _OPCODE, _MASK, _LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
+_SHORT, _LONG = 126, 127
+_U16, _U64 = Struct(">H"), Struct(">Q")
+
+
+class CloseCode(IntEnum):
+    """Why a WebSocket is closed (RFC 6455 section 7.4.1)."""
+
+    NORMAL = 1000
+    GOING_AWAY = 1001
+    PROTOCOL_ERROR = 1002
+    UNSUPPORTED = 1003
+    INVALID_DATA = 1007
+    POLICY = 1008
+    TOO_BIG = 1009
+
+
+# What a peer may put into a close frame: registered codes and those of applications (section 7.4.2).
+_ASSIGNED = frozenset({1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014})
+
+
+class FrameError(Exception):
+    """The peer broke RFC 6455; `code` is what the WebSocket is closed with."""
+
+    def __init__(self, code: CloseCode, problem: str) -> None:
+        super().__init__(problem)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Message:
+    """A whole message, put together from its frames."""
+
+    data: Frame
+
+
+@dataclass(frozen=True)
+class Ping:
+    """A ping; it is answered with a pong of the same payload."""
+
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Pong:
+    """A pong."""
+
+
+@dataclass(frozen=True)
+class Close:
+    """The peer closes; `code` is None where its frame has none."""
+
+    code: int | None
+
+
+Event = Message | Ping | Pong | Close
+
+
+def build(opcode: int, payload: bytes) -> bytes:
+    """Return one final frame of a server, unmasked (section 5.2)."""
+    length = len(payload)
+    if length < _SHORT:
+        return bytes((_FIN | opcode, length)) + payload
+    if length <= 0xFFFF:
+        return bytes((_FIN | opcode, _SHORT)) + _U16.pack(length) + payload
+    return bytes((_FIN | opcode, _LONG)) + _U64.pack(length) + payload
+
+
+def build_message(data: Frame) -> bytes:
+    """Return a message as one frame: text for str, binary for bytes."""
+    return build(TEXT, data.encode()) if isinstance(data, str) else build(BINARY, data)
+
+
+def build_close(code: int) -> bytes:
+    """Return a close frame without a reason."""
+    return build(CLOSE, _U16.pack(code))
+
+
+def unmask(payload: bytes, mask: bytes) -> bytes:
+    """Return `payload` XORed with the repeated mask, as one big number (section 5.3)."""
+    length = len(payload)
+    key = (mask * (length // 4 + 1))[:length]
+    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(length, "big")
+
+
+class FrameParser:
+    """Turns a client's bytes into events. `max_size` bounds a message, in bytes, over all its frames."""
+
+    __slots__ = ("_buffer", "_due", "_max_size", "_opcode", "_parts", "_size")
+
+    def __init__(self, max_size: int) -> None:
+        self._max_size = max_size
+        self._buffer: bytearray | None = None
+        self._due = 0
+        self._opcode: int | None = None
+        self._parts: list[bytes] | None = None
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Return what is complete now; raises `FrameError`, after which nothing more may be fed."""
+        buffer: bytes | bytearray = data
+        if self._buffer is not None:
+            self._buffer += data
+            # Bytes that trickle in cost no parsing until what the header announced is there.
+            if len(self._buffer) < self._due:
+                return []
+            buffer = self._buffer
+        events: list[Event] = []
+        at = 0
+        while (frame := self._frame(buffer, at)) is not None:
+            first, payload, at = frame
+            event = self._event(first & _OPCODE, bool(first & _FIN), payload)
+            if event is not None:
+                events.append(event)
+        self._buffer = bytearray(memoryview(buffer)[at:]) if at < len(buffer) else None
+        return events
+
+    def _frame(self, buffer: bytes | bytearray, at: int) -> tuple[int, bytes, int] | None:
+        """Return the first byte, the payload and the end of the frame at `at`; None where it is not all there."""
+        there = len(buffer) - at
+        if there < 2:
+            self._due = 2
+            return None
+        first, second = buffer[at], buffer[at + 1]
+        self._check(first, second)
+        length = second & _LENGTH
+        begin = at + 2
+        if length >= _SHORT:
+            form = _U16 if length == _SHORT else _U64
+            if there < 2 + form.size:
+                self._due = 2 + form.size
+                return None
+            (length,) = form.unpack_from(buffer, begin)
+            begin += form.size
+            self._check_extended(form, length)
+        if first & _OPCODE not in _CONTROL and self._size + length > self._max_size:
+            raise FrameError(CloseCode.TOO_BIG, "message too big")
+        end = begin + 4 + length
+        if len(buffer) < end:
+            self._due = end - at
+            return None
+        return first, unmask(bytes(buffer[begin + 4 : end]), bytes(buffer[begin : begin + 4])), end
+
+    def _check(self, first: int, second: int) -> None:
+        """Refuse a header by its first two bytes (sections 5.1, 5.2, 5.4, 5.5)."""
+        opcode, final = first & _OPCODE, first & _FIN
+        if first & _RESERVED:
+            raise FrameError(CloseCode.PROTOCOL_ERROR, "reserved bits are set")
+        if not second & _MASK:
+            raise FrameError(CloseCode.PROTOCOL_ERROR, "a client's frame is not masked")
+        if opcode in _CONTROL:
+            if not final or second & _LENGTH > _MAX_CONTROL:
+                raise FrameError(CloseCode.PROTOCOL_ERROR, "a control frame is fragmented or too long")
+        elif opcode != CONTINUATION and opcode not in _DATA:
+            raise FrameError(CloseCode.PROTOCOL_ERROR, "unknown opcode")
+        elif (opcode == CONTINUATION) != (self._opcode is not None):
+            raise FrameError(CloseCode.PROTOCOL_ERROR, "fragments out of order")
+
+    def _check_extended(self, form: Struct, length: int) -> None:
+        if form is _U64 and length >> 63:
+            raise FrameError(CloseCode.PROTOCOL_ERROR, "the length's first bit is set")
+        if length < (_SHORT if form is _U16 else 0x10000):
+            raise FrameError(CloseCode.PROTOCOL_ERROR, "the length is not written in the shortest form")
+
+    def _event(self, opcode: int, final: bool, payload: bytes) -> Event | None:
+        if opcode in _CONTROL:
+            return _control(opcode, payload)
+        if final and self._parts is None:
+            return _message(opcode, payload)
+        if self._parts is None:
+            self._parts, self._opcode = [], opcode
+        self._parts.append(payload)
+        # An empty fragment weighs too: endless ones must end somewhere.
+        self._size += max(len(payload), 1)
+        if not final:
+            return None
+        whole, kind = b"".join(self._parts), self._opcode
+        self._parts, self._opcode, self._size = None, None, 0
+        return _message(kind, whole)
+
+
+def _message(opcode: int | None, payload: bytes) -> Message:
+    if opcode == BINARY:
+        return Message(payload)
+    try:
+        return Message(payload.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise FrameError(CloseCode.INVALID_DATA, "text that is not UTF-8") from None
+
+
+def _control(opcode: int, payload: bytes) -> Event:
+    if opcode == PING:
+        return Ping(payload)
+    if opcode == PONG:
+        return Pong()
+    if not payload:
+        return Close(None)
+    if len(payload) == 1:
+        raise FrameError(CloseCode.PROTOCOL_ERROR, "a close frame of one byte")
+    (code,) = _U16.unpack_from(payload)
+    if code not in _ASSIGNED and not 3000 <= code <= 4999:
+        raise FrameError(CloseCode.PROTOCOL_ERROR, "a close code that nobody may send")
+    try:
+        payload[2:].decode("utf-8")
+    except UnicodeDecodeError:
+        raise FrameError(CloseCode.INVALID_DATA, "a close reason that is not UTF-8") from None
+    return Close(code)
