@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -124,7 +125,7 @@ def test_any_bytes_give_events_or_our_error_wherever_they_are_split(data: bytes,
         return events, None
 
     at = [0, *sorted(place for place in places if place <= len(data)), len(data)]
-    pieces = [data[begin:end] for begin, end in zip(at, at[1:], strict=False)]
+    pieces = [data[begin:end] for begin, end in pairwise(at)]
     assert outcome(pieces)[1] == outcome([data[index : index + 1] for index in range(len(data))])[1]
 
 
