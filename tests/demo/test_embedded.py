@@ -59,6 +59,13 @@ def test_it_ends_with_its_parent_however_that_ends(end: signal.Signals) -> None:
     assert refuses(uri)
 
 
+def test_one_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("repo_notify.demo.embedded.STOP_SECONDS", 0.0)
+    with EmbeddedMongo(tmp_path) as embedded:
+        pass
+    assert refuses(embedded.uri)
+
+
 def test_two_on_the_same_files_are_refused_with_the_reason(tmp_path: Path) -> None:
     with (
         EmbeddedMongo(tmp_path),

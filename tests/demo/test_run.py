@@ -61,6 +61,15 @@ def test_without_sample_data(tmp_path: Path) -> None:
         assert client.call("GET", "/demo/world").json == {"teamspace": "acme", "users": [], "projects": []}
 
 
+def test_the_page_is_opened_on_request(tmp_path: Path) -> None:
+    pipe, browser = tmp_path / "pipe", tmp_path / "browser"
+    os.mkfifo(pipe)
+    browser.write_text(f'#!/bin/sh\necho "$1" > {pipe}\n')
+    browser.chmod(0o700)
+    with demo(tmp_path / "data", "--no-seed", "--open", BROWSER=f"{browser} %s") as (client, _):
+        assert pipe.read_text() == f"http://127.0.0.1:{client.port}/\n"
+
+
 def test_another_database_and_its_users_collection(tmp_path: Path) -> None:
     client: MongoClient[Document]
     with EmbeddedMongo(MEMORY) as embedded, MongoClient(embedded.uri) as client:
