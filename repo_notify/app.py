@@ -75,4 +75,10 @@ def _use_sessions(app: Flask) -> None:
         raise SettingsError(["SESSION_TYPE needs the package Flask-Session: install repo_notify[sessions]"]) from error
     if app.config["SESSION_TYPE"] == "mongodb":
         app.config.setdefault("SESSION_MONGODB", app.extensions[NAME].store.client)
-    Session(app)
+    try:
+        Session(app)
+    # What Flask-Session says of a kind that it does not know, or whose package is missing.
+    except (ValueError, ImportError, RuntimeError) as error:
+        raise SettingsError(
+            [f"SESSION_TYPE should be a kind that Flask-Session knows, such as mongodb: {error}"]
+        ) from error

@@ -22,6 +22,7 @@ from .errors import QueueUnavailable
 from .events import Event
 from .metrics import Metrics
 from .schemas import checked
+from .settings import read
 
 logger = logging.getLogger(__name__)
 
@@ -158,10 +159,12 @@ class Bus:
 class QueuePublisher:
     """Publishes from a process without a server, by way of the message queue alone.
 
-    `url` and `channel` are the service's REPO_NOTIFY_MESSAGE_QUEUE and REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL.
+    `url` and `channel` are the service's REPO_NOTIFY_MESSAGE_QUEUE and REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL; raises
+    `SettingsError` when they cannot be.
     """
 
     def __init__(self, url: str, *, channel: str = "repo_notify") -> None:
+        read({"REPO_NOTIFY_MESSAGE_QUEUE": url, "REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL": channel})
         self._url, self._channel = url, channel
 
     def publish(self, *events: Event) -> None:
