@@ -216,11 +216,12 @@ class EngineServer(engineio.Server):
         codec.check_poll(request.query)
         polling = PollingTransport(codec, self.new_signal())
         connection = Connection(self, self.new_sid(), codec, request.environ, polling)
-        self._open(connection)
+        if not self._open(connection):
+            raise RequestError(ErrorCode.FORBIDDEN, status=403)
         return self._poll(connection, request)
 
-    def _open(self, connection: Connection) -> None:
-        """Register a connection, greet its client and tell the application."""
+    def _open(self, connection: Connection) -> bool:
+        """Register a connection, greet its client and ask the application, which may refuse it."""
         upgrades = ["websocket"] if connection.transport.name == "polling" and self._can_upgrade() else []
         greeting = {
             "sid": connection.sid,
@@ -232,7 +233,14 @@ class EngineServer(engineio.Server):
         self.sockets[connection.sid] = connection
         connection.send(control(EioType.OPEN, json.dumps(greeting, separators=(",", ":"))))
         connection.start_heartbeat()
-        self.handlers["connect"](connection.sid, connection.environ)
+        try:
+            accepted = self.handlers["connect"](connection.sid, connection.environ)
+        except Exception:
+            self.logger.exception("the handler of new connections failed")
+            accepted = False
+        if accepted is not None and accepted is not True:
+            connection.close(Reason.SERVER_DISCONNECT)
+        return not connection.closed
 
     def _can_upgrade(self) -> bool:
         return self.allow_upgrades and "websocket" in self.transports and self._async["websocket"] is not None
@@ -298,8 +306,8 @@ class EngineServer(engineio.Server):
     def _serve_new(self, codec: Codec, environ: Environ, websocket: Any) -> None:
         transport = WebSocketTransport(codec, websocket, self.new_signal(), self.logger)
         connection = Connection(self, self.new_sid(), codec, environ, transport)
-        self._open(connection)
-        self._serve(connection, transport)
+        if self._open(connection):
+            self._serve(connection, transport)
 
     def _serve_upgrade(self, connection: Connection, websocket: Any) -> None:
         """The probe, then the change of transport (Engine.IO protocol, "Upgrade")."""

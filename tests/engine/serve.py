@@ -1,7 +1,7 @@
 """A server for the engine's tests, in a process of its own: `python -m tests.engine.serve <mode> <options> <handler>`.
 
-The options are the Server's arguments as JSON. Prints its port. `/state` tells what is alive; `/emit` and `/shutdown` act
-from outside of any connection.
+The options are the Server's arguments as JSON. Prints its port. `/state` tells what is alive; `/emit` and `/shutdown`
+act from outside of any connection.
 """
 
 from __future__ import annotations
@@ -35,33 +35,36 @@ def make(mode: str, options: dict[str, Any]) -> Server:
 def add_connects(server: Server) -> None:
     """The connect handlers: one per way of taking or refusing."""
 
-    @server.on("connect")
     def connect(sid: str, environ: dict[str, Any], auth: Any) -> bool | None:
         server.emit("auth", auth or {}, to=sid)
         if auth and auth.get("crash"):
             raise RuntimeError("connect")
         return False if auth and auth.get("refuse") else None
 
-    @server.on("connect", namespace="/custom")
     def connect_custom(sid: str, environ: dict[str, Any]) -> None:
         server.emit("auth", {}, to=sid, namespace="/custom")
 
-    @server.on("connect", namespace="/refusing")
     def connect_refusing(sid: str, environ: dict[str, Any]) -> None:
         raise ConnectionRefusedError
 
-    @server.on("connect", namespace="/explaining")
     def connect_explaining(sid: str, environ: dict[str, Any]) -> None:
         raise Refused("no", {"why": 1})
+
+    server.on("connect", connect)
+    server.on("connect", connect_custom, namespace="/custom")
+    server.on("connect", connect_refusing, namespace="/refusing")
+    server.on("connect", connect_explaining, namespace="/explaining")
 
 
 class Events:
     """The event handlers of one namespace."""
 
+    ROOMS = ("leave", "close_room", "rooms", "who_am_i")
+
     def __init__(self, server: Server, namespace: str) -> None:
         self.server = server
         self.namespace = namespace
-        for name in ("message", "message_with_ack", "ask", "join", "slow", "kick", "crash", "tell"):
+        for name in ("message", "message_with_ack", "ask", "join", "slow", "kick", "crash", "tell", *self.ROOMS):
             server.on(name.replace("_", "-"), getattr(self, name), namespace=namespace)
 
     def emit(self, event: str, data: Any, to: str) -> None:
@@ -80,6 +83,18 @@ class Events:
     def join(self, sid: str, room: str) -> bool:
         self.server.enter_room(sid, room, self.namespace)
         return True
+
+    def leave(self, sid: str, room: str) -> None:
+        self.server.leave_room(sid, room, self.namespace)
+
+    def close_room(self, sid: str, room: str) -> None:
+        self.server.close_room(room, self.namespace)
+
+    def rooms(self, sid: str) -> Any:
+        return self.server.rooms(sid, self.namespace)
+
+    def who_am_i(self, sid: str) -> str:
+        return sid
 
     def tell(self, sid: str, room: str, what: Any) -> None:
         self.emit("told", what, room)
@@ -113,7 +128,10 @@ class App:
         server.on_close.append(lambda sid, reason: self.log.append(["close", sid, reason]))
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Any:
-        own = {"/state": self.state, "/emit": self.emit, "/shutdown": self.shutdown, "/gone": self.log_of, "/polls": self.polls}
+        own = {
+            "/state": self.state, "/emit": self.emit, "/shutdown": self.shutdown, "/gone": self.log_of,
+            "/polls": self.polls, "/whose": self.whose,
+        }
         handler = own.get(environ["PATH_INFO"])
         if handler is None:
             return self.server.handle_request(environ, start_response)
@@ -141,6 +159,9 @@ class App:
 
     def log_of(self, arguments: dict[str, Any]) -> list[list[str]]:
         return [entry for entry in self.log if entry[1] == arguments["sid"]]
+
+    def whose(self, arguments: dict[str, Any]) -> str | None:
+        return self.server.connection_of(arguments["sid"])
 
     def polls(self, arguments: dict[str, Any]) -> bool:
         transport = self.server.eio.sockets[arguments["sid"]].transport
@@ -174,7 +195,6 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
 
         WSGIRequestHandler.protocol_version = "HTTP/1.1"
         threaded = make_server("127.0.0.1", 0, app, threaded=True)
-        threaded.daemon_threads = True
         logging.getLogger("werkzeug").setLevel(logging.CRITICAL)
         print(threaded.server_port, flush=True)
         threaded.serve_forever()

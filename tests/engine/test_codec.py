@@ -122,7 +122,10 @@ def test_any_text_is_a_message_or_our_error(text: str) -> None:
         assert CODEC.decode_message(str(again), 10) == found
 
 
-JSON = st.recursive(st.none() | st.integers() | st.text() | st.binary(), lambda x: st.lists(x) | st.dictionaries(st.text(), x))
+JSON = st.recursive(
+    st.none() | st.integers() | st.text() | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+)
 
 
 @given(st.lists(JSON), st.integers(0, 2**53 - 1) | st.none(), st.sampled_from(["/", "/a", "/é b"]))
@@ -131,5 +134,5 @@ def test_any_event_arrives_as_it_was_sent(arguments: list[Any], ack: int | None,
     assert isinstance(text, str)
     found = CODEC.decode_message(text, 10_000)
     assert (found.namespace, found.id, found.attachments) == (namespace, ack, len(parts))
-    data = join_binary(found.data, [bytes(part) for part in parts]) if parts else found.data  # type: ignore[arg-type]  # attachments are bytes
+    data = join_binary(found.data, [part for part in parts if isinstance(part, bytes)]) if parts else found.data
     assert data == ["name", *arguments]

@@ -41,15 +41,16 @@ def test_both_paths_refuse_the_same(text: str) -> None:
     assert outcome(loads) == outcome(_loads_deep)
 
 
-@pytest.mark.parametrize("shape", ["[{}]", '{{"a":{}}}', '[1,{{"a":[{}],"b":2}},3]'])
-def test_any_depth(shape: str) -> None:
-    opener, closer = shape.replace("{{", "<").replace("}}", ">").split("{}")
-    opener, closer = (part.replace("<", "{").replace(">", "}") for part in (opener, closer))
+@pytest.mark.parametrize(("opener", "closer"), [("[", "]"), ('{"a":', "}"), ('[1,{"a":[', '],"b":2},3]')])
+def test_any_depth(opener: str, closer: str) -> None:
     text = opener * DEPTH + "0" + closer * DEPTH
     assert dumps(loads(text)) == text
 
 
-@pytest.mark.parametrize("text", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "[1e400]", "", "[", "1 2", "9" * 5000])
+NO_JSON = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "[1e400]", "", "[", "1 2", "9" * 5000]
+
+
+@pytest.mark.parametrize("text", NO_JSON)
 def test_refuses_what_is_no_json(text: str) -> None:
     with pytest.raises(ProtocolError, match="invalid JSON"):
         loads(text)
@@ -81,5 +82,5 @@ def test_circles_are_found() -> None:
 
 
 def test_keys_are_spelled_as_the_library_does() -> None:
-    value = {1: 1, None: 2, True: 3, 1.5: 4, "é": 5}
+    value = {7: 1, None: 2, True: 3, 1.5: 4, "é": 5}
     assert deep_dumps(value) == json.dumps(value, separators=(",", ":"))

@@ -5,7 +5,7 @@ import json
 import pytest
 import websocket
 
-from .support import Poller, Served
+from .support import Served
 from .test_polling import in_background, wait_for_poll
 
 
