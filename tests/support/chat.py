@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import engineio
+import engineio.packet
 import engineio.payload
 import socketio
 
@@ -115,4 +116,10 @@ class ChatClient:
         return found[:-1] if self.namespace != "/" and found[-1:] == [told] else found
 
     def close(self) -> None:
-        self.socket.disconnect()
+        engine = self.socket.eio
+        if engine.state == "connected" and engine.current_transport == "polling":
+            # Told to disconnect while it posts, the stock client forgets to say so, and waits for the poll's end.
+            engine._send_packet(engineio.packet.Packet(engineio.packet.CLOSE))
+            engine.wait()
+        else:
+            self.socket.disconnect()

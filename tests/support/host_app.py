@@ -1,7 +1,7 @@
 """A host's own Flask app with the extension in it, served as a process: `host_app.py <config as JSON>`.
 
-Its own keys: `SESSIONS` (`cookie`, `mongodb` or `flask-login`), `STOCK_SOCKETIO` (the host's own Flask-SocketIO, stock),
-`PATCH` (false: do not patch). Everything else goes into `app.config`. Prints the port when it listens.
+Its own keys: `SESSIONS` (`cookie`, `mongodb` or `flask-login`), `STOCK_SOCKETIO` (the host's own Flask-SocketIO,
+stock), `PATCH` (false: do not patch). Everything else goes into `app.config`. Prints the port when it listens.
 """
 
 from __future__ import annotations
@@ -17,6 +17,9 @@ if options.pop("PATCH", True):
 
 from typing import Any
 
+import bson
+from bson.binary import UuidRepresentation
+from bson.codec_options import CodecOptions
 from flask import Flask, jsonify, request, session
 from flask_socketio import SocketIO
 
@@ -93,6 +96,16 @@ def add_routes(app: Flask, notify: RepoNotify) -> None:
             notify.publish(event)
         except InvalidEvent as error:
             return jsonify(fields=error.fields), 400
+        return jsonify({})
+
+    @app.post("/publish-bson")
+    def publish_bson() -> Any:
+        """Publish what MongoDB documents hold; `?tz_aware` makes times aware, as a host's pymongo may be set up."""
+        options: CodecOptions[dict[str, Any]] = CodecOptions(
+            tz_aware="tz_aware" in request.args, uuid_representation=UuidRepresentation.STANDARD
+        )
+        fields = bson.decode(request.get_data(), options)
+        notify.publish(getattr(events, fields.pop("type"))(**fields))
         return jsonify({})
 
 
