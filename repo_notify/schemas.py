@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
 
@@ -13,6 +13,12 @@ from . import events
 from .errors import InvalidEvent
 from .events import Event
 from .payload import NotPlain, plain
+
+if TYPE_CHECKING:
+    _AnyField = fields.Field[Any]
+else:
+    # marshmallow 3's Field takes no type argument at run time.
+    _AnyField = fields.Field
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -60,7 +66,7 @@ class ModelRoomSchema(ProjectRoomSchema):
     model = Id(required=True)
 
 
-class _Object(fields.Field[Any]):
+class _Object(_AnyField):
     """A JSON object with string keys, holding at least the keys that the event's row asks for."""
 
     default_error_messages = {"invalid": "an object"}
@@ -80,6 +86,23 @@ class _Object(fields.Field[Any]):
             raise ValidationError(str(problem)) from None
 
 
+class _ObjectOrList(_Object):
+    """An object, or a list whose items are checked by `item`."""
+
+    def __init__(self, item: fields.Field[Any], says: str, **kwargs: Any) -> None:
+        super().__init__(error_messages=dict.fromkeys(("required", "null", "invalid"), says), required=True, **kwargs)
+        self.item = item
+        self.says = says
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> Any:
+        if not isinstance(value, list | tuple):
+            return super()._deserialize(value, attr, data, **kwargs)
+        try:
+            return [self.item.deserialize(found) for found in value]
+        except ValidationError:
+            raise self.make_error("invalid") from None
+
+
 def _required(field: type[fields.Field[Any]], says: str, **kwargs: Any) -> fields.Field[Any]:
     return field(required=True, error_messages=dict.fromkeys(("required", "null", "invalid"), says), **kwargs)
 
@@ -92,12 +115,17 @@ def _list_of(item: fields.Field[Any], says: str) -> fields.Field[Any]:
     )
 
 
-def _event_schema(event: type[Event], kinds: tuple[str, ...] = events.KINDS, needs: tuple[str, ...] = ()) -> Schema:
+def _event_schema(
+    event: type[Event],
+    kinds: tuple[str, ...] = events.KINDS,
+    needs: tuple[str, ...] = (),
+    data: fields.Field[Any] | None = None,
+) -> Schema:
     text = "a non-empty string"
     kind = "one of " + ", ".join(kinds)
     makers: dict[str, Any] = {
         "kind": lambda: _required(fields.String, kind, validate=validate.OneOf(kinds, error=kind)),
-        "data": lambda: _required(_Object, "an object", needs=needs),
+        "data": lambda: data or _required(_Object, "an object", needs=needs),
         "issues": lambda: _list_of(_required(_Object, "an object"), "a list of issue objects"),
         "session_ids": lambda: _list_of(_required(Id, text), "a list of session ids"),
         "emitter": lambda: Id(load_default=None, allow_none=True, error_messages={"invalid": "a socket id"}),
@@ -110,6 +138,8 @@ def _event_schema(event: type[Event], kinds: tuple[str, ...] = events.KINDS, nee
 
 _TICKETED = ("container", "federation")
 _COMMENTED: dict[str, Any] = {"kinds": _TICKETED, "needs": ("_id", "ticket")}
+_CREATED = _ObjectOrList(_Object(), "an object, or a list of objects")
+_DELETED = _ObjectOrList(Id(), "an object, or a list of ids")
 
 EVENT_SCHEMAS: dict[type[Event], Schema] = {
     events.ModelCreated: _event_schema(events.ModelCreated, needs=("_id",)),
@@ -127,6 +157,9 @@ EVENT_SCHEMAS: dict[type[Event], Schema] = {
     events.CommentCreated: _event_schema(events.CommentCreated),
     events.CommentUpdated: _event_schema(events.CommentUpdated),
     events.CommentDeleted: _event_schema(events.CommentDeleted),
+    **{event: _event_schema(event, data=_CREATED) for event in events.ENTITIES_CREATED},
+    **{event: _event_schema(event, needs=("_id",)) for event in events.ENTITIES_UPDATED},
+    **{event: _event_schema(event, data=_DELETED) for event in events.ENTITIES_DELETED},
     events.NotificationUpserted: _event_schema(events.NotificationUpserted),
     events.NotificationDeleted: _event_schema(events.NotificationDeleted),
     events.SessionsEnded: _event_schema(events.SessionsEnded),
