@@ -56,6 +56,12 @@ def _comment_row(first: str, second: str) -> Row:
     return Row(_name(first, second), _IN_ISSUE_AND_MODEL, _model_rooms, _comment)
 
 
+def _entity_row(event: type[Event]) -> Row:
+    """A row of the second set alone, named like the event: `riskCreated` and its like."""
+    name = event.__name__
+    return Row({"2019": name[0].lower() + name[1:]}, _IN_MODEL, _model_rooms)
+
+
 V4_EVENTS: dict[type[Event], Row] = {
     events.ModelCreated: Row(
         _name("newModel", "modelCreated"), _IN_TEAMSPACE, lambda event: (teamspace_room(event.teamspace),)
@@ -76,6 +82,10 @@ V4_EVENTS: dict[type[Event], Row] = {
     events.CommentCreated: _comment_row("newComment", "commentCreated"),
     events.CommentUpdated: _comment_row("commentChanged", "commentUpdated"),
     events.CommentDeleted: _comment_row("commentDeleted", "commentDeleted"),
+    **{
+        event: _entity_row(event)
+        for event in (*events.ENTITIES_CREATED, *events.ENTITIES_UPDATED, *events.ENTITIES_DELETED)
+    },
     events.NotificationUpserted: Row(_name("notificationUpserted"), _OWN, _own_rooms),
     events.NotificationDeleted: Row(_name("notificationDeleted"), _OWN, _own_rooms),
 }
@@ -87,7 +97,7 @@ def v4_deliveries(sets: NameSet, event: Event) -> list[Delivery]:
     if row is None or not row.when(event):
         return []
     payload, rooms = row.payload(event), row.rooms(event)
-    names = dict.fromkeys(row.names[chosen] for chosen in SETS[sets])
+    names = dict.fromkeys(row.names[chosen] for chosen in SETS[sets] if chosen in row.names)
     return [
         Delivery(template.format_map({**vars(event), "name": name}), payload, rooms)
         for name in names

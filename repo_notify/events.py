@@ -40,6 +40,27 @@ class _IssueEvent(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
+class _EntityCreated(Event):
+    teamspace: str
+    model: str
+    data: Data | Sequence[Data]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EntityUpdated(Event):
+    teamspace: str
+    model: str
+    data: Data
+
+
+@dataclass(frozen=True, kw_only=True)
+class _EntityDeleted(Event):
+    teamspace: str
+    model: str
+    data: Data | Sequence[str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelCreated(Event):
     """A container, federation or drawing was created; `data` holds its fields with `_id`."""
 
@@ -140,6 +161,66 @@ class CommentDeleted(_IssueEvent):
 
 
 @dataclass(frozen=True, kw_only=True)
+class RiskCreated(_EntityCreated):
+    """A risk was added, or several; `data` is the risk, or the list of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskUpdated(_EntityUpdated):
+    """A risk changed; `data` holds its `_id` and the changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RiskDeleted(_EntityDeleted):
+    """A risk was deleted, or several; `data` is the risk, or the list of ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupCreated(_EntityCreated):
+    """A group was added, or several; `data` is the group, or the list of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupUpdated(_EntityUpdated):
+    """A group changed; `data` holds its `_id` and the changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupDeleted(_EntityDeleted):
+    """A group was deleted, or several; `data` is the group, or the list of ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewCreated(_EntityCreated):
+    """A view was added, or several; `data` is the view, or the list of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewUpdated(_EntityUpdated):
+    """A view changed; `data` holds its `_id` and the changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewDeleted(_EntityDeleted):
+    """A view was deleted, or several; `data` is the view, or the list of ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceCreated(_EntityCreated):
+    """A resource was added, or several; `data` is the resource, or the list of them."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceUpdated(_EntityUpdated):
+    """A resource changed; `data` holds its `_id` and the changes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResourceDeleted(_EntityDeleted):
+    """A resource was deleted, or several; `data` is the resource, or the list of ids."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class NotificationUpserted(Event):
     """A user's own notification was added or changed; `data` is the notification."""
 
@@ -163,6 +244,11 @@ class SessionsEnded(Event):
     reason: str
 
 
+# What only v4 frontends of 2019 and later hear of (PROTOCOL section 5, the second set of names).
+ENTITIES_CREATED = (RiskCreated, GroupCreated, ViewCreated, ResourceCreated)
+ENTITIES_UPDATED = (RiskUpdated, GroupUpdated, ViewUpdated, ResourceUpdated)
+ENTITIES_DELETED = (RiskDeleted, GroupDeleted, ViewDeleted, ResourceDeleted)
+
 EVENT_TYPES: dict[str, type[Event]] = {
     event.__name__: event
     for event in (
@@ -181,6 +267,9 @@ EVENT_TYPES: dict[str, type[Event]] = {
         CommentCreated,
         CommentUpdated,
         CommentDeleted,
+        *ENTITIES_CREATED,
+        *ENTITIES_UPDATED,
+        *ENTITIES_DELETED,
         NotificationUpserted,
         NotificationDeleted,
         SessionsEnded,
