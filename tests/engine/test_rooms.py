@@ -43,7 +43,7 @@ def test_a_binary_broadcast_reaches_every_transport(engine: Served) -> None:
 
 
 def test_the_skipped_gets_nothing(engine: Served) -> None:
-    clients = [engine.client(), engine.client(), engine.polling_client()]
+    clients: list[Socket | Poller] = [engine.client(), engine.client(), engine.polling_client()]
     for client in clients:
         join(client, "skip")
     sids = [sid_of(engine, client) for client in clients]
@@ -56,7 +56,9 @@ def test_the_skipped_gets_nothing(engine: Served) -> None:
 
 
 # What is emitted, and what arrives; the event is "x".
-ARGUMENTS = [(None, '42["x"]'), (1, '42["x",1]'), ([1, 2], '42["x",[1,2]]'), ("", '42["x",""]'), ({}, '42["x",{}]')]
+ARGUMENTS: list[tuple[Any, str]] = [
+    (None, '42["x"]'), (1, '42["x",1]'), ([1, 2], '42["x",[1,2]]'), ("", '42["x",""]'), ({}, '42["x",{}]'),
+]
 
 
 @pytest.mark.parametrize(("data", "packet"), ARGUMENTS)
