@@ -120,18 +120,27 @@ class Bus:
     def _listen(self, connection: Connection) -> None:
         name = f"{self._channel}.{self._origin}"
         queue = Queue(name, _exchange(self._channel), exclusive=True, auto_delete=True, durable=False)
-        with (
-            connection.channel() as channel,
-            Consumer(channel, [queue], callbacks=[self._received], accept=["json"], no_ack=True),
-        ):
-            self._subscribed.set()
+        with connection.channel() as channel:
+            consumer = Consumer(channel, [queue], callbacks=[self._received], accept=["json"], no_ack=True)
+            consumer.on_decode_error = self._undecodable
+            with consumer:
+                self._drain(connection)
+
+    def _drain(self, connection: Connection) -> None:
+        self._subscribed.set()
+        try:
             while not self._closing.is_set():
                 try:
                     connection.drain_events(timeout=_DRAIN_SECONDS)
                 except TimeoutError:
                     if connection.supports_heartbeats:
                         connection.heartbeat_check()
-        self._subscribed.clear()
+        finally:
+            self._subscribed.clear()
+
+    def _undecodable(self, _: Message, error: Exception) -> None:
+        # Pickle, for one: nobody of us sent it, and it must not end the subscription either.
+        logger.error("a message of the queue is passed over: %s", error)
 
     def _received(self, body: Any, _: Message) -> None:
         if not isinstance(body, dict) or body.get("origin") == self._origin:
@@ -178,7 +187,7 @@ class QueuePublisher:
         messages = [event_message(checked(event)) for event in events]
         try:
             with _connection(self._url) as connection:
-                connection.ensure_connection(max_retries=2, timeout=_CONNECT_SECONDS)
+                connection.ensure_connection(max_retries=2, interval_start=0.2, timeout=_CONNECT_SECONDS)
                 producer = Producer(connection.channel(), _exchange(self._channel), serializer="json")
                 for message in messages:
                     producer.publish(message)
