@@ -176,6 +176,7 @@ DEEP = 400_000
 @pytest.mark.parametrize(("opener", "closer"), [("[" * DEEP, "]" * DEEP), ('{"a":' * 150_000 + "1", "}" * 150_000)])
 def test_echoes_whatever_depth(engine: Served, opener: str, closer: str) -> None:
     client = engine.client()
+    client.tcp.settimeout(60)
     client.send(f'42["message",{opener}{closer}]')
     assert client.receive() == f'42["message-back",{opener}{closer}]'
 
