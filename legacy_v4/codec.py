@@ -82,7 +82,7 @@ def _split_text(data: bytes) -> Iterator[EioPacket]:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
         raise ProtocolError("payload is not UTF-8") from None
-    slices = _slices_of_units(text) if any(character > "\uffff" for character in text) else _slices(text)
+    slices = _slices(text) if text.isascii() or max(text) <= "\uffff" else _slices_of_units(text)
     return map(_part, slices)
 
 
@@ -235,7 +235,7 @@ class EngineIO3:
 def _from_form(data: bytes) -> bytes:
     """The payload of a form that a JSONP client posts as `d`."""
     try:
-        found = parse_qs(data.decode("utf-8"), keep_blank_values=True, max_num_fields=10).get("d", [""])[0]
+        fields = parse_qs(data.decode("utf-8"), keep_blank_values=True, max_num_fields=10, errors="strict")
     except ValueError:
         raise ProtocolError("the form cannot be read") from None
-    return _JSONP_ESCAPE.sub(lambda match: "\\n" if match[1] else "\n", found).encode()
+    return _JSONP_ESCAPE.sub(lambda match: "\\n" if match[1] else "\n", fields.get("d", [""])[0]).encode()
