@@ -79,7 +79,8 @@ def to_wire(value: Json) -> Json:
     return value
 
 
-def _restore_bytes(pairs: list[tuple[str, Json]]) -> Json:
+def restore_bytes(pairs: list[tuple[str, Json]]) -> Json:
+    """The inverse of `to_wire`, while JSON is read."""
     value = dict(pairs)
     return base64.b64decode(value["__bytes__"]) if set(value) == {"__bytes__"} else value
 
@@ -294,7 +295,7 @@ class JsClients:
 
     def _read(self) -> None:
         for text in self._process.stdout or ():
-            line = json.loads(text, object_pairs_hook=_restore_bytes)
+            line = json.loads(text, object_pairs_hook=restore_bytes)
             with self._changed:
                 if line["kind"] == "refused":
                     self._refusals.append(line["message"])
