@@ -32,7 +32,11 @@ class BoundedWebSocket(WebSocket):
 
     def read_frame(self) -> tuple[Header, bytes]:
         """One frame, unmasked; gevent-websocket's errors for what the RFC forbids, which close the WebSocket."""
-        header = Header.decode_header(self.stream)
+        # Both become None when another greenlet closes the WebSocket while this one waits.
+        stream, raw_read = self.stream, self.raw_read
+        if stream is None or raw_read is None:
+            raise WebSocketError("closed while it was read")
+        header = Header.decode_header(stream)
         if header.flags or not header.mask:
             raise ProtocolError("reserved bits, or a client's frame without a mask")
         if header.opcode in (self.OPCODE_TEXT, self.OPCODE_BINARY):
@@ -43,7 +47,7 @@ class BoundedWebSocket(WebSocket):
             stock: Any = self
             stock.close(TOO_BIG)
             raise WebSocketError("message too big")
-        payload = self.raw_read(header.length) if header.length else b""
+        payload = raw_read(header.length) if header.length else b""
         if len(payload) != header.length:
             raise WebSocketError("the frame ended early")
         return header, unmask(payload, header.mask)

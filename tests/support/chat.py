@@ -78,13 +78,13 @@ class ChatClient:
         assert isinstance(sid, str)
         return sid
 
-    def hear(self) -> Heard:
-        """Return the next event, whichever it is; fails when there is none."""
-        return self._heard.get(timeout=SECONDS)
+    def hear(self, seconds: float = SECONDS) -> Heard:
+        """Return the next event, whichever it is; fails when there is none within `seconds`."""
+        return self._heard.get(timeout=seconds)
 
-    def hear_event(self, name: str) -> Any:
+    def hear_event(self, name: str, seconds: float = SECONDS) -> Any:
         """Return the first argument of the next event, which must be of that name."""
-        event, args = self.hear()
+        event, args = self.hear(seconds)
         assert event == name, f"heard {event} {args} instead of {name}"
         return args[0] if args else None
 

@@ -37,6 +37,8 @@ class RawSocket:
 
     def close(self) -> None:
         self._connection.close()
+        # A connection that the server has ended is not closed by that.
+        self._connection.shutdown()
 
     def __enter__(self) -> RawSocket:
         return self
