@@ -221,3 +221,48 @@ def test_a_setting_says_which_names_are_emitted(
             people.user("ann").publish(row.type, **_where(place, row.type), **row.fields)
             names = dict.fromkeys(name for names in sets for name in _names(place, getattr(row, names)))
             assert audience.heard() == {"listener": [(name, (row.payload,)) for name in names]}
+
+
+def test_the_end_of_a_session_is_told_on_every_namespace(people: People, place: Place) -> None:
+    from tests.support.raw import RawSocket
+    from tests.support.served import User
+
+    user = User(people.served).log_in(place.name)
+    room = f'["join",{{"account":"{place.name}"}}]'
+    with RawSocket.connect(people.served.url, user.cookie) as client:
+        client.send(f"40{LEGACY},")
+        client.receive()
+        client.send(f"42{room}")
+        client.send(f"42{LEGACY},{room}")
+        assert len([client.receive() for _ in range(4)]) == 4
+        session = user.http.get(people.served.url + "/session", timeout=5).json()["session_id"]
+        people.user("ann").publish("SessionsEnded", session_ids=[session], reason="Bye")
+        people.user("ann").publish("IssuesCreated", teamspace=place.name, model=place.model, issues=[])
+        told = '["loggedOut",{"reason":"Bye"}]'
+        assert sorted(client.receive() for _ in range(2)) == sorted([f"42{told}", f"42{LEGACY},{told}"])
+        # Nothing of the issues; the refusals are what comes next.
+        client.send("42" + room)
+        client.send(f"42{LEGACY},{room}")
+        assert all('"UNAUTHORISED"' in client.receive() for _ in range(4))
+
+
+@pytest.mark.parametrize("socket_id", ["default", LEGACY, "engine"])
+def test_a_request_that_names_either_namespace_binds_the_connection(
+    people: People, place: Place, socket_id: str
+) -> None:
+    import json
+
+    import websocket
+
+    address = people.served.url.replace("http", "ws", 1) + "/chat/?EIO=4&transport=websocket"
+    with closing(websocket.create_connection(address, timeout=5)) as client:
+        ids = {"engine": json.loads(str(client.recv())[1:])["sid"]}
+        for name, prefix in (("default", ""), (LEGACY, f"{LEGACY},")):
+            client.send(f"40{prefix}")
+            ids[name] = json.loads(str(client.recv()).removeprefix(f"40{prefix}"))["sid"]
+        headers = {"x-socket-id": ids[socket_id]}
+        people.user(place.name).http.get(people.served.url + "/plain", headers=headers, timeout=5)
+        for prefix in ("", f"{LEGACY},"):
+            client.send(f'42{prefix}["join",{{"account":"{place.name}"}}]')
+            assert str(client.recv()).startswith(f'42{prefix}["joined"')
+            assert str(client.recv()).startswith(f'42{prefix}["message"')

@@ -52,10 +52,14 @@ class Audience:
 
     def add(self, name: str, user: str, *rooms: Any, transport: str = "websocket", namespace: str = "/") -> ChatClient:
         """Have `user` listen in these rooms."""
-        client = self.people.connect(user, transport=transport, namespace=namespace)
-        self._stack.callback(client.close)
+        client = self.adopt(name, self.people.connect(user, transport=transport, namespace=namespace))
         for room in rooms:
             client.join(room)
+        return client
+
+    def adopt(self, name: str, client: ChatClient) -> ChatClient:
+        """Have a connection listen that is there already."""
+        self._stack.callback(client.close)
         self.listeners[name] = client
         return client
 
