@@ -6,11 +6,12 @@ import importlib
 import logging
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, Response, current_app, has_app_context, has_request_context, request
 from flask.globals import request_ctx
+from flask.sessions import SessionMixin
 from flask_socketio import SocketIO
 
 from . import rooms
@@ -119,12 +120,11 @@ class RepoNotify:
         """Tell everybody concerned what happened.
 
         The emitter is the current request's `x-socket-id` unless the event names one. A client that is gone is no
-        error. Raises `InvalidEvent` naming the wrong fields, and `NotInitialised` outside an app.
+        error. Raises `InvalidEvent` naming the wrong fields, `TypeError` for what is no event, and `NotInitialised`
+        outside an app.
         """
-        state = self._state()
-        if event.emitter is None and has_request_context() and (socket_id := request.headers.get("x-socket-id")):
-            event = replace(event, emitter=socket_id)
-        state.publisher.publish(event)
+        socket_id = request.headers.get("x-socket-id") if has_request_context() else None
+        self._state().publisher.publish(event, emitter=socket_id)
 
     def session_id(self) -> str | None:
         """Return the current session's id as `SessionsEnded.session_ids` names it; None where nobody is logged in."""
@@ -172,20 +172,27 @@ class RepoNotify:
             state.publisher.bind(socket_id, identity)
 
     def _after_request(self, response: Response) -> Response:
-        if "x-socket-id" in request.headers or _session_was_modified():
+        found = _session()
+        if "x-socket-id" in request.headers or getattr(found, "modified", False):
+            accessed = getattr(found, "accessed", False)
             try:
                 self._bind(self._state())
             # The host's answer stands, whatever its identity loader makes of the request.
             except Exception:
                 logger.exception("the socket that a request named could not be bound")
+            if found is not None and not found.modified:
+                found.accessed = accessed
         return response
 
 
-def _session_was_modified() -> bool:
-    # Looking at `flask.session` marks it as accessed, which would add `Vary: Cookie` to answers that are none of ours.
-    context = request_ctx._get_current_object()  # type: ignore[attr-defined]
-    found = vars(context).get("_session") or vars(context).get("session")
-    return bool(getattr(found, "modified", False))
+def _session() -> SessionMixin | None:
+    """Return the request's session without a trace.
+
+    Looking at `flask.session` marks it as accessed, which would add `Vary: Cookie` to answers that are none of ours.
+    """
+    context = vars(request_ctx._get_current_object())  # type: ignore[attr-defined]
+    found = context.get("_session")
+    return found if found is not None else context.get("session")
 
 
 def _require_patching(async_mode: str) -> None:

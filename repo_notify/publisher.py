@@ -48,9 +48,14 @@ class Publisher:
         self._deliveries = deliveries
         self._bus = bus
 
-    def publish(self, event: Event) -> None:
-        """Deliver an event everywhere; raises `InvalidEvent` or `TypeError` when it is none."""
+    def publish(self, event: Event, *, emitter: str | None = None) -> None:
+        """Deliver an event everywhere but to its emitter, by default the one given here.
+
+        Raises `InvalidEvent`, or `TypeError` when it is none.
+        """
         plain = checked(event)
+        if plain.emitter is None and emitter:
+            plain = dataclasses.replace(plain, emitter=emitter)
         self._metrics.published.labels(type(plain).__name__).inc()
         self._broadcast(event_message(plain))
         self._deliver(plain)
