@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 
 from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
@@ -17,6 +18,10 @@ from tests.support.chat import ChatClient
 from tests.support.people import People
 from tests.support.served import Served, host_app
 from tests.support.teamspaces import Teamspace
+
+# A busy machine is no fault of what is tested.
+settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any machine")
 
 USERS = "users"
 # Our own engine, and a Flask-SocketIO that the host has already.

@@ -23,7 +23,7 @@ STOCK_WORKER = "geventwebsocket.gunicorn.workers.GeventWebSocketWorker"
 
 
 def _gunicorn(worker: str) -> list[str]:
-    bound = ["--bind", "127.0.0.1:{port}", "--log-level", "warning", "--graceful-timeout", "5"]
+    bound = ["--bind", "127.0.0.1:{port}", "--log-level", "warning", "--graceful-timeout", "2"]
     return ["-m", "gunicorn", "-k", worker, "wsgi:app", "--chdir", str(ROOT), *bound]
 
 
