@@ -114,14 +114,14 @@ def audience(people: People, place: Place, teamspaces: Callable[..., Teamspace])
         yield found
 
 
-def _where(place: Place, type_: str) -> Json:
+def where_of(place: Place, type_: str) -> Json:
     if type_ == "ModelCreated":
         return place.in_project
     v4_only = type_.startswith(("Issue", "Comment"))
     return {"teamspace": place.name, "model": place.model} if v4_only else place.in_model
 
 
-def _names(place: Place, names: tuple[str, ...]) -> list[str]:
+def names_of(place: Place, names: tuple[str, ...]) -> list[str]:
     return [f"{place.name}::{name.replace('<model>', place.model)}" for name in names]
 
 
@@ -129,8 +129,8 @@ def _names(place: Place, names: tuple[str, ...]) -> list[str]:
 def test_an_event_reaches_its_rooms_once_and_nobody_else(
     people: People, audience: Audience, place: Place, row: Row
 ) -> None:
-    people.user("ann").publish(row.type, **_where(place, row.type), **row.fields)
-    heard = [(name, (row.payload,)) for name in _names(place, row.first)]
+    people.user("ann").publish(row.type, **where_of(place, row.type), **row.fields)
+    heard = [(name, (row.payload,)) for name in names_of(place, row.first)]
     assert audience.heard() == dict.fromkeys(IN_MODEL if row.room == "model" else IN_TEAMSPACE, heard)
 
 
@@ -138,7 +138,7 @@ def test_an_event_reaches_its_rooms_once_and_nobody_else(
 def test_v4_does_not_hear_what_it_has_no_name_for(
     people: People, audience: Audience, place: Place, type_: str, fields: Json
 ) -> None:
-    people.user("ann").publish(type_, **_where(place, type_), **fields)
+    people.user("ann").publish(type_, **where_of(place, type_), **fields)
     assert audience.heard() == {}
 
 
@@ -155,9 +155,9 @@ def test_one_event_feeds_rooms_of_both_generations(people: People, place: Place,
     with closing(Audience(people)) as audience:
         v4_rooms = ({"account": place.name}, {"account": place.name, "model": place.model})
         audience.add("both", place.name, place.in_model, place.in_project, *v4_rooms)
-        people.user("ann").publish(row.type, **_where(place, row.type), **row.fields)
+        people.user("ann").publish(row.type, **where_of(place, row.type), **row.fields)
         heard = audience.heard()["both"]
-        (v4,) = _names(place, row.first)
+        (v4,) = names_of(place, row.first)
         assert [(name, args[0]) for name, args in heard if "::" in name] == [(v4, row.payload)]
         assert [args[0]["data"] for name, args in heard if "::" not in name] == [row.payload]
         assert len(heard) == 2
@@ -218,8 +218,8 @@ def test_a_setting_says_which_names_are_emitted(
     with closing(Audience(people)) as audience:
         audience.add("listener", place.name, {"account": place.name})
         for row in ROWS:
-            people.user("ann").publish(row.type, **_where(place, row.type), **row.fields)
-            names = dict.fromkeys(name for names in sets for name in _names(place, getattr(row, names)))
+            people.user("ann").publish(row.type, **where_of(place, row.type), **row.fields)
+            names = dict.fromkeys(name for names in sets for name in names_of(place, getattr(row, names)))
             assert audience.heard() == {"listener": [(name, (row.payload,)) for name in names]}
 
 

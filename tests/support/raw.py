@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Any
 
 import websocket
 
@@ -38,7 +39,8 @@ class RawSocket:
     def close(self) -> None:
         self._connection.close()
         # A connection that the server has ended is not closed by that.
-        self._connection.shutdown()
+        connection: Any = self._connection
+        connection.shutdown()
 
     def __enter__(self) -> RawSocket:
         return self
