@@ -121,7 +121,9 @@ class EngineServer(engineio.Server):
     def shutdown(self, timeout: float = 0) -> None:
         """Refuse handshakes, close every connection so that clients reconnect, wait for their end up to `timeout` s."""
         self._refusing = True
-        self.disconnect()
+        for connection in list(self.sockets.values()):
+            # Without a close packet, as the reference server: python-socketio's clients take that for a final goodbye.
+            connection.finish(Reason.SERVER_DISCONNECT, goodbye=False)
         gone = self.new_signal()
         waited = 0.0
         while self._draining and waited < timeout:
