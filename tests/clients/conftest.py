@@ -1,4 +1,4 @@
-"""Fixtures that hand tests a real JavaScript client."""
+"""Fixtures that hand tests real clients."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.clients.harness import JsClients
-from tests.clients.install import Node, find_node, install_clients
+from tests.clients.install import Node, find_node, install_clients, install_old_python_client
 
 
 @pytest.fixture(scope="session")
@@ -26,6 +26,11 @@ def node() -> Node:
 @pytest.fixture(scope="session")
 def installed_clients(node: Node) -> Path:
     return install_clients(node)
+
+
+@pytest.fixture(scope="session")
+def old_python_client() -> str:
+    return install_old_python_client()
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ from __future__ import annotations
 import base64
 import itertools
 import json
+import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,11 +24,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
 from tests.clients.install import Node
 
 DRIVER = Path(__file__).with_name("driver.js")
+PYTHON_DRIVER = Path(__file__).with_name("driver.py")
 NEWEST = "4"
 STOP_SECONDS = 5.0
 
@@ -88,7 +91,7 @@ def restore_bytes(pairs: list[tuple[str, Json]]) -> Json:
 class JsSocket:
     """One socket of one JavaScript client; made by `JsClients.connect`."""
 
-    def __init__(self, clients: JsClients, name: str) -> None:
+    def __init__(self, clients: Clients, name: str) -> None:
         self.name = name
         self._clients = clients
         self._id: str | None = None
@@ -179,10 +182,13 @@ class JsSocket:
         return self._clients.take(self.name, what or kind, lambda line: line["kind"] == kind and matches(line), timeout)
 
 
-class JsClients:
-    """A Node process running the driver; a context manager. `installed` is what `install_clients` returned."""
+AnyClients = TypeVar("AnyClients", bound="Clients")
 
-    def __init__(self, node: Node, installed: Path) -> None:
+
+class Clients:
+    """A process running a driver; a context manager. What the driver is told and tells, driver.js says."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
         self._logs: dict[str, _Log] = {}
@@ -190,11 +196,11 @@ class JsClients:
         self._ended = False
         self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by stop()
         self._process = subprocess.Popen(
-            [node.executable, str(DRIVER), str(installed)],
+            command,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=self._stderr,
-            env=node.environment(),
+            env=env,
             text=True,
             encoding="utf-8",
             bufsize=1,
@@ -202,7 +208,7 @@ class JsClients:
         self._reader = threading.Thread(target=self._read, name="js-clients", daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> JsClients:
+    def __enter__(self: AnyClients) -> AnyClients:
         return self
 
     def __exit__(
@@ -311,3 +317,18 @@ class JsClients:
             return "it was stopped"
         self._stderr.seek(0)
         return self._stderr.read().strip() or "it said nothing"
+
+
+class JsClients(Clients):
+    """A Node process running driver.js. `installed` is what `install_clients` returned."""
+
+    def __init__(self, node: Node, installed: Path) -> None:
+        super().__init__([node.executable, str(DRIVER), str(installed)], node.environment())
+
+
+class PythonClients(Clients):
+    """A Python process running driver.py, with the packages of that folder before this environment's."""
+
+    def __init__(self, packages: str | None = None) -> None:
+        env = {**os.environ, "PYTHONPATH": packages} if packages else os.environ
+        super().__init__([sys.executable, str(PYTHON_DRIVER)], env)

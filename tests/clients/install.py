@@ -1,4 +1,7 @@
-"""Puts the JavaScript clients of package.json where the driver finds them: once, in a cache outside the repository."""
+"""Puts the clients where their drivers find them: once, in a cache outside the repository.
+
+JavaScript's are those of package.json; an old python-socketio, which cannot live beside a new one, gets its own folder.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,9 @@ import importlib.util
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +21,8 @@ PACKAGE_JSON = Path(__file__).with_name("package.json")
 # and runs on its plain fallback without it.
 NPM_INSTALL = ("install", "--omit=optional", "--no-audit", "--no-fund", "--ignore-scripts", "--no-package-lock")
 INSTALL_SECONDS = 300
+# The last one that speaks Engine.IO 3.
+OLD_PYTHON_CLIENT = "python-socketio[client]==4.6.1"
 
 
 @dataclass(frozen=True)
@@ -50,31 +57,45 @@ def cache_root() -> Path:
 
 
 def install_clients(node: Node) -> Path:
-    """Install the clients unless they are there already.
+    """Install the JavaScript clients unless they are there already.
 
-    Returns the directory that holds their `node_modules`. Several processes may do this at once: each installs beside
-    the target, and the first to be done moves its folder there. Raises RuntimeError with npm's own words.
+    Returns the directory that holds their `node_modules`. Raises RuntimeError with npm's own words.
     """
     manifest = PACKAGE_JSON.read_bytes()
-    target = cache_root() / f"clients-{hashlib.sha256(manifest).hexdigest()[:16]}"
+
+    def fill(folder: Path) -> None:
+        (folder / "package.json").write_bytes(manifest)
+        _run([str(node.bin / "npm"), *NPM_INSTALL], folder, node.environment())
+
+    return _cached("clients", manifest, fill)
+
+
+def install_old_python_client() -> str:
+    """Install OLD_PYTHON_CLIENT unless it is there; returns its folder. Raises RuntimeError with pip's own words."""
+
+    def fill(folder: Path) -> None:
+        # Packages beside this interpreter's own, not a virtual environment, which could not be moved.
+        _run([sys.executable, "-m", "venv", str(folder / "pip")], folder, os.environ)
+        pip = [str(folder / "pip" / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "install", "-q"]
+        _run([*pip, "--target", str(folder / "packages"), OLD_PYTHON_CLIENT], folder, os.environ)
+
+    key = f"{OLD_PYTHON_CLIENT} {sys.version}".encode()
+    return str(_cached("python", key, fill) / "packages")
+
+
+def _cached(name: str, key: bytes, fill: Callable[[Path], None]) -> Path:
+    """The folder of that name and key, filled the first time.
+
+    Several processes may do this at once: each fills a folder beside the target, the first to be done moves it there.
+    """
+    target = cache_root() / f"{name}-{hashlib.sha256(key).hexdigest()[:16]}"
     if target.is_dir():
         return target
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="clients-", dir=target.parent) as parent:
+    with tempfile.TemporaryDirectory(prefix=f"{name}-", dir=target.parent) as parent:
         folder = Path(parent) / "installed"
         folder.mkdir()
-        (folder / "package.json").write_bytes(manifest)
-        npm = subprocess.run(
-            [str(node.bin / "npm"), *NPM_INSTALL],
-            cwd=folder,
-            env=node.environment(),
-            capture_output=True,
-            text=True,
-            timeout=INSTALL_SECONDS,
-            check=False,
-        )
-        if npm.returncode:
-            raise RuntimeError(f"npm cannot install the clients: {npm.stderr.strip()}")
+        fill(folder)
         try:
             folder.rename(target)
         except OSError:
@@ -82,3 +103,11 @@ def install_clients(node: Node) -> Path:
             if not target.is_dir():
                 raise
     return target
+
+
+def _run(command: list[str], folder: Path, env: Mapping[str, str]) -> None:
+    done = subprocess.run(
+        command, cwd=folder, env=env, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+    )
+    if done.returncode:
+        raise RuntimeError(f"{Path(command[0]).name} cannot install the clients: {done.stderr.strip()}")

@@ -1,7 +1,7 @@
 """A host's own Flask app with the extension in it, served as a process: `host_app.py <config as JSON>`.
 
 Its own keys: `SESSIONS` (`cookie`, `mongodb` or `flask-login`), `STOCK_SOCKETIO` (the host's own Flask-SocketIO,
-stock), `PATCH` (false: do not patch). Everything else goes into `app.config`. Prints the port when it listens.
+stock), `PATCH` (false: do not patch), `PORT`. Everything else goes into `app.config`. Prints the port when it listens.
 """
 
 from __future__ import annotations
@@ -110,4 +110,5 @@ def add_routes(app: Flask, notify: RepoNotify) -> None:
 
 
 if __name__ == "__main__":
-    serve(make_app(options), host="127.0.0.1", port=0, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))
+    port = options.pop("PORT", 0)
+    serve(make_app(options), host="127.0.0.1", port=port, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))
