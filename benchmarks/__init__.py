@@ -1,0 +1,1 @@
+"""`python -m benchmarks`: the service against its peers, interleaved in one run, into docs/performance.md."""

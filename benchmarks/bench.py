@@ -1,0 +1,141 @@
+"""A run: the peers, started side by side for a scenario, each with its clients, measured round by round in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+
+from benchmarks.figures import Key, Results
+from benchmarks.load.audience import Audience, LoadError, Script
+from benchmarks.load.drain import Drained
+from benchmarks.load.process import LoadProcess
+from benchmarks.peers import Config, Order, Peer, Server, Unavailable, launched
+from benchmarks.process import cpu_seconds, settle
+from benchmarks.sizes import Sizes
+
+# Longer than any pause within a measurement, and what a calibration waits after the last byte.
+QUIET_SECONDS = 0.15
+DRAIN_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What one order brought: seconds from first event to last byte, what arrived, and the server's CPU time."""
+
+    seconds: float
+    drained: Drained
+    cpu: float
+
+
+@dataclass
+class Contestant:
+    """A running peer and its clients. `members` of them are in the room; a `frame` of one event has so many bytes."""
+
+    peer: Peer
+    server: Server
+    load: LoadProcess
+    script: Script
+    members: int = 0
+    frame: int = 0
+
+    def grow(self, members: int) -> None:
+        """Bring clients into the room until there are `members`."""
+        self.load.call(Audience.connect, self.script, members - self.members)
+        self.members = members
+
+    def calibrate(self, fill: int, borrowed: int = 0) -> None:
+        """Learn how long a frame is, from one event; `borrowed` is for a peer that sends what it is told to."""
+        self.frame = borrowed
+        self.discard()
+        received = self.traffic(Order(events=1, fill=fill), want=-1).drained.bytes
+        if not received or received % self.members:
+            raise LoadError(f"{self.peer.name}: one event brought {received} bytes to {self.members} clients")
+        self.frame = received // self.members
+
+    def discard(self) -> None:
+        """Read what has come, until no more comes."""
+        self.load.call(Audience.drain, -1, DRAIN_SECONDS, QUIET_SECONDS)
+
+    def publish(self, order: Order, ages: int = 0) -> Traffic:
+        """Have it publish until all has arrived; raises `LoadError` when it has not in two minutes."""
+        want = order.events * self.members * self.frame
+        found = self.traffic(order, want, ages)
+        if found.drained.bytes < want:
+            raise LoadError(f"{self.peer.name}: of {want} bytes {found.drained.bytes} arrived")
+        return found
+
+    def traffic(self, order: Order, want: int, ages: int = 0) -> Traffic:
+        """Have it publish, and read until `want` bytes have come (-1: until no more come)."""
+        cpu = self.cpu()
+        quiet = QUIET_SECONDS if want < 0 else -1.0
+        reading = self.load.start(Audience.drain, want, DRAIN_SECONDS, quiet, ages)
+        started = self.server.generate(order, self.frame)
+        drained = reading.result()
+        return Traffic((drained.finished - started) / 1e9, drained, self.cpu() - cpu)
+
+    def cpu(self) -> float:
+        """Return the server's CPU time in seconds."""
+        return cpu_seconds(self.server.pid)
+
+    def settle(self) -> None:
+        """Wait until the server is idle."""
+        settle(self.server.pid)
+
+
+@dataclass
+class Bench:
+    """One run. `missing` tells why a peer is left out; `step` is called after each measurement."""
+
+    config: Config
+    peers: tuple[Peer, ...]
+    sizes: Sizes
+    rounds: int
+    results: Results = field(default_factory=Results)
+    missing: dict[str, str] = field(default_factory=dict)
+    step: Callable[[], object] = lambda: None
+
+    @contextmanager
+    def started(self, *, only_serving: bool = True) -> Iterator[list[Contestant]]:
+        """Start the peers, each with a load process; those that are no services only where asked for."""
+        chosen = [peer for peer in self.peers if peer.serves or not only_serving]
+        with ExitStack() as stack:
+            yield self._start(stack, chosen)
+
+    @contextmanager
+    def alone(self, peer: Peer) -> Iterator[Contestant | None]:
+        """Start one peer; None where it cannot run."""
+        with ExitStack() as stack:
+            yield next(iter(self._start(stack, [peer])), None)
+
+    def turns(self, contestants: list[Contestant]) -> Iterator[Contestant]:
+        """Yield each contestant once a round; another begins each time, so that none always follows the same."""
+        for number in range(self.rounds):
+            first = number % max(1, len(contestants))
+            for contestant in contestants[first:] + contestants[:first]:
+                yield contestant
+                self.step()
+
+    def add(self, scenario: str, case: str, metric: str, peer: Peer, value: float) -> None:
+        """Add one round of a metric."""
+        self.results.add(Key(scenario, case, metric, peer.name), value)
+
+    def _start(self, stack: ExitStack, peers: list[Peer]) -> list[Contestant]:
+        """Start them all, then wait for each."""
+        begun = []
+        for peer in [peer for peer in peers if peer.name not in self.missing]:
+            with self._or_missing(peer):
+                begun.append((stack.enter_context(launched(peer, self.config)), stack.enter_context(LoadProcess())))
+        found = []
+        for starting, load in begun:
+            with self._or_missing(starting.peer):
+                server = starting.server()
+                found.append(Contestant(starting.peer, server, load, server.script()))
+        return found
+
+    @contextmanager
+    def _or_missing(self, peer: Peer) -> Iterator[None]:
+        try:
+            yield
+        except Unavailable as error:
+            self.missing[peer.name] = str(error)

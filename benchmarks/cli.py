@@ -1,0 +1,65 @@
+"""The command: which scenarios, which peers, how much, and where the page goes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from benchmarks import report
+from benchmarks.bench import Bench
+from benchmarks.build import BuildError
+from benchmarks.figures import Results
+from benchmarks.load.audience import LoadError
+from benchmarks.machine import facts
+from benchmarks.peers import PEERS, ROOT, Config
+from benchmarks.process import raise_open_files
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.scenarios.scenario import Scenario
+from benchmarks.sizes import SIZES
+from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
+from repo_notify.demo.seed import seed
+from repo_notify.store import connect
+
+USERS = "users"
+SEED_SECONDS = 10.0
+
+
+@click.command()
+@click.option(
+    "--scenario", "names", multiple=True, type=click.Choice(list(SCENARIOS)), help="Only these; default: all."
+)
+@click.option("--peer", "peer_names", multiple=True, type=click.Choice(list(PEERS)), help="Only these; default: all.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Rounds of each measurement; default: 5, quick 3.")
+@click.option("--full", "sizes", flag_value="full", default=True, help="The sizes of the documentation (default).")
+@click.option("--quick", "sizes", flag_value="quick", help="Smaller sizes, under two minutes.")
+@click.option("--smoke", "sizes", flag_value="smoke", help="Tiny sizes, which measure nothing: does it run?")
+@click.option("--out", type=click.Path(path_type=Path), default=ROOT / "docs" / "performance.md", show_default=True)
+def main(names: tuple[str, ...], peer_names: tuple[str, ...], rounds: int | None, sizes: str, out: Path) -> None:
+    """Measure the service against its peers and write the page with its plots."""
+    raise_open_files()
+    scenarios = [SCENARIOS[name] for name in names or SCENARIOS]
+    peers = tuple(PEERS[name] for name in peer_names or PEERS)
+    chosen = SIZES[sizes]
+    results = Results()
+    missing: dict[str, str] = {}
+    try:
+        with EmbeddedMongo(MEMORY) as mongo:
+            with connect(mongo.uri, timeout=SEED_SECONDS) as client:
+                seed(client, users_collection=USERS)
+            bench = Bench(Config(mongo.uri, USERS), peers, chosen, rounds or chosen.rounds, results, missing)
+            for scenario in scenarios:
+                _run(bench, scenario)
+    except (BuildError, LoadError) as error:
+        raise click.ClickException(str(error)) from error
+    report.write(out, results, scenarios=scenarios, peers=peers, missing=missing, facts=facts())
+    click.echo(f"{out} is written")
+
+
+def _run(bench: Bench, scenario: Scenario) -> None:
+    turns = scenario.steps(bench.sizes) * bench.rounds * len(bench.peers)
+    with click.progressbar(length=turns, label=f"{scenario.title:<26}") as bar:
+        bench.step = lambda: bar.update(1)
+        scenario.run(bench)
+        # Peers that are left out, or take no part in this scenario, leave the bar short.
+        bar.update(bar.length - bar.pos if bar.length is not None else 0)

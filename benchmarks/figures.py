@@ -1,0 +1,88 @@
+"""What was measured: rounds of one metric of one case of one peer, and the figure that they make."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Unit:
+    """How a metric is written, and whether more of it is better."""
+
+    name: str
+    write: Callable[[float], str]
+    more_is_better: bool = False
+
+
+def _grouped(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
+def _scaled(divisor: float, unit: str) -> Callable[[float], str]:
+    return lambda value: f"{_grouped(value / divisor)} {unit}"
+
+
+PER_SECOND = Unit("per second", _grouped, more_is_better=True)
+MICROSECONDS = Unit("microseconds", _scaled(1e-6, "us"))
+MILLISECONDS = Unit("milliseconds", _scaled(1e-3, "ms"))
+KILOBYTES = Unit("kB", _scaled(1e3, "kB"))
+MEBIBYTES = Unit("MiB", _scaled(2**20, "MiB"))
+SHARE = Unit("share", lambda value: f"{100 * value:.3g} %", more_is_better=True)
+
+
+@dataclass(frozen=True, order=True)
+class Key:
+    """Where a figure belongs: scenario, case (such as a room's size), metric, peer."""
+
+    scenario: str
+    case: str
+    metric: str
+    peer: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """The median of some rounds, with the least and the most."""
+
+    median: float
+    low: float
+    high: float
+
+    @classmethod
+    def of(cls, values: list[float]) -> Figure:
+        """Return the figure of at least one round."""
+        return cls(statistics.median(values), min(values), max(values))
+
+    def text(self, unit: Unit) -> str:
+        """Return the figure as a table shows it."""
+        return f"**{unit.write(self.median)}** ({unit.write(self.low)} .. {unit.write(self.high)})"
+
+
+@dataclass
+class Results:
+    """All rounds of a run, and remarks such as what became of a message; kept in the order in which they came."""
+
+    rounds: dict[Key, list[float]] = field(default_factory=dict)
+    remarks: dict[Key, str] = field(default_factory=dict)
+
+    def add(self, key: Key, value: float) -> None:
+        """Add one round."""
+        self.rounds.setdefault(key, []).append(value)
+
+    def figure(self, key: Key) -> Figure | None:
+        """Return the figure of all rounds, None where nothing was measured."""
+        values = self.rounds.get(key)
+        return Figure.of(values) if values else None
+
+    def ratio(self, above: Key, below: Key) -> Figure | None:
+        """Return the figure of the ratio of two metrics, taken round by round: what slows a round, slows both."""
+        pairs = zip(self.rounds.get(above, []), self.rounds.get(below, []), strict=False)
+        ratios = [first / second for first, second in pairs if second]
+        return Figure.of(ratios) if ratios else None
+
+    def cases(self, scenario: str, metric: str) -> list[str]:
+        """Return the cases of one metric in the order in which they were measured."""
+        found = [key.case for key in self.rounds if key.scenario == scenario and key.metric == metric]
+        return list(dict.fromkeys(found))

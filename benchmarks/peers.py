@@ -1,0 +1,228 @@
+"""The peers as processes: how each is started, driven and stopped, and what it needs to run here."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+import requests
+
+from benchmarks.build import compiled, node_modules
+from benchmarks.load.audience import Script
+from repo_notify.demo.seed import STRUCTURE, TEAMSPACE, TOWER
+from tests.clients.install import find_node
+
+ROOT = Path(__file__).resolve().parent.parent
+SERVERS = ROOT / "benchmarks" / "servers"
+HOST = "127.0.0.1"
+CHAT_PATH = "/chat"
+ROOM = {"teamspace": TEAMSPACE, "project": TOWER, "model": STRUCTURE}
+READER = "carol"
+STOP_SECONDS = 10.0
+REQUEST_SECONDS = 120.0
+
+
+@dataclass(frozen=True)
+class Config:
+    """What every peer is told: the same for all. Times in seconds; no heartbeat falls into a measurement."""
+
+    mongo_uri: str
+    users_collection: str = "users"
+    secret: str = "the peers' own"
+    api_key: str = "publish"
+    cache_seconds: float = 3.0
+    ping_seconds: int = 600
+    room: Mapping[str, str] = field(default_factory=lambda: dict(ROOM))
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a peer is to publish: so many events, `burst` of them in one turn of its loop.
+
+    `interval_ns` is the time from one event to the next (0: none), `fill` the bytes of text in each.
+    """
+
+    events: int
+    burst: int = 1
+    interval_ns: int = 0
+    fill: int = 16
+
+
+class Server(Protocol):
+    """A running peer."""
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+
+    @property
+    def port(self) -> int:
+        """Where it listens, on the loopback address."""
+
+    def script(self) -> Script:
+        """Return how a client gets into the room."""
+
+    def generate(self, order: Order, frame: int) -> int:
+        """Have it publish; return when it began, in ns of CLOCK_MONOTONIC. A frame on the wire has `frame` bytes."""
+
+
+@dataclass(frozen=True)
+class WebServer:
+    """A peer that is driven over HTTP."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
+    def script(self) -> Script:
+        """Return the script of a logged-in v5 frontend."""
+        answer = self._post("login", {"username": READER})
+        cookie = "; ".join(f"{found.name}={found.value}" for found in answer.cookies)
+        join = "42" + json.dumps(["join", ROOM], separators=(",", ":"))
+        return Script.joining(HOST, self.port, CHAT_PATH, cookie, join.encode())
+
+    def generate(self, order: Order, frame: int) -> int:  # noqa: ARG002 - its frames are as long as they are
+        """Have it publish; return when it began."""
+        return int(self._post("generate", asdict(order)).json()["started"])
+
+    def _post(self, what: str, body: dict[str, Any]) -> requests.Response:
+        answer = requests.post(f"http://{HOST}:{self.port}/bench/{what}", json=body, timeout=REQUEST_SECONDS)
+        answer.raise_for_status()
+        return answer
+
+
+@dataclass(frozen=True)
+class SendLoop:
+    """The C loop, driven over its standard input."""
+
+    process: subprocess.Popen[str]
+    port: int
+
+    @property
+    def pid(self) -> int:
+        """The process id."""
+        return self.process.pid
+
+    def script(self) -> Script:
+        """Return the empty script: bare TCP."""
+        return Script(HOST, self.port)
+
+    def generate(self, order: Order, frame: int) -> int:
+        """Have it send; return when it began."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{order.events} {order.burst} {frame}\n")
+        self.process.stdin.flush()
+        return int(self.process.stdout.readline().split()[0])
+
+
+@dataclass(frozen=True)
+class Command:
+    """How a peer is started."""
+
+    words: tuple[str, ...]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+class Unavailable(Exception):
+    """A peer cannot run here; the text says what is missing."""
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One row of the table: its name, what it is, how it is started, and how it is driven.
+
+    `command` raises `Unavailable`; only a peer that `serves` knows rooms and sessions.
+    """
+
+    name: str
+    title: str
+    command: Callable[[Config], Command]
+    drive: Callable[[subprocess.Popen[str], int], Server]
+    serves: bool = True
+
+
+def _python(module: str) -> Callable[[Config], Command]:
+    return lambda config: Command((sys.executable, "-m", f"benchmarks.servers.{module}", json.dumps(asdict(config))))
+
+
+def _node(config: Config) -> Command:
+    node = find_node()
+    if node is None:
+        raise Unavailable("there is no Node with npm")
+    modules = node_modules(node, SERVERS / "node" / "package.json")
+    script = str(SERVERS / "node" / "server.js")
+    environment = {"NODE_PATH": str(modules), "NODE_ENV": "production"}
+    return Command((node.executable, script, json.dumps(asdict(config))), environment)
+
+
+def _limit(_: Config) -> Command:
+    program = compiled(SERVERS / "limit.c")
+    if program is None:
+        raise Unavailable("there is no gcc")
+    return Command((str(program),))
+
+
+PEERS = {
+    peer.name: peer
+    for peer in (
+        Peer("ours", "RepoNotify in a Flask app, `repo_notify.serving.serve`", _python("ours"), WebServer),
+        Peer("stock", "stock Flask-SocketIO with gevent-websocket", _python("stock"), WebServer),
+        Peer("node", "Node, socket.io with express-session", _node, WebServer),
+        Peer("c", "a C loop of `send()` over bare TCP sockets: the physical limit", _limit, SendLoop, serves=False),
+    )
+}
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A peer that is on its way."""
+
+    peer: Peer
+    process: subprocess.Popen[str]
+    complaints: IO[str]
+
+    def server(self) -> Server:
+        """Wait until it listens; raises `Unavailable` with its last words."""
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline().strip()
+        if not line.startswith("http://"):
+            self.complaints.seek(0)
+            raise Unavailable(f"it did not start: {self.complaints.read().strip()[-300:]}")
+        return self.peer.drive(self.process, int(line.rsplit(":", 1)[1]))
+
+
+@contextmanager
+def launched(peer: Peer, config: Config) -> Iterator[Launched]:
+    """Run a peer for the length of the block; raises `Unavailable` where it cannot run."""
+    command = peer.command(config)
+    with (
+        tempfile.TemporaryFile(mode="w+") as complaints,
+        subprocess.Popen(
+            command.words,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=complaints,
+            text=True,
+            cwd=ROOT,
+            env={**os.environ, **command.environment},
+        ) as process,
+    ):
+        try:
+            yield Launched(peer, process, complaints)
+        finally:
+            # Not asked to end in order: that would have it tell thousands of clients that are not listening any more.
+            process.kill()
+            process.wait(STOP_SECONDS)

@@ -1,0 +1,76 @@
+"""Fan-out: how many deliveries a second one room takes."""
+
+from __future__ import annotations
+
+from benchmarks.bench import Bench, Contestant
+from benchmarks.figures import MICROSECONDS, PER_SECOND, SHARE
+from benchmarks.peers import Order
+from benchmarks.scenarios.scenario import Scenario
+
+NAME = "fan-out"
+BURST = 50
+SINGLE, BURSTS = "deliveries/s, single events", f"deliveries/s, bursts of {BURST}"
+SINGLE_CPU, BURST_CPU = "server CPU per delivery, single events", f"server CPU per delivery, bursts of {BURST}"
+BUSY = "server busy, single events"
+FILL = 16
+
+
+def case(members: int) -> str:
+    """Return how a room of that size is called."""
+    return f"room of {members:,}"
+
+
+def run(bench: Bench) -> None:
+    """Measure each size of room, single events and bursts."""
+    with bench.started(only_serving=False) as contestants:
+        for members in bench.sizes.rooms:
+            for contestant in contestants:
+                contestant.grow(members)
+            _calibrate(contestants)
+            for contestant in contestants:
+                # Uncounted: Node compiles what runs often.
+                contestant.publish(Order(max(1, bench.sizes.deliveries // members // 4), fill=FILL))
+            for contestant in bench.turns(contestants):
+                _measure(bench, contestant, 1, bench.sizes.deliveries)
+            for contestant in bench.turns(contestants):
+                _measure(bench, contestant, BURST, bench.sizes.burst_deliveries)
+
+
+def _calibrate(contestants: list[Contestant]) -> None:
+    """The C loop sends what the first service sends, to the byte."""
+    frame = 0
+    for contestant in contestants:
+        contestant.calibrate(FILL, frame or 200)
+        frame = frame or contestant.frame
+
+
+def _measure(bench: Bench, contestant: Contestant, burst: int, deliveries: int) -> None:
+    events = max(1, deliveries // contestant.members // burst) * burst
+    traffic = contestant.publish(Order(events, burst, fill=FILL))
+    delivered = events * contestant.members
+    rate, cpu = (SINGLE, SINGLE_CPU) if burst == 1 else (BURSTS, BURST_CPU)
+    where = case(contestant.members)
+    bench.add(NAME, where, rate, contestant.peer, delivered / traffic.seconds)
+    bench.add(NAME, where, cpu, contestant.peer, traffic.cpu / delivered)
+    if burst == 1:
+        bench.add(NAME, where, BUSY, contestant.peer, traffic.cpu / traffic.seconds)
+
+
+SCENARIO = Scenario(
+    name=NAME,
+    title="Fan-out",
+    how="The server publishes events to one room as fast as it can: single events, each in a turn of its loop of its "
+    f"own, and bursts of {BURST} in one turn. The time runs from the first event to the last byte at the last client. "
+    "The C loop sends frames of the same length over as many sockets, a burst in one `send()` per socket; its reader "
+    "is the same, so it shows also what the clients can take.",
+    metrics={
+        SINGLE: PER_SECOND,
+        BURSTS: PER_SECOND,
+        SINGLE_CPU: MICROSECONDS,
+        BURST_CPU: MICROSECONDS,
+        BUSY: SHARE,
+    },
+    plotted=(SINGLE, BURSTS),
+    steps=lambda sizes: 2 * len(sizes.rooms),
+    run=run,
+)

@@ -1,0 +1,27 @@
+"""What a scenario is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from benchmarks.bench import Bench
+from benchmarks.figures import Unit
+from benchmarks.sizes import Sizes
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row of the table.
+
+    `how` says how it is measured; the `plotted` metrics become one plot each, on a logarithmic scale; `steps` are the
+    measurements of one peer in one round.
+    """
+
+    name: str
+    title: str
+    how: str
+    metrics: Mapping[str, Unit]
+    plotted: tuple[str, ...]
+    steps: Callable[[Sizes], int]
+    run: Callable[[Bench], None]

@@ -1,0 +1,67 @@
+"""Slow clients: what the others and the server's memory notice of members that do not read."""
+
+from __future__ import annotations
+
+from benchmarks.bench import Bench, Contestant
+from benchmarks.figures import MEBIBYTES, PER_SECOND, SHARE
+from benchmarks.load.audience import Audience, Limits
+from benchmarks.peers import Order
+from benchmarks.process import peak_bytes, reset_peak
+from benchmarks.scenarios.scenario import Scenario
+
+NAME = "slow clients"
+CALM, RATE = "deliveries/s to the rest, nobody stalled", "deliveries/s to the rest, some stalled"
+KEPT, GROWTH = "rate kept", "memory growth"
+# What an Ethernet carries, not the loopback device's 64 kB: with those the kernel takes megabytes for a stalled client.
+STALLED = Limits(receive_buffer=4_096, segment=1_448)
+
+
+def case(members: int, stalled: int) -> str:
+    """Return how the room is called."""
+    return f"{stalled} stalled in a room of {members:,}"
+
+
+def run(bench: Bench) -> None:
+    """Measure the rest of the room without and with the stalled clients, on a fresh server in each round."""
+    for _ in range(bench.rounds):
+        for peer in [peer for peer in bench.peers if peer.serves]:
+            with bench.alone(peer) as contestant:
+                if contestant is not None:
+                    _measure(bench, contestant)
+            bench.step()
+
+
+def _measure(bench: Bench, contestant: Contestant) -> None:
+    sizes = bench.sizes
+    where = case(sizes.slow_members, sizes.slow_stalled)
+    order = Order(sizes.slow_events, fill=sizes.slow_bytes)
+    contestant.grow(sizes.slow_members - sizes.slow_stalled)
+    contestant.calibrate(order.fill)
+    # Uncounted: Node compiles what runs often, and memory grows that no stalled client is to blame for.
+    _rate(contestant, order)
+    calm = _rate(contestant, order)
+    contestant.load.call(Audience.stall, contestant.script, sizes.slow_stalled, STALLED)
+    contestant.settle()
+    reset_peak(contestant.server.pid)
+    before = peak_bytes(contestant.server.pid)
+    rate = _rate(contestant, order)
+    growth = peak_bytes(contestant.server.pid) - before
+    for metric, value in ((CALM, calm), (RATE, rate), (KEPT, rate / calm), (GROWTH, growth)):
+        bench.add(NAME, where, metric, contestant.peer, value)
+
+
+def _rate(contestant: Contestant, order: Order) -> float:
+    return order.events * contestant.members / contestant.publish(order).seconds
+
+
+SCENARIO = Scenario(
+    name=NAME,
+    title="Slow clients",
+    how="Events of 16 kB to the members that read, first with nobody else in the room, then with stalled members that "
+    "never read (receive buffer of 4 kB, segments of 1,448 bytes): the rate of those who read in both cases, and the "
+    "most by which the server's resident memory has grown during the second. A fresh server in each round.",
+    metrics={CALM: PER_SECOND, RATE: PER_SECOND, KEPT: SHARE, GROWTH: MEBIBYTES},
+    plotted=(GROWTH,),
+    steps=lambda _: 1,
+    run=run,
+)

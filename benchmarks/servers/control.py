@@ -1,0 +1,50 @@
+"""What the Python peers have in common: a login, and a route that makes them publish on their own clock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from flask import Flask, jsonify, request, session
+
+# Timers are late by up to a millisecond, which the last stretch makes up for turn by turn.
+TIMER_NS = 1_500_000
+
+
+def add_control(app: Flask, publish: Callable[[dict[str, Any]], None]) -> None:
+    """Add `POST /bench/login` and `POST /bench/generate`; `publish(data)` publishes one change of the model.
+
+    `generate` takes `events`, `burst` (how many in one turn of the loop), `interval_ns` between events (0: none) and
+    `fill` (bytes), and answers `started` and `ended` in ns of CLOCK_MONOTONIC. Each event carries when it was due.
+    """
+
+    @app.post("/bench/login")
+    def login() -> Any:
+        session["user"] = {"username": request.get_json()["username"]}
+        return jsonify({})
+
+    @app.post("/bench/generate")
+    def generate() -> Any:
+        order = request.get_json()
+        started = time.monotonic_ns()
+        _generate(publish, started, **order)
+        return jsonify(started=started, ended=time.monotonic_ns())
+
+
+def _generate(
+    publish: Callable[[dict[str, Any]], None], started: int, *, events: int, burst: int, interval_ns: int, fill: int
+) -> None:
+    filling = "x" * fill
+    for index in range(events):
+        due = started + index * interval_ns if interval_ns else time.monotonic_ns()
+        _sleep_until(due)
+        publish({"at": f"{due:019d}", "fill": filling})
+        if (index + 1) % burst == 0:
+            gevent.sleep(0)
+
+
+def _sleep_until(due: int) -> None:
+    while (left := due - time.monotonic_ns()) > 0:
+        gevent.sleep(max(0, left - TIMER_NS) / 1e9)

@@ -1,0 +1,91 @@
+"""How much a run does: the full one for docs/performance.md, a quick one while developing, a smoke test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Numbers of sockets, events and seconds; `deliveries` bounds one measurement of the fan-out.
+
+    `slow` is the fan-out with stalled clients: members, how many stall, events and bytes of each event's filling.
+    """
+
+    rounds: int
+    rooms: tuple[int, ...]
+    deliveries: int
+    burst_deliveries: int
+    rates: tuple[int, ...]
+    rate_room: int
+    rate_seconds: float
+    storm: int
+    idle: int
+    sockets: tuple[int, ...]
+    batch: int
+    slow_members: int
+    slow_stalled: int
+    slow_events: int
+    slow_bytes: int
+    probe_seconds: float
+    publish_seconds: float
+
+
+FULL = Sizes(
+    rounds=5,
+    rooms=(10, 100, 1_000, 5_000),
+    deliveries=50_000,
+    burst_deliveries=100_000,
+    rates=(2_000, 20_000, 100_000),
+    rate_room=1_000,
+    rate_seconds=2.0,
+    storm=1_000,
+    idle=10_000,
+    sockets=(1_000, 5_000, 15_000),
+    batch=500,
+    slow_members=1_000,
+    slow_stalled=100,
+    slow_events=200,
+    slow_bytes=16_000,
+    probe_seconds=0.5,
+    publish_seconds=1.0,
+)
+QUICK = Sizes(
+    rounds=3,
+    rooms=(10, 1_000),
+    deliveries=20_000,
+    burst_deliveries=50_000,
+    rates=(20_000,),
+    rate_room=1_000,
+    rate_seconds=0.5,
+    storm=200,
+    idle=1_000,
+    sockets=(200, 1_000),
+    batch=100,
+    slow_members=100,
+    slow_stalled=10,
+    slow_events=200,
+    slow_bytes=16_000,
+    probe_seconds=0.3,
+    publish_seconds=0.3,
+)
+SMOKE = Sizes(
+    rounds=1,
+    rooms=(10,),
+    deliveries=500,
+    burst_deliveries=500,
+    rates=(100,),
+    rate_room=10,
+    rate_seconds=0.2,
+    storm=10,
+    idle=10,
+    sockets=(10, 20),
+    batch=5,
+    slow_members=10,
+    slow_stalled=2,
+    slow_events=50,
+    slow_bytes=16_000,
+    probe_seconds=0.2,
+    publish_seconds=0.1,
+)
+SIZES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}

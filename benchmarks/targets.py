@@ -1,0 +1,137 @@
+"""What is to be reached, as a table; whether it was is computed from the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from benchmarks.figures import KILOBYTES, MEBIBYTES, MICROSECONDS, MILLISECONDS, PER_SECOND, SHARE, Key, Results, Unit
+from benchmarks.scenarios import fanout, idle, inbound, joining, latency, leaving, slow
+
+OURS = "ours"
+RATE = PER_SECOND
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What one target came to: None where the run did not measure it. `why` tells of the figures behind it."""
+
+    reached: bool | None
+    measured: str
+    why: str = ""
+
+
+NOT_MEASURED = Verdict(None, "not measured in this run")
+Judge = Callable[[Results], Verdict]
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row: what is asked, and the judge."""
+
+    scenario: str
+    wanted: str
+    judge: Judge
+
+
+def _key(scenario: str, case: str, metric: str, peer: str = OURS) -> Key:
+    return Key(scenario, case, metric, peer)
+
+
+def _times(key: Key, peer: str, least: float | None = None, most: float | None = None, unit: Unit = SHARE) -> Judge:
+    """Judge our figure by its ratio to a peer's, taken round by round."""
+
+    def judge(results: Results) -> Verdict:
+        theirs = Key(key.scenario, key.case, key.metric, peer)
+        ratio, mine, other = results.ratio(key, theirs), results.figure(key), results.figure(theirs)
+        if ratio is None or mine is None or other is None:
+            return NOT_MEASURED
+        reached = (least is None or ratio.median >= least) and (most is None or ratio.median <= most)
+        shown = f"{ratio.median:.2f} × {peer} ({ratio.low:.2f} .. {ratio.high:.2f})"
+        why = f"ours {unit.write(mine.median)}, {peer} {unit.write(other.median)}"
+        return Verdict(reached, shown, f"{why}; {_busy(results, key)}" if _busy(results, key) else why)
+
+    return judge
+
+
+def _busy(results: Results, key: Key) -> str:
+    """Say whether our server's own work is what bounds a rate."""
+    figure = results.figure(Key(key.scenario, key.case, fanout.BUSY, OURS)) if key.metric == fanout.SINGLE else None
+    return f"our server was busy for {SHARE.write(figure.median)} of the time" if figure else ""
+
+
+def _at_most(key: Key, most: float, unit: Unit) -> Judge:
+    def judge(results: Results) -> Verdict:
+        mine = results.figure(key)
+        if mine is None:
+            return NOT_MEASURED
+        return Verdict(mine.median <= most, mine.text(unit), _others(results, key, unit))
+
+    return judge
+
+
+def _at_least(key: Key, least: float, unit: Unit) -> Judge:
+    def judge(results: Results) -> Verdict:
+        mine = results.figure(key)
+        if mine is None:
+            return NOT_MEASURED
+        return Verdict(mine.median >= least, mine.text(unit), _others(results, key, unit))
+
+    return judge
+
+
+def _others(results: Results, key: Key, unit: Unit) -> str:
+    keys = [found for found in results.rounds if (found.scenario, found.case, found.metric) == _place(key)]
+    figures = ((found.peer, results.figure(found)) for found in keys if found.peer != OURS)
+    return ", ".join(f"{peer} {unit.write(figure.median)}" for peer, figure in figures if figure)
+
+
+def _place(key: Key) -> tuple[str, str, str]:
+    return key.scenario, key.case, key.metric
+
+
+def _growth(few: Key, many: Key, most: float) -> Judge:
+    """Judge how a cost grows with the number of sockets."""
+
+    def judge(results: Results) -> Verdict:
+        ratio, first, last = results.ratio(many, few), results.figure(few), results.figure(many)
+        if ratio is None or first is None or last is None:
+            return NOT_MEASURED
+        shown = f"{ratio.median:.2f} × ({ratio.low:.2f} .. {ratio.high:.2f})"
+        why = f"{few.case}: {MICROSECONDS.write(first.median)}, {many.case}: {MICROSECONDS.write(last.median)}"
+        return Verdict(ratio.median <= most, shown, why)
+
+    return judge
+
+
+def _refused(results: Results) -> Verdict:
+    outcome = results.remarks.get(INBOUND)
+    if outcome is None:
+        return NOT_MEASURED
+    return Verdict(outcome.startswith("refused"), outcome)
+
+
+THOUSAND = fanout.case(1_000)
+SINGLE = _key(fanout.NAME, THOUSAND, fanout.SINGLE)
+BURSTS = _key(fanout.NAME, THOUSAND, fanout.BURSTS)
+P99 = _key(latency.NAME, latency.case(20_000), latency.P99)
+IDLE = _key(idle.NAME, idle.case(10_000), idle.PSS)
+JOIN = _key(joining.NAME, joining.case(1_000), joining.CPU)
+FEW, MANY = (_key(leaving.NAME, leaving.case(number), leaving.CPU) for number in (1_000, 15_000))
+INBOUND = _key(inbound.NAME, inbound.CASE, inbound.DURING)
+KEPT, MEMORY = (_key(slow.NAME, slow.case(1_000, 100), metric) for metric in (slow.KEPT, slow.GROWTH))
+
+TARGETS = (
+    Target("fan-out, room of 1,000, single events", "at least 1.5 × Node", _times(SINGLE, "node", 1.5, unit=RATE)),
+    Target("the same", "at least 5 × stock", _times(SINGLE, "stock", 5.0, unit=RATE)),
+    Target("the same", "at least 0.7 × the C loop", _times(SINGLE, "c", 0.7, unit=RATE)),
+    Target("fan-out, room of 1,000, bursts of 50", "at least 3 × Node", _times(BURSTS, "node", 3.0, unit=RATE)),
+    Target("p99 latency at 20,000 deliveries/s", "not above Node's", _times(P99, "node", most=1.0, unit=MILLISECONDS)),
+    Target("idle memory per connection at 10,000", "at most 4 kB", _at_most(IDLE, 4_000, KILOBYTES)),
+    Target("server CPU per connect+join", "not above Node's", _times(JOIN, "node", most=1.0, unit=MICROSECONDS)),
+    Target("server CPU per disconnect, 15,000 sockets", "at most 1.5 × that at 1,000", _growth(FEW, MANY, 1.5)),
+    Target("one inbound message of 900 kB", "refused", _refused),
+    Target("the same", "others delayed by at most 5 ms", _at_most(INBOUND, 5e-3, MILLISECONDS)),
+    Target("100 stalled in a room of 1,000", "the rest keep 90 % of the rate", _at_least(KEPT, 0.9, SHARE)),
+    Target("the same", "memory grows by less than 120 MiB", _at_most(MEMORY, 120 * 2**20, MEBIBYTES)),
+)

@@ -1,0 +1,132 @@
+"""The benchmark runs, and writes a page in good order. What it measures here is nothing."""
+
+from __future__ import annotations
+
+import re
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from benchmarks.figures import PER_SECOND, Figure, Key, Results
+from benchmarks.load.drain import Drained, drain, drain_in_python
+from benchmarks.load.frames import PING, masked
+from benchmarks.plots import bars
+from benchmarks.process import cpu_seconds, memory_bytes, peak_bytes
+from benchmarks.report import table
+from benchmarks.scenarios import SCENARIOS
+from benchmarks.targets import TARGETS
+
+ROOT = Path(__file__).resolve().parents[2]
+RUN_SECONDS = 110
+PEERS = ("ours", "stock")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("docs") / "performance.md"
+    options = [f"--peer={peer}" for peer in PEERS]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "--smoke", "--rounds=1", *options, f"--out={path}"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=RUN_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return path
+
+
+def test_every_scenario_has_its_section_and_a_figure_of_each_peer(page: Path) -> None:
+    text = page.read_text()
+    sections = dict(section.split("\n", 1) for section in text.split("\n## ")[1:])
+    for scenario in SCENARIOS.values():
+        assert "| case | metric | ours | stock |" in sections[scenario.title]
+        for metric in scenario.metrics:
+            row = next(line for line in sections[scenario.title].splitlines() if f"| {metric} |" in line)
+            assert row.count("**") == 2 * len(PEERS), row
+
+
+def test_every_table_has_as_many_cells_in_each_row(page: Path) -> None:
+    tables = re.findall(r"(?:^\|.*\|\n)+", page.read_text(), re.MULTILINE)
+    assert len(tables) == 3 + len(SCENARIOS)
+    for found in tables:
+        assert len({line.count(" | ") for line in found.splitlines()}) == 1, found
+
+
+def test_every_plot_is_well_formed_and_every_picture_is_there(page: Path) -> None:
+    pictures = re.findall(r"!\[.*\]\((.*)\)", page.read_text())
+    assert len(pictures) == sum(len(scenario.plotted) for scenario in SCENARIOS.values())
+    for picture in pictures:
+        assert ElementTree.parse(page.parent / picture).getroot().tag.endswith("svg")  # noqa: S314 - our own file
+
+
+def test_a_target_that_was_not_measured_is_neither_reached_nor_missed(page: Path) -> None:
+    rows = [line for line in page.read_text().splitlines() if line.endswith("| not measured in this run |  |")]
+    # The sizes of the smoke test are none of the targets', but for the large message.
+    assert len(rows) == len(TARGETS) - 2
+
+
+@pytest.fixture
+def pair() -> Iterator[tuple[socket.socket, select.epoll]]:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with closing(ours), closing(theirs), select.epoll() as epoll:
+        epoll.register(ours, select.EPOLLIN)
+        yield theirs, epoll
+
+
+@pytest.mark.parametrize("reader", [drain, drain_in_python])
+def test_both_readers_count_bytes_ages_and_ends_alike(pair: tuple[socket.socket, select.epoll], reader: object) -> None:
+    assert callable(reader)
+    theirs, epoll = pair
+    due = time.monotonic_ns() - 5_000_000
+    data = b"".join(b'\x81\x30[{"data":{"at":"%019d","fill":"xx"}}]' % due for _ in range(3))
+    theirs.sendall(data)
+    found = reader(epoll, len(data), 5.0, ages=10)
+    assert isinstance(found, Drained)
+    assert found.bytes == len(data)
+    assert len(found.ages) == 3
+    assert all(5_000_000 <= age <= time.monotonic_ns() - due for age in found.ages)
+    theirs.close()
+    ended = reader(epoll, -1, 5.0, quiet=0.01)
+    assert (ended.bytes, ended.closed) == (0, 1)
+
+
+@pytest.mark.parametrize("size", [0, 5, 125, 126, 65_535, 65_536])
+def test_frames_of_every_length_are_what_the_rfc_says(size: int) -> None:
+    payload = bytes(index % 256 for index in range(size))
+    frame = masked(payload, PING)
+    assert frame[0] == 0x80 | PING
+    key, body = frame[len(frame) - size - 4 : len(frame) - size], frame[len(frame) - size :]
+    assert bytes(byte ^ key[index % 4] for index, byte in enumerate(body)) == payload
+    assert frame[1] & 0x80
+
+
+def test_a_ratio_is_taken_round_by_round() -> None:
+    ours, theirs = (Key("fan-out", "room of 10", "rate", peer) for peer in PEERS)
+    results = Results({ours: [10.0, 40.0, 90.0], theirs: [10.0, 20.0, 30.0]})
+    assert results.ratio(ours, theirs) == Figure(2.0, 1.0, 3.0)
+    assert results.ratio(ours, Key("fan-out", "room of 10", "rate", "node")) is None
+
+
+def test_a_process_is_measured_as_the_kernel_sees_it() -> None:
+    with subprocess.Popen([sys.executable, "-c", "sum(range(10**6)); input()"], stdin=subprocess.PIPE) as process:
+        assert 0 <= cpu_seconds(process.pid) < 60
+        assert 0 < memory_bytes(process.pid, "Rss") <= peak_bytes(process.pid)
+        process.kill()
+
+
+def test_names_in_plots_and_tables_are_escaped() -> None:
+    chart = bars("a < b", PER_SECOND, ["<case>"], {("<case>", "ours"): Figure(0.0, 0.0, 0.0)})
+    assert "a &lt; b" in chart
+    assert "&lt;case&gt;" in chart
+    assert table(["a"], [["b|c"]]).endswith("| b\\|c |\n")
