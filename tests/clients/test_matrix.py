@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("legacy_v4")
+
 from tests.clients.harness import Clients, JsClients, JsSocket, PythonClients
 from tests.clients.install import Node
 from tests.clients.matrix import ALIASES, NEW_PYTHON, OLD_PYTHON, V4_MODEL, WAYS, Story, document, join

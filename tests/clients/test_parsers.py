@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("legacy_v4")
+
 from legacy_v4.codec import EngineIO3
 from repo_notify.engine.codec import Body
 from repo_notify.engine.packets import EioPacket, EioType, SioPacket, SioType

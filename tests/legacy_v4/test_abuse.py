@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import websocket
 
+pytest.importorskip("legacy_v4")
+
 from repo_notify.demo.seed import STRUCTURE
 from tests.support.served import Served, User
 from tests.support.until import until

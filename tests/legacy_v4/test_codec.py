@@ -10,6 +10,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+pytest.importorskip("legacy_v4")
+
 from legacy_v4.codec import BINARY, PAGE, SCRIPT, EngineIO3
 from repo_notify.engine.codec import TEXT, Body, Query
 from repo_notify.engine.errors import ErrorCode, ProtocolError, RequestError

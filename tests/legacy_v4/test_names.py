@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+pytest.importorskip("legacy_v4")
+
 from legacy_v4.names import v4_deliveries
 from legacy_v4.rooms import model_room, teamspace_room
 from repo_notify import events

@@ -13,6 +13,8 @@ import pytest
 import requests
 import websocket
 
+pytest.importorskip("legacy_v4")
+
 from repo_notify.demo.seed import STRUCTURE
 from tests.support.served import SECONDS, Served, User
 from tests.support.until import until
