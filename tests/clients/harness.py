@@ -24,7 +24,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from tests.clients.install import Node
 
@@ -50,7 +50,7 @@ class Event:
 
 
 @dataclass
-class _Report:
+class Report:
     """One line of the driver; `taken` once a wait has returned it."""
 
     line: Mapping[str, Json]
@@ -58,10 +58,10 @@ class _Report:
 
 
 @dataclass
-class _Log:
+class Log:
     """What the driver reported of one socket, oldest first."""
 
-    reports: list[_Report] = field(default_factory=list)
+    reports: list[Report] = field(default_factory=list)
 
     def take(self, matches: Callable[[Mapping[str, Json]], bool]) -> Mapping[str, Json] | None:
         for report in self.reports:
@@ -88,10 +88,28 @@ def restore_bytes(pairs: list[tuple[str, Json]]) -> Json:
     return base64.b64decode(value["__bytes__"]) if set(value) == {"__bytes__"} else value
 
 
-class JsSocket:
-    """One socket of one JavaScript client; made by `JsClients.connect`."""
+class Driver(Protocol):
+    """What a socket asks of whatever runs its client."""
 
-    def __init__(self, clients: Clients, name: str) -> None:
+    def command(self, **command: Json) -> None:
+        """Send one command of driver.js."""
+
+    def next_ack(self) -> int:
+        """A number that no acknowledgement has had."""
+
+    def lines_of(self, name: str) -> list[Mapping[str, Json]]:
+        """Everything reported of one socket, oldest first."""
+
+    def take(
+        self, name: str, what: str, matches: Callable[[Mapping[str, Json]], bool], timeout: float
+    ) -> Mapping[str, Json]:
+        """Wait for a report about the socket `name` that matches, and take it."""
+
+
+class JsSocket:
+    """One socket of one client; made by `Clients.connect`."""
+
+    def __init__(self, clients: Driver, name: str) -> None:
         self.name = name
         self._clients = clients
         self._id: str | None = None
@@ -191,7 +209,7 @@ class Clients:
     def __init__(self, command: Sequence[str], env: Mapping[str, str]) -> None:
         self._numbers = itertools.count(1)
         self._changed = threading.Condition()
-        self._logs: dict[str, _Log] = {}
+        self._logs: dict[str, Log] = {}
         self._refusals: list[str] = []
         self._ended = False
         self._stderr = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115 - closed by stop()
@@ -296,8 +314,8 @@ class Clients:
                     lines = [dict(report.line) for report in self._log(name).reports]
                     raise ClientError(f"no {what} at {name} within {timeout} s; it got {lines}")
 
-    def _log(self, name: str) -> _Log:
-        return self._logs.setdefault(name, _Log())
+    def _log(self, name: str) -> Log:
+        return self._logs.setdefault(name, Log())
 
     def _read(self) -> None:
         for text in self._process.stdout or ():
@@ -306,7 +324,7 @@ class Clients:
                 if line["kind"] == "refused":
                     self._refusals.append(line["message"])
                 else:
-                    self._log(line["id"]).reports.append(_Report(line))
+                    self._log(line["id"]).reports.append(Report(line))
                 self._changed.notify_all()
         with self._changed:
             self._ended = True

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from repo_notify.demo.seed import STRUCTURE, TOWER
-from tests.clients.harness import Clients, JsSocket
+from tests.clients.harness import JsSocket
 from tests.clients.install import OLD_PYTHON_CLIENT, PACKAGE_JSON
 from tests.support.served import Served, User
 
@@ -101,11 +102,28 @@ def title(alias: str) -> str:
     return PACKAGES[f"sio-{alias}"].removeprefix("npm:").replace("@", " ")
 
 
+class Connects(Protocol):
+    """What opens sockets for a story: `Clients`, or a page in a browser."""
+
+    def connect(
+        self,
+        url: str,
+        *,
+        client: str,
+        transports: Sequence[str],
+        headers: Mapping[str, str] | None,
+        reconnection: bool,
+        options: Mapping[str, Any],
+        wait: bool,
+    ) -> JsSocket:
+        """Open a socket."""
+
+
 @dataclass
 class Story:
     """One client on one transport, and the steps that it has done."""
 
-    clients: Clients
+    clients: Connects
     alias: str
     transports: tuple[str, ...]
     server: Served
