@@ -6,10 +6,12 @@ from collections.abc import Callable
 from functools import partial
 
 import pytest
+import requests
 from selenium.webdriver.common.keys import Keys
 
 from tests.console.browser import Console
 from tests.console.server import Demo
+from tests.support.served import SECONDS
 
 pytestmark = pytest.mark.browser
 
@@ -76,6 +78,13 @@ def names_in_model(console: Console) -> list[str]:
         *issue, last = name[len(prefix) :].split("::")
         names.append("::".join([*("<issue>" for _ in issue), last]))
     return names
+
+
+def test_each_pane_speaks_as_its_frontends_do(console: Console, demo: Demo) -> None:
+    console.connect()
+    metrics = requests.get(demo.url + "notify/metrics", timeout=SECONDS).text
+    for generation in ("3", "4"):
+        assert f'repo_notify_connections{{generation="{generation}",transport="websocket"}}' in metrics
 
 
 def test_payloads_are_those_of_the_protocol(console: Console) -> None:

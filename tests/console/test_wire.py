@@ -91,6 +91,7 @@ STATES = """
             host: ClientConfig.chatHost,
             path: ClientConfig.chatPath,
             namespace: given[0],
+            eio: given[1],
             onState: (state, reason) => {
                 seen.push(state, reason);
                 if (state === "connected") socket.disconnect();
@@ -103,12 +104,15 @@ STATES = """
 """
 
 
-def test_a_namespace_of_its_own(page: Console) -> None:
-    assert in_page(page, STATES, "/legacy_v4") == ["connecting", "", "connected", "", "offline", "you disconnected"]
+@pytest.mark.parametrize("eio", [3, 4])
+@pytest.mark.parametrize("namespace", ["/", "/legacy_v4"])
+def test_a_connection_in_either_generation(page: Console, namespace: str, eio: int) -> None:
+    assert in_page(page, STATES, namespace, eio) == ["connecting", "", "connected", "", "offline", "you disconnected"]
 
 
-def test_a_refused_namespace_ends_the_attempts(page: Console) -> None:
-    assert in_page(page, STATES, "/nowhere") == ["connecting", "", "offline", "refused: Invalid namespace"]
+@pytest.mark.parametrize("eio", [3, 4])
+def test_a_refused_namespace_ends_the_attempts(page: Console, eio: int) -> None:
+    assert in_page(page, STATES, "/nowhere", eio) == ["connecting", "", "offline", "refused: Invalid namespace"]
 
 
 def test_nothing_is_sent_while_not_connected(page: Console) -> None:

@@ -10,10 +10,8 @@ const PASSWORD = "demo";
 /** Kept in the browser while somebody is logged in; who, is asked only then: else the answer would be a refusal. */
 const LOGGED_IN = "repo_notify.console.loggedIn";
 
-/** Which Engine.IO each pane speaks: the frontends that listen for v5 names bring 4. */
-const V5_EIO = 4;
-/** Those that listen for v4 names bring 3; they can be shown as such once the server answers Engine.IO 3. */
-const V4_EIO = 4;
+/** Which Engine.IO each pane speaks: what the frontends that listen for its names bring. */
+const EIO = Object.freeze({ v5: 4, v4: 3 });
 
 const NOBODY = Object.freeze({ teamspace: "", users: [], projects: [] });
 
@@ -97,18 +95,18 @@ class Console {
 
   /** @param {{chatHost: string, chatPath: string}} config */
   constructor({ chatHost, chatPath }) {
-    const pane = (name, title, eio, rooms) =>
+    const pane = (name, title, rooms) =>
       new Pane({
         name,
         title,
-        where: { host: chatHost, path: chatPath, eio },
+        where: { host: chatHost, path: chatPath, eio: EIO[name] },
         roomsFor: (user) => rooms(this.#world, user),
         currentUser: () => this.#user,
         onChange: () => this.#guide(),
       });
     this.#panes = new Map([
-      ["v5", pane("v5", "v5 client", V5_EIO, v5Rooms)],
-      ["v4", pane("v4", "v4 client", V4_EIO, v4Rooms)],
+      ["v5", pane("v5", "v5 client", v5Rooms)],
+      ["v4", pane("v4", "v4 client", v4Rooms)],
     ]);
     part(document, "panes").append(...[...this.#panes.values()].map(({ element }) => element));
     this.#changes = new Changes(part(document, "step-change"), this.#rest, {
