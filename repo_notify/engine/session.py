@@ -114,7 +114,9 @@ class Session:
         connection, manager = self.connection, self._host.manager
         if connection.closed:
             return
-        if not self._host.knows(namespace):
+        # Where the handshake connects the default namespace it exists, also on a server that makes no use of it.
+        by_itself = namespace == "/" and connection.codec.connects_by_itself
+        if not by_itself and not self._host.knows(namespace):
             self._refuse(namespace, {"message": "Invalid namespace"})
             return
         sid = connection.codec.client_id(connection.sid, namespace, self._host.new_sid())

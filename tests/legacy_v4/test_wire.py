@@ -222,6 +222,15 @@ def test_an_unknown_namespace_is_an_error_with_a_string(observed: Served, connec
     assert client.receive() == "3"
 
 
+def test_the_default_namespace_is_there_also_where_nobody_uses_it(serve_host: Callable[..., Served]) -> None:
+    with WebSocket(serve_host(REPO_NOTIFY_NAMESPACE="/v5").port) as client:
+        assert client.receive() == "40"
+        client.send(event("join", ROOM, number=1), "40/v5")
+        assert client.receive() == "40/v5,"
+        client.send(event("join", ROOM, namespace="/v5"))
+        assert receive_event(client, "credentialError")["code"] == "UNAUTHORISED"
+
+
 def test_a_goodbye_ends_the_membership(observed: Served, connect: Connect, cookie: str) -> None:
     client = connect(observed, cookie=cookie)
     join_room(client)
