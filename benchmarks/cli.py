@@ -30,7 +30,7 @@ SEED_SECONDS = 10.0
     "--scenario", "names", multiple=True, type=click.Choice(list(SCENARIOS)), help="Only these; default: all."
 )
 @click.option("--peer", "peer_names", multiple=True, type=click.Choice(list(PEERS)), help="Only these; default: all.")
-@click.option("--rounds", type=click.IntRange(min=1), help="Rounds of each measurement; default: 5, quick 3.")
+@click.option("--rounds", type=click.IntRange(min=1), help="Rounds of each measurement; default: 5, quick 2.")
 @click.option("--full", "sizes", flag_value="full", default=True, help="The sizes of the documentation (default).")
 @click.option("--quick", "sizes", flag_value="quick", help="Smaller sizes, under two minutes.")
 @click.option("--smoke", "sizes", flag_value="smoke", help="Tiny sizes, which measure nothing: does it run?")

@@ -29,6 +29,10 @@ proportional set size of its process. Heartbeats are set so far apart that none 
 """
 
 
+SHORT = """A server that was busy for all of the time is bounded by its own CPU time per delivery, connection or event:
+there its code is what falls short. One that was not has waited, for the clients or for the machine."""
+
+
 def write(
     path: Path,
     results: Results,
@@ -78,7 +82,7 @@ def _targets(results: Results) -> str:
             behind = f" The figures behind it: {found.why}." if found.why else ""
             short.append(f"- **{scenario}**: {target.wanted} was asked; measured {found.measured}.{behind}")
     if short:
-        lines += ["### Where it falls short", "", *short, ""]
+        lines += ["### Where it falls short", "", SHORT, "", *short, ""]
     elif all(found is not NOT_MEASURED for _, found in verdicts):
         lines += ["Nothing falls short in this run.", ""]
     return "\n".join(lines)

@@ -21,6 +21,13 @@ class Verdict:
     why: str = ""
 
 
+# What a rate or a delay comes from: the server's own work, or waiting for others.
+EVIDENCE: dict[str, tuple[tuple[str, Unit], ...]] = {
+    fanout.SINGLE: ((fanout.SINGLE_CPU, MICROSECONDS), (fanout.BUSY, SHARE)),
+    fanout.BURSTS: ((fanout.BURST_CPU, MICROSECONDS),),
+    latency.P99: ((latency.P50, MILLISECONDS), (latency.BUSY, SHARE)),
+}
+
 NOT_MEASURED = Verdict(None, "not measured in this run")
 Judge = Callable[[Results], Verdict]
 
@@ -48,16 +55,15 @@ def _times(key: Key, peer: str, least: float | None = None, most: float | None =
             return NOT_MEASURED
         reached = (least is None or ratio.median >= least) and (most is None or ratio.median <= most)
         shown = f"{ratio.median:.2f} × {peer} ({ratio.low:.2f} .. {ratio.high:.2f})"
-        why = f"ours {unit.write(mine.median)}, {peer} {unit.write(other.median)}"
-        return Verdict(reached, shown, f"{why}; {_busy(results, key)}" if _busy(results, key) else why)
+        rows = ((key.metric, unit), *EVIDENCE.get(key.metric, ()))
+        return Verdict(reached, shown, "; ".join(_side_by_side(results, key, peer, *row) for row in rows))
 
     return judge
 
 
-def _busy(results: Results, key: Key) -> str:
-    """Say whether our server's own work is what bounds a rate."""
-    figure = results.figure(Key(key.scenario, key.case, fanout.BUSY, OURS)) if key.metric == fanout.SINGLE else None
-    return f"our server was busy for {SHARE.write(figure.median)} of the time" if figure else ""
+def _side_by_side(results: Results, key: Key, peer: str, metric: str, unit: Unit) -> str:
+    figures = ((name, results.figure(Key(key.scenario, key.case, metric, name))) for name in (OURS, peer))
+    return f"{metric}: " + ", ".join(f"{name} {unit.write(found.median)}" for name, found in figures if found)
 
 
 def _at_most(key: Key, most: float, unit: Unit) -> Judge:

@@ -12,6 +12,8 @@ from benchmarks.load.drain import Drained, drain
 from benchmarks.load.frames import masked, upgrade_request
 
 CONNECT_SECONDS = 120.0
+WAKE_SECONDS = 2.0
+QUIET_SECONDS = 0.3
 # Source addresses: one has 28,000 ports, and those of the round before may not be free yet.
 SOURCES = tuple(f"127.0.0.{last}" for last in range(2, 10))
 # Not in socket before Python 3.12 (ip(7)): the port is chosen when connecting, per destination.
@@ -118,11 +120,12 @@ class Audience:
         for number in list(self._clients)[:count]:
             self._clients.pop(number).close()
 
-    def forget_stalled(self) -> None:
-        """Close the clients that stalled."""
-        for client in self._stalled.values():
-            client.close()
-        self._stalled.clear()
+    def wake(self) -> int:
+        """Let the stalled clients read what there is; return how many of them find their connection ended."""
+        with select.epoll() as epoll:
+            for client in self._stalled.values():
+                epoll.register(client, select.EPOLLIN)
+            return drain(epoll, -1, WAKE_SECONDS, QUIET_SECONDS).closed
 
     def _open(self, script: Script, limits: Limits) -> socket.socket:
         client = socket.socket()

@@ -18,7 +18,7 @@ MARK = re.compile(rb'"at":"(\d{19})')
 CHUNK = 1 << 18
 POLL_SECONDS = 0.005
 # Between two looks, so that no sender has to wake the reader for each frame: real clients are on other machines.
-NAP_SECONDS = 0.001
+NAP_SECONDS = 0.000_3
 
 
 @dataclass(frozen=True)
