@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import bson
+import requests
+
 from repo_notify.demo.seed import STRUCTURE, TOWER
 from tests.clients.harness import JsSocket
 from tests.clients.install import OLD_PYTHON_CLIENT, PACKAGE_JSON
-from tests.support.served import Served, User
+from tests.support.served import SECONDS, Served, User
 
 PACKAGES: dict[str, str] = json.loads(PACKAGE_JSON.read_text("utf-8"))["dependencies"]
 OLD_PYTHON, NEW_PYTHON = "python-4", "python-5"
@@ -248,6 +251,12 @@ def join(socket: JsSocket, room: dict[str, Any]) -> None:
     """Join and fail unless it succeeds."""
     (reply,) = socket.call("join", room)
     assert reply == {"event": "success", "data": {"action": "join", "data": room}}
+
+
+def publish_bson(server: Served, event: str, fields: dict[str, Any]) -> None:
+    """Publish what JSON cannot hold, binary values among it."""
+    body = bson.encode({"type": event, **fields})
+    requests.post(server.url + "/publish-bson", body, timeout=SECONDS).raise_for_status()
 
 
 def barrier(socket: JsSocket) -> None:

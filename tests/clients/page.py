@@ -13,7 +13,7 @@ from typing import Any
 
 from selenium import webdriver
 
-from tests.clients.harness import DRIVER, ClientError, JsSocket, Log, Report
+from tests.clients.harness import DRIVER, ClientError, JsSocket, Log, Report, restore_bytes
 from tests.support.until import until
 
 PAGE = Path(__file__).with_name("page.html")
@@ -95,7 +95,7 @@ class PageClients:
     def lines_of(self, name: str) -> list[Mapping[str, Any]]:
         """Everything the driver reported of one socket, oldest first."""
         for text in self._driver.execute_script("return page.lines.splice(0)"):
-            line = json.loads(text)
+            line = json.loads(text, object_pairs_hook=restore_bytes)
             if line["kind"] == "refused":
                 raise ClientError(f"the driver refused: {line['message']}")
             self._log(line["id"]).reports.append(Report(line))

@@ -11,7 +11,18 @@ pytest.importorskip("legacy_v4")
 
 from tests.clients.harness import Clients, JsClients, JsSocket, PythonClients
 from tests.clients.install import Node
-from tests.clients.matrix import ALIASES, NEW_PYTHON, OLD_PYTHON, V4_MODEL, WAYS, Story, document, join
+from tests.clients.matrix import (
+    ALIASES,
+    MODEL,
+    NEW_PYTHON,
+    OLD_PYTHON,
+    V4_MODEL,
+    WAYS,
+    Story,
+    document,
+    join,
+    publish_bson,
+)
 from tests.conftest import host_defaults
 from tests.support.ports import free_port
 from tests.support.served import Served, User, host_app
@@ -50,6 +61,19 @@ def processes(node: Node, installed_clients: Path, old_python_client: str) -> It
 @pytest.mark.parametrize(("alias", "way"), CASES)
 def test_the_story(server: Served, processes: dict[str, Clients], outcomes: Outcomes, alias: str, way: str) -> None:
     Story(processes[alias], alias, WAYS[way], server, outcomes[alias, way]).live()
+
+
+@pytest.mark.parametrize("transport", ["websocket", "polling"])
+@pytest.mark.parametrize("alias", ALIASES)
+def test_binary_values_arrive(server: Served, processes: dict[str, Clients], alias: str, transport: str) -> None:
+    cookie = User(server).log_in("carol").cookie
+    socket = processes[alias].connect(server.url, client=alias, transports=[transport], headers={"Cookie": cookie})
+    join(socket, MODEL)
+    # None of them empty, of which python-socketio 4.x makes None.
+    data = {"_id": "t", "thumbnail": b"\x00\xff\n", "more": [b"\x04", b"\x80" * 300]}
+    publish_bson(server, "TicketCreated", {**MODEL, "kind": "container", "data": data})
+    assert socket.wait_for("containerNewTicket") == [{**MODEL, "data": data}]
+    socket.disconnect()
 
 
 @pytest.fixture(scope="module")
