@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from benchmarks.figures import Key, Results
 from benchmarks.load.audience import Audience, LoadError, Script
 from benchmarks.load.drain import Drained
 from benchmarks.load.process import LoadProcess
-from benchmarks.peers import Config, Order, Peer, Server, Unavailable, launched
+from benchmarks.peers import Config, Order, Peer, Server, Sessions, Unavailable, launched
 from benchmarks.process import cpu_seconds, settle
 from benchmarks.sizes import Sizes
 
@@ -96,17 +96,18 @@ class Bench:
     step: Callable[[], object] = lambda: None
 
     @contextmanager
-    def started(self, *, only_serving: bool = True) -> Iterator[list[Contestant]]:
+    def started(self, *, only_serving: bool = True, sessions: Sessions = "cookie") -> Iterator[list[Contestant]]:
         """Start the peers, each with a load process; those that are no services only where asked for."""
+        config = replace(self.config, sessions=sessions)
         chosen = [peer for peer in self.peers if peer.serves or not only_serving]
         with ExitStack() as stack:
-            yield self._start(stack, chosen)
+            yield self._start(stack, chosen, config)
 
     @contextmanager
     def alone(self, peer: Peer) -> Iterator[Contestant | None]:
         """Start one peer; None where it cannot run."""
         with ExitStack() as stack:
-            yield next(iter(self._start(stack, [peer])), None)
+            yield next(iter(self._start(stack, [peer], self.config)), None)
 
     def turns(self, contestants: list[Contestant]) -> Iterator[Contestant]:
         """Yield each contestant once a round; another begins each time, so that none always follows the same."""
@@ -120,12 +121,12 @@ class Bench:
         """Add one round of a metric."""
         self.results.add(Key(scenario, case, metric, peer.name), value)
 
-    def _start(self, stack: ExitStack, peers: list[Peer]) -> list[Contestant]:
+    def _start(self, stack: ExitStack, peers: list[Peer], config: Config) -> list[Contestant]:
         """Start them all, then wait for each."""
         begun = []
         for peer in [peer for peer in peers if peer.name not in self.missing]:
             with self._or_missing(peer):
-                begun.append((stack.enter_context(launched(peer, self.config)), stack.enter_context(LoadProcess())))
+                begun.append((stack.enter_context(launched(peer, config)), stack.enter_context(LoadProcess())))
         found = []
         for starting, load in begun:
             with self._or_missing(starting.peer):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Protocol
+from typing import IO, Any, Literal, Protocol
 
 import requests
 
@@ -30,6 +30,9 @@ STOP_SECONDS = 10.0
 REQUEST_SECONDS = 120.0
 
 
+Sessions = Literal["cookie", "mongodb"]
+
+
 @dataclass(frozen=True)
 class Config:
     """What every peer is told: the same for all. Times in seconds; no heartbeat falls into a measurement."""
@@ -40,6 +43,7 @@ class Config:
     api_key: str = "publish"
     cache_seconds: float = 3.0
     ping_seconds: int = 600
+    sessions: Sessions = "cookie"
     room: Mapping[str, str] = field(default_factory=lambda: dict(ROOM))
 
 

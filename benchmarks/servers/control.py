@@ -8,9 +8,19 @@ from typing import Any
 
 import gevent
 from flask import Flask, jsonify, request, session
+from flask_session import Session
+from pymongo import MongoClient
 
 # Timers are late by up to a millisecond, which the last stretch makes up for turn by turn.
 TIMER_NS = 1_500_000
+
+
+def use_sessions(app: Flask, config: dict[str, Any]) -> None:
+    """Keep sessions where `config` says: in Flask's signed cookie, or in MongoDB with Flask-Session."""
+    if config["sessions"] == "mongodb":
+        client: MongoClient[dict[str, Any]] = MongoClient(config["mongo_uri"], connect=False)
+        app.config.update(SESSION_TYPE="mongodb", SESSION_MONGODB=client)
+        Session(app)
 
 
 def add_control(app: Flask, publish: Callable[[dict[str, Any]], None]) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from flask import Flask
 
-from benchmarks.servers.control import add_control
+from benchmarks.servers.control import add_control, use_sessions
 from repo_notify import RepoNotify
 from repo_notify.events import ModelSettingsUpdated
 from repo_notify.serving import serve
@@ -31,6 +31,7 @@ def make_app(config: dict[str, Any]) -> Flask:
         REPO_NOTIFY_PING_TIMEOUT=config["ping_seconds"],
     )
     notify = RepoNotify(app)
+    use_sessions(app, config)
     room = config["room"]
     add_control(app, lambda data: notify.publish(ModelSettingsUpdated(kind="container", data=data, **room)))
     return app

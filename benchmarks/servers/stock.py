@@ -25,7 +25,7 @@ from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler
 from pymongo import MongoClient
 
-from benchmarks.servers.control import add_control
+from benchmarks.servers.control import add_control, use_sessions
 
 EVENT = "containerSettingsUpdate"
 READERS = ("viewer", "commenter", "collaborator")
@@ -81,12 +81,15 @@ def make_app(config: dict[str, Any]) -> Flask:
     """Return the app with its Flask-SocketIO."""
     app = Flask("stock")
     app.config["SECRET_KEY"] = config["secret"]
+    use_sessions(app, config)
     socketio = SocketIO(
         app,
         path="chat",
         async_mode="gevent",
         ping_interval=config["ping_seconds"],
         ping_timeout=config["ping_seconds"],
+        # Flask-SocketIO's own copies are for cookies; server-side sessions it is to leave to their interface.
+        manage_session=config["sessions"] == "cookie",
     )
     add_rooms(socketio, Readers(config["mongo_uri"], config["cache_seconds"]))
 

@@ -2,6 +2,7 @@
 "use strict";
 
 const http = require("node:http");
+const { MongoStore } = require("connect-mongo");
 const express = require("express");
 const session = require("express-session");
 const { Binary, MongoClient } = require("mongodb");
@@ -100,7 +101,13 @@ async function main() {
 	const app = express();
 	const server = http.createServer(app);
 	const client = await MongoClient.connect(config.mongo_uri);
-	const sessions = session({ name: "connect.sid", secret: config.secret, resave: false, saveUninitialized: false });
+	const sessions = session({
+		name: "connect.sid",
+		secret: config.secret,
+		resave: false,
+		saveUninitialized: false,
+		store: config.sessions === "mongodb" ? MongoStore.create({ client, dbName: "sessions" }) : undefined,
+	});
 	const io = new Server(server, {
 		path: "/chat",
 		transports: ["websocket"],
