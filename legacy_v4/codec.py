@@ -22,7 +22,8 @@ from urllib.parse import parse_qs
 
 from repo_notify.engine.codec import Body, EngineIO4, Query
 from repo_notify.engine.errors import ErrorCode, ProtocolError, RequestError
-from repo_notify.engine.packets import EioPacket, EioType, Frame, SioPacket, SioType
+from repo_notify.engine.frames import Frame
+from repo_notify.engine.packets import EioPacket, EioType, SioPacket, SioType
 
 BINARY = "application/octet-stream"
 SCRIPT = "text/javascript; charset=UTF-8"

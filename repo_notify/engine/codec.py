@@ -16,7 +16,8 @@ from typing import Any, Protocol
 
 from . import jsoncodec
 from .errors import ProtocolError, RequestError
-from .packets import BINARY_FORM, PLAIN_FORM, EioPacket, EioType, Frame, SioPacket, SioType, split_binary
+from .frames import Frame
+from .packets import BINARY_FORM, PLAIN_FORM, EioPacket, EioType, SioPacket, SioType, split_binary
 
 SEPARATOR = "\x1e"
 # Number.MAX_SAFE_INTEGER: what a JavaScript client can count to.

@@ -10,9 +10,10 @@ from typing import Any, Protocol
 
 from .codec import Codec
 from .errors import ProtocolError
-from .packets import EioPacket, EioType, Frame, Outgoing, control
+from .frames import Frame
+from .packets import EioPacket, EioType, Outgoing, control
 from .timers import Timer, Timers
-from .transports import PollingTransport, Transport, WebSocketTransport
+from .transports import PollingTransport, Transport, UpgradeTarget, WebSocketTransport
 
 Environ = dict[str, Any]
 
@@ -25,6 +26,7 @@ class Reason:
     PING_TIMEOUT = "ping timeout"
     TRANSPORT_CLOSE = "transport close"
     TRANSPORT_ERROR = "transport error"
+    SLOW_CLIENT = "slow client"
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Owner(Protocol):
 
     timers: Timers
     timing: Timing
+    slow_clients: int
 
     def received(self, connection: Connection, data: Frame) -> None:
         """A message arrived; ProtocolError ends the connection."""
@@ -175,7 +178,7 @@ class Connection:
             if isinstance(self.transport, PollingTransport):
                 self.transport.stop_upgrade()
 
-    def complete_upgrade(self, transport: WebSocketTransport) -> bool:
+    def complete_upgrade(self, transport: UpgradeTarget) -> bool:
         """Change to `transport`, which takes over what is queued, in order. False if the connection ended meanwhile."""
         with self._lock:
             self.upgrading = False
@@ -207,6 +210,20 @@ class Connection:
             self.finish(Reason.TRANSPORT_ERROR, goodbye=False)
         else:
             self.close(Reason.TRANSPORT_ERROR)
+
+    def ended(self) -> None:
+        """The client has closed the transport, or is gone."""
+        self.finish(Reason.TRANSPORT_CLOSE, goodbye=False)
+        self._check_drained()
+
+    def broken(self) -> None:
+        """The client broke the transport's protocol, which has been said in its own way."""
+        self.finish(Reason.TRANSPORT_ERROR, goodbye=False)
+
+    def too_slow(self) -> None:
+        """The client does not take what is sent to it: nothing can be said, and nothing is kept any more."""
+        self._owner.slow_clients += 1
+        self.close(Reason.SLOW_CLIENT)
 
     def _mark_closed(self) -> bool:
         with self._lock:

@@ -20,10 +20,12 @@ import engineio
 from .codec import Body, Codec
 from .connection import Connection, Environ, Reason, Timing
 from .errors import ErrorCode, ProtocolError, RequestError
+from .frames import Frame
 from .http import AllowedOrigins, Origins, Request, Response, StartResponse, compress, read_body
-from .packets import EioPacket, EioType, Frame, Outgoing, control
+from .packets import EioPacket, EioType, Outgoing, control
+from .raw import Bounds, RawSockets
 from .timers import Signal, Timers
-from .transports import PollingTransport, WebSocketTransport
+from .transports import PollingTransport, UpgradeTarget, WebSocketTransport
 
 TRANSPORTS = ("polling", "websocket")
 UnsupportedHint = Callable[[str], str | None]
@@ -48,7 +50,8 @@ class EngineServer(engineio.Server):
         ping_timeout: float, upgrade_timeout: float, close_timeout: float, max_http_buffer_size: int,
         max_payload_packets: int, allow_upgrades: bool, http_compression: bool, compression_threshold: int,
         cors_allowed_origins: AllowedOrigins, cors_credentials: bool, transports: Iterable[str],
-        unsupported_hint: UnsupportedHint, defer: Defer, async_handlers: bool = False,
+        unsupported_hint: UnsupportedHint, defer: Defer, bounds: Bounds, raw_sockets: bool,
+        async_handlers: bool = False,
     ) -> None:
         stock: Any = super()
         stock.__init__(
@@ -62,6 +65,8 @@ class EngineServer(engineio.Server):
             self.register_codec(codec)
         self.timing = Timing(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
         self.timers = Timers(self.spawn, self.new_signal(), logger)
+        self.slow_clients = 0
+        self.raw = RawSockets(self.timers, bounds, max_http_buffer_size, logger) if raw_sockets else None
         self._defer = defer
         self.sockets: dict[str, Connection] = {}
         self._draining: dict[str, Connection] = {}
@@ -306,38 +311,53 @@ class EngineServer(engineio.Server):
         return self._async["websocket"](run, self)(request.environ, start_response)
 
     def _serve_new(self, codec: Codec, environ: Environ, websocket: Any) -> None:
-        transport = WebSocketTransport(codec, websocket, self.new_signal(), self.logger)
+        transport, begin = self._transport(codec, websocket)
         connection = Connection(self, self.new_sid(), codec, environ, transport)
         if self._open(connection):
-            self._serve(connection, transport)
+            begin(connection)
+
+    def _transport(self, codec: Codec, websocket: Any) -> tuple[UpgradeTarget, Callable[[Connection], None]]:
+        """The best transport that this WebSocket allows, and the call that serves a connection on it."""
+        taken = self.raw.take(codec, websocket) if self.raw is not None else None
+        if taken is not None:
+            raw, early = taken
+            return raw, lambda connection: raw.start(connection, early)
+        transport = WebSocketTransport(codec, websocket, self.new_signal(), self.logger)
+        return transport, lambda connection: self._serve(connection, transport)
 
     def _serve_upgrade(self, connection: Connection, websocket: Any) -> None:
         """The probe, then the change of transport (Engine.IO protocol, "Upgrade")."""
-        codec = connection.codec
-        transport = WebSocketTransport(codec, websocket, self.new_signal(), self.logger)
+        probing = WebSocketTransport(connection.codec, websocket, self.new_signal(), self.logger)
         if not connection.start_upgrade():
             websocket.close()
             return
-        limit = self.timers.after(self.timing.upgrade_timeout, lambda: transport.abort(EioType.CLOSE))
-        done = False
+        limit = self.timers.after(self.timing.upgrade_timeout, lambda: probing.abort(EioType.CLOSE))
         try:
-            probe = self._next(transport, codec)
-            if probe == EioPacket(EioType.PING, "probe"):
-                websocket.send(codec.encode_packet(EioPacket(EioType.PONG, "probe")))
-                connection.end_open_poll()
-                upgrade = self._next(transport, codec)
-                done = upgrade == EioPacket(EioType.UPGRADE) and connection.complete_upgrade(transport)
-        except (ProtocolError, OSError) as error:
-            self.logger.info("%s: upgrade failed: %s", connection.sid, type(error).__name__)
+            proven = self._probe(connection, probing, websocket)
         finally:
             limit.cancel()
-            if not done:
-                connection.stop_upgrade()
-        if done:
-            self._serve(connection, transport)
-        else:
-            transport.finish(goodbye=False)
-            transport.write()
+        if proven:
+            transport, begin = self._transport(connection.codec, websocket)
+            if connection.complete_upgrade(transport):
+                begin(connection)
+                return
+            transport.abort(EioType.CLOSE)
+        connection.stop_upgrade()
+        probing.finish(goodbye=False)
+        probing.write()
+
+    def _probe(self, connection: Connection, probing: WebSocketTransport, websocket: Any) -> bool:
+        """Whether the client probed the WebSocket and then asked for the change."""
+        codec = connection.codec
+        try:
+            if self._next(probing, codec) != EioPacket(EioType.PING, "probe"):
+                return False
+            websocket.send(codec.encode_packet(EioPacket(EioType.PONG, "probe")))
+            connection.end_open_poll()
+            return self._next(probing, codec) == EioPacket(EioType.UPGRADE)
+        except (ProtocolError, OSError) as error:
+            self.logger.info("%s: upgrade failed: %s", connection.sid, type(error).__name__)
+            return False
 
     def _next(self, transport: WebSocketTransport, codec: Codec) -> EioPacket | None:
         frame = transport.receive()

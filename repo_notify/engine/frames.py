@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
 
-from .packets import Frame
+Frame = str | bytes
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0x0, 0x1, 0x2, 0x8, 0x9, 0xA
 _DATA = frozenset({TEXT, BINARY})

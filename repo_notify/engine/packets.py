@@ -9,12 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from . import jsoncodec
 from .errors import ProtocolError
+from .frames import Frame, build_message
 
 if TYPE_CHECKING:
     from .codec import Codec
-
-Frame = str | bytes
-
 
 class EioType(IntEnum):
     """Engine.IO packet types (Engine.IO protocol, "Protocol")."""
@@ -106,12 +104,13 @@ def _attachment(number: object, attachments: list[bytes]) -> bytes:
 class Outgoing:
     """A packet on its way to any number of connections, encoded once per codec and once per (codec, frame form)."""
 
-    __slots__ = ("_encode", "_frames", "_packets")
+    __slots__ = ("_encode", "_frames", "_packets", "_wire")
 
     def __init__(self, encode: Callable[[Codec], list[EioPacket]]) -> None:
         self._encode = encode
         self._packets: dict[int, list[EioPacket]] = {}
         self._frames: dict[int, list[Frame]] = {}
+        self._wire: dict[int, bytes] = {}
 
     def packets(self, codec: Codec) -> list[EioPacket]:
         """The Engine.IO packets, for a transport that packs several into one payload."""
@@ -126,6 +125,18 @@ class Outgoing:
         if frames is None:
             frames = self._frames[codec.eio] = [codec.encode_packet(packet) for packet in self.packets(codec)]
         return frames
+
+
+    def wire(self, codec: Codec) -> bytes:
+        """The WebSocket frames that carry it, back to back, as they leave a server (RFC 6455 section 5.2)."""
+        wire = self._wire.get(codec.eio)
+        if wire is None:
+            wire = self._wire[codec.eio] = b"".join(map(build_message, self.frames(codec)))
+        return wire
+
+    def size(self, codec: Codec) -> int:
+        """How much it weighs in an outbox, in characters or bytes."""
+        return sum(map(len, self.frames(codec)))
 
 
 def control(kind: EioType, data: str = "") -> Outgoing:

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 from .connection import Connection, Reason
 from .errors import ProtocolError
-from .packets import Frame, SioPacket, SioType, join_binary, message
+from .frames import Frame
+from .packets import SioPacket, SioType, join_binary, message
 from .rooms import Member, RoomManager
 from .timers import Signal, Timer
 
@@ -212,7 +213,7 @@ class Session:
                 return
             signal = self._room_for_calls = self._room_for_calls or self._host.new_signal()
             signal.clear()
-        signal.wait()
+        self.connection.transport.throttle(signal)
 
 
 _FROM_CLIENT: dict[SioType, Callable[[Session, SioPacket], None]] = {

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
 from .codec import Codec
-from .packets import EioPacket, EioType, Frame, Outgoing, control
+from .frames import Frame
+from .packets import EioPacket, EioType, Outgoing, control
 from .timers import Signal
 
 # How long a poll stays open during an upgrade before a noop ends it: the client finishes the poll before it upgrades.
@@ -33,9 +34,19 @@ class Transport(Protocol):
     def abort(self, final: EioType) -> None:
         """End now; whoever waits for packets gets `final`."""
 
+    def throttle(self, room: Signal) -> None:
+        """Take no more from the client until `room` is set; may wait for it."""
+
     @property
     def drained(self) -> bool:
         """Whether nothing waits to be sent."""
+
+
+class UpgradeTarget(Transport, Protocol):
+    """A transport to which polling changes."""
+
+    def adopt(self, left: Iterable[Outgoing]) -> None:
+        """Take over what another transport could not send; before anything else is sent."""
 
 
 class PollingTransport:
@@ -56,6 +67,10 @@ class PollingTransport:
     def drained(self) -> bool:
         """Whether nothing waits to be sent."""
         return not self._outbox and not self.polling
+
+    def throttle(self, room: Signal) -> None:
+        """The POST that brought the packets waits."""
+        room.wait()
 
     def send(self, out: Outgoing) -> None:
         """Queue a packet for the open or the next poll."""
@@ -137,6 +152,10 @@ class WebSocketTransport:
     def drained(self) -> bool:
         """Whether nothing waits to be sent."""
         return self._ended
+
+    def throttle(self, room: Signal) -> None:
+        """The reader waits."""
+        room.wait()
 
     def send(self, out: Outgoing) -> None:
         """Queue a packet for the writer."""

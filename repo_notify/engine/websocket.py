@@ -7,8 +7,10 @@ class of `engine.gunicorn`.
 
 from __future__ import annotations
 
+import _socket
 from typing import Any
 
+import gevent.socket
 from gevent.pywsgi import WSGIHandler
 from geventwebsocket.exceptions import ProtocolError, WebSocketError
 from geventwebsocket.handler import WebSocketHandler as StockHandler
@@ -51,6 +53,19 @@ class BoundedWebSocket(WebSocket):
         if len(payload) != header.length:
             raise WebSocketError("the frame ended early")
         return header, unmask(payload, header.mask)
+
+    def take_socket(self) -> tuple[_socket.socket, bytes] | None:
+        """Take the TCP socket from the handler, and what was read ahead; None where TLS or another layer is on it.
+
+        `detach`, not `dup`: epoll would go on reporting the closed number.
+        """
+        handler: Any = self.handler
+        if type(handler.socket) is not gevent.socket.socket:
+            return None
+        handler.socket.settimeout(0.0)
+        early = handler.rfile.peek() or b""
+        self.closed = True
+        return _socket.socket(fileno=handler.socket.detach()), early
 
     def validate_utf8(self, payload: bytes) -> None:
         """Once, when the whole message is decoded; not here, frame by frame and byte by byte."""

@@ -15,7 +15,8 @@ pytest.importorskip("legacy_v4")
 from legacy_v4.codec import BINARY, PAGE, SCRIPT, EngineIO3
 from repo_notify.engine.codec import TEXT, Body, Query
 from repo_notify.engine.errors import ErrorCode, ProtocolError, RequestError
-from repo_notify.engine.packets import EioPacket, EioType, Frame, SioPacket, SioType
+from repo_notify.engine.frames import Frame
+from repo_notify.engine.packets import EioPacket, EioType, SioPacket, SioType
 
 from .vectors import (
     BASE64,

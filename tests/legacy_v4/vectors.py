@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 
 from legacy_v4.codec import BINARY
 from repo_notify.engine.codec import TEXT, Body, Query
-from repo_notify.engine.packets import EioPacket, EioType, Frame, SioPacket, SioType
+from repo_notify.engine.frames import Frame
+from repo_notify.engine.packets import EioPacket, EioType, SioPacket, SioType
 
 Packets = tuple[EioPacket, ...]
 PLAIN: Query = {}
