@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -12,7 +11,7 @@ from .codec import Codec
 from .errors import ProtocolError
 from .frames import Frame
 from .packets import EioPacket, EioType, Outgoing, control
-from .timers import Timer, Timers
+from .timers import Lock, Timer, Timers
 from .transports import PollingTransport, Transport, UpgradeTarget, WebSocketTransport
 
 Environ = dict[str, Any]
@@ -46,6 +45,9 @@ class Owner(Protocol):
     timing: Timing
     slow_clients: int
 
+    def new_lock(self) -> Lock:
+        """A re-entrant lock of the async mode."""
+
     def received(self, connection: Connection, data: Frame) -> None:
         """A message arrived; ProtocolError ends the connection."""
 
@@ -59,18 +61,44 @@ class Owner(Protocol):
 class Connection:
     """One Engine.IO session. `environ` is the handshake's, `session` the application's own."""
 
+    __slots__ = (
+        "__weakref__",
+        "_closing",
+        "_heartbeat",
+        "_lock",
+        "_owner",
+        "_session",
+        "closed",
+        "codec",
+        "environ",
+        "sid",
+        "transport",
+        "upgrading",
+    )
+
     def __init__(self, owner: Owner, sid: str, codec: Codec, environ: Environ, transport: Transport) -> None:
         self.sid = sid
         self.codec = codec
         self.environ = environ
-        self.session: dict[str, Any] = {}
+        self._session: dict[str, Any] | None = None
         self.transport = transport
         self.closed = False
         self.upgrading = False
         self._owner = owner
-        self._lock = threading.RLock()
+        self._lock = owner.new_lock()
         self._heartbeat: Timer | None = None
         self._closing: Timer | None = None
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """The application's own data of the connection."""
+        if self._session is None:
+            self._session = {}
+        return self._session
+
+    @session.setter
+    def session(self, session: dict[str, Any]) -> None:
+        self._session = session
 
     @property
     def upgraded(self) -> bool:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -21,12 +22,13 @@ from .codec import Body, Codec
 from .connection import Connection, Environ, Reason, Timing
 from .errors import ErrorCode, ProtocolError, RequestError
 from .frames import Frame
-from .http import AllowedOrigins, Origins, Request, Response, StartResponse, compress, read_body
+from .http import TAKE_SOCKET, AllowedOrigins, Origins, Request, Response, StartResponse, compact, compress, read_body
 from .packets import EioPacket, EioType, Outgoing, control
-from .raw import Bounds, RawSockets
-from .timers import Signal, Timers
+from .raw import Bounds, RawSockets, RawTransport
+from .timers import Lock, Signal, Timers
 from .transports import PollingTransport, UpgradeTarget, WebSocketTransport
 
+_NO_LOCK = contextlib.nullcontext()
 TRANSPORTS = ("polling", "websocket")
 UnsupportedHint = Callable[[str], str | None]
 Defer = Callable[[Connection, Callable[[], None]], None]
@@ -64,7 +66,7 @@ class EngineServer(engineio.Server):
         for codec in codecs:
             self.register_codec(codec)
         self.timing = Timing(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
-        self.timers = Timers(self.spawn, self.new_signal(), logger)
+        self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
         self.slow_clients = 0
         self.raw = RawSockets(self.timers, bounds, max_http_buffer_size, logger) if raw_sockets else None
         self._defer = defer
@@ -82,6 +84,10 @@ class EngineServer(engineio.Server):
             raise ValueError(f"there is a codec for EIO={codec.eio} already")
         self.codecs[str(codec.eio)] = codec
 
+    def new_lock(self) -> Lock:
+        """A re-entrant lock of the async mode; gevent needs none where nothing within it waits."""
+        return _NO_LOCK if self.async_mode == "gevent" else threading.RLock()
+
     def new_signal(self) -> Signal:
         """An event of the async mode."""
         stock: Any = super()
@@ -98,6 +104,16 @@ class EngineServer(engineio.Server):
         stock: Any = super()
         task: Task = stock.start_background_task(call)
         return task
+
+    def run(self, call: Callable[[], None]) -> None:
+        """Run a call for which nobody waits."""
+        if self.async_mode == "gevent":
+            # A bare greenlet: gevent's own records at each start where it was started from.
+            import gevent
+
+            gevent.spawn_raw(call)
+        else:
+            self.spawn(call)
 
     def counts(self) -> Counter[tuple[int, str]]:
         """Open connections by (EIO number, transport)."""
@@ -219,26 +235,21 @@ class EngineServer(engineio.Server):
         if self._refusing:
             raise RequestError(ErrorCode.BAD_REQUEST, "The server is shutting down", status=503)
         if transport == "websocket":
+            taken = self.raw.take(codec, request.environ.get(TAKE_SOCKET)) if self.raw is not None else None
+            if taken is not None:
+                return self._serve_raw(codec, request.environ, *taken)
             return self._websocket(request, start_response, lambda ws: self._serve_new(codec, request.environ, ws))
         codec.check_poll(request.query)
         polling = PollingTransport(codec, self.new_signal())
-        connection = Connection(self, self.new_sid(), codec, request.environ, polling)
+        connection = Connection(self, self.new_sid(), codec, compact(request.environ), polling)
         if not self._open(connection):
             raise RequestError(ErrorCode.FORBIDDEN, status=403)
         return self._poll(connection, request)
 
     def _open(self, connection: Connection) -> bool:
         """Register a connection, greet its client and ask the application, which may refuse it."""
-        upgrades = ["websocket"] if connection.transport.name == "polling" and self._can_upgrade() else []
-        greeting = {
-            "sid": connection.sid,
-            "upgrades": upgrades,
-            "pingInterval": round(self.timing.ping_interval * 1000),
-            "pingTimeout": round(self.timing.ping_timeout * 1000),
-            "maxPayload": self.max_http_buffer_size,
-        }
         self.sockets[connection.sid] = connection
-        connection.send(control(EioType.OPEN, json.dumps(greeting, separators=(",", ":"))))
+        connection.send(control(EioType.OPEN, self._greeting(connection)))
         connection.start_heartbeat()
         try:
             accepted = self.handlers["connect"](connection.sid, connection.environ)
@@ -248,6 +259,18 @@ class EngineServer(engineio.Server):
         if accepted is not None and accepted is not True:
             connection.close(Reason.SERVER_DISCONNECT)
         return not connection.closed
+
+    def _greeting(self, connection: Connection) -> str:
+        """The handshake's JSON (Engine.IO protocol, "Handshake")."""
+        upgrades = ["websocket"] if connection.transport.name == "polling" and self._can_upgrade() else []
+        greeting = {
+            "sid": connection.sid,
+            "upgrades": upgrades,
+            "pingInterval": round(self.timing.ping_interval * 1000),
+            "pingTimeout": round(self.timing.ping_timeout * 1000),
+            "maxPayload": self.max_http_buffer_size,
+        }
+        return json.dumps(greeting, separators=(",", ":"))
 
     def _can_upgrade(self) -> bool:
         return self.allow_upgrades and "websocket" in self.transports and self._async["websocket"] is not None
@@ -310,15 +333,23 @@ class EngineServer(engineio.Server):
 
         return self._async["websocket"](run, self)(request.environ, start_response)
 
+    def _serve_raw(self, codec: Codec, environ: Environ, transport: RawTransport, early: bytes) -> list[bytes]:
+        """A connection that needs the request no longer, and no greenlet."""
+        connection = Connection(self, self.new_sid(), codec, compact(environ), transport)
+        if self._open(connection):
+            transport.start(connection, early)
+        return []
+
     def _serve_new(self, codec: Codec, environ: Environ, websocket: Any) -> None:
         transport, begin = self._transport(codec, websocket)
-        connection = Connection(self, self.new_sid(), codec, environ, transport)
+        connection = Connection(self, self.new_sid(), codec, compact(environ), transport)
         if self._open(connection):
             begin(connection)
 
     def _transport(self, codec: Codec, websocket: Any) -> tuple[UpgradeTarget, Callable[[Connection], None]]:
         """The best transport that this WebSocket allows, and the call that serves a connection on it."""
-        taken = self.raw.take(codec, websocket) if self.raw is not None else None
+        taking = getattr(getattr(websocket, "_sock", None), "take_socket", None)
+        taken = self.raw.take(codec, taking) if self.raw is not None else None
         if taken is not None:
             raw, early = taken
             return raw, lambda connection: raw.start(connection, early)

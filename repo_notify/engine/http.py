@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import binascii
 import gzip
+import io
+import sys
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -23,7 +25,9 @@ OriginCheck = Callable[[str, Environ], bool]
 AllowedOrigins = str | Sequence[str] | OriginCheck | None
 
 # A handler that leaves the upgrade to us puts this function into the environ: it answers 101, returns the WebSocket.
+_NO_INPUT = io.BytesIO()
 ACCEPT_WEBSOCKET = "repo_notify.accept_websocket"
+TAKE_SOCKET = "repo_notify.take_socket"
 _OPENED_WEBSOCKET = "wsgi.websocket"
 _CHUNK = 65_536
 
@@ -170,6 +174,32 @@ class Origins:
             if asked:
                 headers.append(("Access-Control-Allow-Headers", asked))
         return headers
+
+
+# What the request context of a Flask handler may ask for; the rest of a handshake is not needed once it is over.
+_KEPT = frozenset(
+    {
+        "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL",
+        "REMOTE_ADDR", "REMOTE_PORT", "wsgi.url_scheme", "flask.app",
+    }
+)
+_DROPPED_HEADERS = frozenset(
+    {"HTTP_UPGRADE", "HTTP_CONNECTION", "HTTP_SEC_WEBSOCKET_KEY", "HTTP_SEC_WEBSOCKET_VERSION"},
+)
+
+
+def compact(environ: Environ) -> Environ:
+    """A handshake's environ without what only its request needed: streams, the server's objects, the WebSocket's keys.
+
+    Values that most handshakes share are kept once.
+    """
+    kept = {
+        sys.intern(key): sys.intern(value) if type(value) is str and len(value) < 32 else value
+        for key, value in environ.items()
+        if key in _KEPT or (key.startswith("HTTP_") and key not in _DROPPED_HEADERS)
+    }
+    kept["wsgi.input"] = _NO_INPUT
+    return kept
 
 
 def read_body(environ: Environ, limit: int, patience: Callable[[], AbstractContextManager[Any]]) -> Body:

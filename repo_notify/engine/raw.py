@@ -16,7 +16,7 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -40,6 +40,8 @@ from .timers import Signal, Timers
 
 if TYPE_CHECKING:
     from .connection import Connection
+
+Take = Callable[[], "tuple[_socket.socket, bytes] | None"]
 
 READ, WRITE = 1, 2
 _CHUNK = 65_536
@@ -68,8 +70,9 @@ class Turns:
 
     def begin(self) -> None:
         """Something was sent: until the end of this turn everything else waits."""
-        self.busy = True
-        self.loop.run_callback(self._end)
+        if not self.busy:
+            self.busy = True
+            self.loop.run_callback(self._end)
 
     def wait(self, transport: RawTransport) -> None:
         """Have a transport flushed at the end of the turn."""
@@ -115,9 +118,9 @@ class RawTransport:
         "_send",
         "_size",
         "_socket",
-        "_turns",
         "_writer",
         "blocked_since",
+        "turns",
     )
 
     def __init__(
@@ -126,7 +129,7 @@ class RawTransport:
         self._codec = codec
         self._socket: _socket.socket | None = raw
         self._send = raw.send
-        self._turns = turns
+        self.turns = turns
         self._max_bytes = max_bytes
         self._logger = logger
         self._parser = FrameParser(max_size)
@@ -152,7 +155,7 @@ class RawTransport:
         self._connection = connection
         if self._socket is None:
             return
-        self._reader = self._turns.loop.io(self._socket.fileno(), READ)
+        self._reader = self.turns.loop.io(self._socket.fileno(), READ)
         self._reader.start(self._readable)
         if early:
             self._feed(early)
@@ -165,26 +168,31 @@ class RawTransport:
             self._write(out.wire(self._codec))
 
     def _write(self, data: bytes) -> None:
+        if self.push(data):
+            self.turns.begin()
+
+    def push(self, data: bytes) -> bool:
+        """Send, or have it wait; whether it was taken. Whoever pushes to many says so once, by `Turns.begin`."""
+        if self._ending:
+            return False
         if self._outbox is not None:
             self._append(data)
-            return
-        turns = self._turns
-        if turns.busy:
+        elif self.turns.busy:
             self._outbox = deque((data,))
             self._size = len(data)
-            turns.wait(self)
-            return
-        turns.begin()
-        try:
-            sent = self._send(data)
-        except BlockingIOError:
-            sent = 0
-        except OSError:
-            self._lost()
-            return
-        if sent != len(data):
-            self._outbox, self._offset, self._size = deque((data,)), sent, len(data) - sent
-            self._block()
+            self.turns.wait(self)
+        else:
+            try:
+                sent = self._send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._lost()
+                return False
+            if sent != len(data):
+                self._outbox, self._offset, self._size = deque((data,)), sent, len(data) - sent
+                self._block()
+        return True
 
     def _append(self, data: bytes) -> None:
         if self._outbox is None:
@@ -243,9 +251,9 @@ class RawTransport:
         if self._socket is None:
             return
         self.blocked_since = monotonic()
-        self._turns.block(self)
+        self.turns.block(self)
         if self._writer is None:
-            self._writer = self._turns.loop.io(self._socket.fileno(), WRITE)
+            self._writer = self.turns.loop.io(self._socket.fileno(), WRITE)
         self._writer.start(self._writable)
         if self._size > self._max_bytes:
             self.too_slow()
@@ -381,9 +389,8 @@ class RawSockets:
         self._timers, self._bounds, self._max_size, self._logger = timers, bounds, max_size, logger
         self._turns: Turns | None = None
 
-    def take(self, codec: Codec, websocket: Any) -> tuple[RawTransport, bytes] | None:
-        """A transport on the driver's socket, and what was read ahead; None where the socket is not to be had."""
-        taking = getattr(getattr(websocket, "_sock", None), "take_socket", None)
+    def take(self, codec: Codec, taking: Take | None) -> tuple[RawTransport, bytes] | None:
+        """A transport on the socket that `taking` gives, and what was read ahead; None where it is not to be had."""
         taken = taking() if taking is not None else None
         if taken is None:
             return None

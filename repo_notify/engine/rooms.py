@@ -7,8 +7,11 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
+from .codec import Codec
 from .connection import Connection
 from .packets import Outgoing, SioPacket, SioType, message
+from .raw import RawTransport, Turns
+from .timers import Lock
 
 Callback = Callable[..., Any]
 
@@ -24,7 +27,7 @@ class Member:
         self.connection = connection
         self.rooms: set[Hashable] = set()
         self.held: list[Outgoing] | None = []
-        self.callbacks: dict[int, Callback] = {}
+        self.callbacks: dict[int, Callback] | None = None
         self.last_id = 0
         self.leaving = False
         self.gone = False
@@ -57,11 +60,12 @@ class RoomManager:
 
     def __init__(self, logger: logging.Logger) -> None:
         self._logger = logger
-        self._lock = threading.RLock()
+        self._lock: Lock = threading.RLock()
         self._namespaces: dict[str, Namespace] = {}
 
-    def set_server(self, server: object) -> None:
-        """Called once by the server; this manager needs nothing of it."""
+    def set_server(self, server: Any) -> None:
+        """Called once by the server, before anybody connects."""
+        self._lock = server.eio.new_lock()
 
     def initialize(self) -> None:
         """Called before the first request; nothing to do."""
@@ -141,7 +145,7 @@ class RoomManager:
                 self._leave(space, member, room)
             del space.members[member.sid]
             del space.by_connection[member.connection.sid]
-            member.callbacks.clear()
+            member.callbacks = None
             if not space.members:
                 del self._namespaces[member.namespace]
 
@@ -210,19 +214,37 @@ class RoomManager:
         """
         arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
         packet = SioPacket(SioType.EVENT, namespace, data=[event, *arguments])
-        shared = None if callback else message(packet)
+        members = self._select(namespace, room, frozenset(_listed(skip_sid)))
+        if callback is None:
+            return self._fan_out(members, message(packet))
+        return sum(self._fan_out([member], message(self._asking(packet, member, callback))) for member in members)
+
+    def _fan_out(self, members: Iterable[Member], out: Outgoing) -> int:
+        """Send one packet to many; what cannot be encoded is the caller's mistake and shows at the first of them."""
         sent = 0
-        for member in self._select(namespace, room, frozenset(_listed(skip_sid))):
-            out = shared or message(self._asking(packet, member, callback))
-            # What cannot be encoded is the caller's mistake and raised; it shows at the first recipient.
-            out.packets(member.connection.codec)
-            sent += self._send(member, out)
+        wires: dict[Codec, bytes] = {}
+        turns: Turns | None = None
+        for member in members:
+            connection = member.connection
+            transport = connection.transport
+            if type(transport) is RawTransport and member.held is None:
+                data = wires.get(connection.codec)
+                if data is None:
+                    data = wires[connection.codec] = out.wire(connection.codec)
+                sent += transport.push(data)
+                turns = transport.turns
+            else:
+                out.packets(connection.codec)
+                sent += self._send(member, out)
+        if turns is not None:
+            turns.begin()
         return sent
 
     def _asking(self, packet: SioPacket, member: Member, callback: Callback | None) -> SioPacket:
         with self._lock:
             member.last_id += 1
             if callback is not None:
+                member.callbacks = member.callbacks or {}
                 member.callbacks[member.last_id] = callback
             return SioPacket(packet.type, packet.namespace, member.last_id, packet.data)
 
@@ -249,6 +271,8 @@ class RoomManager:
             space = self._namespaces.get(namespace)
             if space is None:
                 return []
+            if not skip and isinstance(room, str) and room not in space.members:
+                return [member for member in space.rooms.get(room, {}).values() if not member.gone]
             if room is None:
                 found = space.members
             else:
@@ -270,4 +294,4 @@ class RoomManager:
     def take_callback(self, sid: str, ack_id: int) -> Callback | None:
         """Who waits for that acknowledgement of that member, once."""
         member = self.find(sid)
-        return member.callbacks.pop(ack_id, None) if member else None
+        return member.callbacks.pop(ack_id, None) if member and member.callbacks else None

@@ -22,7 +22,7 @@ from .packets import SioPacket, SioType, message
 from .raw import Bounds
 from .rooms import Callback, Member, RoomManager
 from .session import Session
-from .timers import Signal
+from .timers import Lock, Signal
 
 OnOpen = Callable[[str, Environ], None]
 OnClose = Callable[[str, str], None]
@@ -126,12 +126,16 @@ class Server(socketio.Server):
 
     # What sessions need.
 
-    def spawn(self, call: Callable[[], None]) -> object:
+    def spawn(self, call: Callable[[], None]) -> None:
         """Run a call in a task of its own, or at once with `async_handlers=False`."""
         if self.async_handlers:
-            return self.eio.spawn(call)
-        call()
-        return None
+            self.eio.run(call)
+        else:
+            call()
+
+    def new_lock(self) -> Lock:
+        """A re-entrant lock of the async mode."""
+        return self.eio.new_lock()
 
     def new_signal(self) -> Signal:
         """An event of the async mode."""

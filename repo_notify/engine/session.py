@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -13,7 +12,7 @@ from .errors import ProtocolError
 from .frames import Frame
 from .packets import SioPacket, SioType, join_binary, message
 from .rooms import Member, RoomManager
-from .timers import Signal, Timer
+from .timers import Lock, Signal, Timer
 
 # Calls that may wait for their turn before the reader of the connection waits too.
 MAX_WAITING_CALLS = 1000
@@ -26,8 +25,11 @@ class Host(Protocol):
     max_attachments: int
     logger: logging.Logger
 
-    def spawn(self, call: Callable[[], None]) -> object:
+    def spawn(self, call: Callable[[], None]) -> None:
         """Run a call in a task of its own, or at once where handlers are not asynchronous."""
+
+    def new_lock(self) -> Lock:
+        """A re-entrant lock of the async mode."""
 
     def new_signal(self) -> Signal:
         """An event of the async mode."""
@@ -54,17 +56,32 @@ class Host(Protocol):
 class Session:
     """Decodes and checks in the reader's context; handlers run one by one in a task that lives while there is work."""
 
+    __slots__ = (
+        "_asked",
+        "_calls",
+        "_connect_timeout",
+        "_ended",
+        "_host",
+        "_lock",
+        "_partial",
+        "_room_for_calls",
+        "_working",
+        "connection",
+        "members",
+    )
+
     def __init__(self, host: Host, connection: Connection, connect_timeout: Timer) -> None:
         self._host = host
         self.connection = connection
         self.members: dict[str, Member] = {}
-        self._asked: set[str] = set()
-        self._ended: set[str] = set()
+        # Few and short: lists are a third of sets, and there are as many of them as connections.
+        self._asked: list[str] = []
+        self._ended: list[str] | None = None
         self._partial: tuple[SioPacket, list[bytes]] | None = None
         self._connect_timeout = connect_timeout
-        self._calls: deque[Callable[[], None]] = deque()
+        self._calls: deque[Callable[[], None]] | None = None
         self._working = False
-        self._lock = threading.Lock()
+        self._lock = host.new_lock()
         self._room_for_calls: Signal | None = None
 
     def receive(self, data: Frame) -> None:
@@ -76,7 +93,7 @@ class Session:
         if handle is None:
             raise ProtocolError(f"unexpected {packet.type.name} packet")
         if packet.type is not SioType.CONNECT and packet.namespace not in self._asked:
-            if packet.namespace in self._ended:
+            if self._ended and packet.namespace in self._ended:
                 return  # on its way when the server ended the namespace
             raise ProtocolError(f"{packet.type.name} before CONNECT")
         handle(self, packet)
@@ -104,8 +121,9 @@ class Session:
         """The client asks to enter a namespace; ProtocolError if it is in it already."""
         if namespace in self._asked:
             raise ProtocolError("already connected to the namespace")
-        self._asked.add(namespace)
-        self._ended.discard(namespace)
+        self._asked.append(namespace)
+        if self._ended and namespace in self._ended:
+            self._ended.remove(namespace)
         self._call(lambda: self._enter(namespace, auth))
 
     def _connect(self, packet: SioPacket) -> None:
@@ -134,11 +152,15 @@ class Session:
             self._host.disconnect(sid, namespace)
 
     def _refuse(self, namespace: str, data: Any) -> None:
-        self._asked.discard(namespace)
+        self._forget(namespace)
         self.connection.send(message(self.connection.codec.refusal_packet(namespace, data)))
 
+    def _forget(self, namespace: str) -> None:
+        if namespace in self._asked:
+            self._asked.remove(namespace)
+
     def _disconnect(self, packet: SioPacket) -> None:
-        self._asked.discard(packet.namespace)
+        self._asked.remove(packet.namespace)
         self._call(lambda: self._leave(packet.namespace, Reason.CLIENT_DISCONNECT))
 
     def _event(self, packet: SioPacket) -> None:
@@ -169,8 +191,11 @@ class Session:
 
     def end_namespace(self, namespace: str, reason: str) -> bool:
         """The server ends a namespace, in the caller's context; whether the connection has none left."""
-        self._asked.discard(namespace)
-        self._ended.add(namespace)
+        self._forget(namespace)
+        if self._ended is None:
+            self._ended = []
+        if namespace not in self._ended:
+            self._ended.append(namespace)
         self._leave(namespace, reason)
         return not self._asked
 
@@ -187,6 +212,8 @@ class Session:
 
     def _call(self, call: Callable[[], None]) -> None:
         with self._lock:
+            if self._calls is None:
+                self._calls = deque()
             self._calls.append(call)
             start, self._working = not self._working, True
         if start:
@@ -196,6 +223,7 @@ class Session:
         while True:
             with self._lock:
                 if not self._calls:
+                    self._calls = None
                     self._working = False
                     return
                 call = self._calls.popleft()
@@ -209,7 +237,7 @@ class Session:
     def _wait_for_room(self) -> None:
         """Who sends faster than the handlers work waits itself, instead of filling the server's memory."""
         with self._lock:
-            if len(self._calls) < MAX_WAITING_CALLS:
+            if self._calls is None or len(self._calls) < MAX_WAITING_CALLS:
                 return
             signal = self._room_for_calls = self._room_for_calls or self._host.new_signal()
             signal.clear()

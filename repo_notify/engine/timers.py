@@ -5,9 +5,9 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
-import threading
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 
@@ -22,6 +22,10 @@ class Signal(Protocol):
 
     def wait(self, timeout: float | None = None) -> Any:
         """Wait until set, at most `timeout` seconds; whether it is set."""
+
+
+# What keeps threads apart; where greenlets never switch within, nothing has to.
+Lock = AbstractContextManager[Any]
 
 
 class Timer:
@@ -40,13 +44,15 @@ class Timer:
 class Timers:
     """Calls at due times, from one background task that lives only while something is due. Calls must not block."""
 
-    def __init__(self, spawn: Callable[[Callable[[], None]], object], signal: Signal, logger: logging.Logger) -> None:
+    def __init__(
+        self, spawn: Callable[[Callable[[], None]], object], signal: Signal, lock: Lock, logger: logging.Logger
+    ) -> None:
         self._spawn = spawn
         self._signal = signal
         self._logger = logger
         self._heap: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
-        self._lock = threading.Lock()
+        self._lock = lock
         self._running = False
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:

@@ -8,6 +8,9 @@ class of `engine.gunicorn`.
 from __future__ import annotations
 
 import _socket
+import base64
+import contextlib
+import hashlib
 from typing import Any
 
 import gevent.socket
@@ -16,9 +19,13 @@ from geventwebsocket.exceptions import ProtocolError, WebSocketError
 from geventwebsocket.handler import WebSocketHandler as StockHandler
 from geventwebsocket.websocket import Header, Stream, WebSocket
 
-from .http import ACCEPT_WEBSOCKET
+from .http import ACCEPT_WEBSOCKET, TAKE_SOCKET
 
 TOO_BIG = 1009
+GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_SWITCHING = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
+)
 
 
 class BoundedWebSocket(WebSocket):
@@ -55,17 +62,13 @@ class BoundedWebSocket(WebSocket):
         return header, unmask(payload, header.mask)
 
     def take_socket(self) -> tuple[_socket.socket, bytes] | None:
-        """Take the TCP socket from the handler, and what was read ahead; None where TLS or another layer is on it.
-
-        `detach`, not `dup`: epoll would go on reporting the closed number.
-        """
+        """Take the TCP socket from under this object, and what was read ahead; None where another layer is on it."""
         handler: Any = self.handler
-        if type(handler.socket) is not gevent.socket.socket:
+        if not handler.on_plain_tcp():
             return None
-        handler.socket.settimeout(0.0)
-        early = handler.rfile.peek() or b""
         self.closed = True
-        return _socket.socket(fileno=handler.socket.detach()), early
+        taken: tuple[_socket.socket, bytes] = handler.detach()
+        return taken
 
     def validate_utf8(self, payload: bytes) -> None:
         """Once, when the whole message is decoded; not here, frame by frame and byte by byte."""
@@ -86,7 +89,37 @@ class WebSocketHandler(StockHandler):
         environ: Any = self.environ
         if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
             environ[ACCEPT_WEBSOCKET] = self.accept
+            if self.on_plain_tcp():
+                environ[TAKE_SOCKET] = self.take_socket
         WSGIHandler.run_application(self)
+
+    def on_plain_tcp(self) -> bool:
+        """Whether the connection's socket is TCP's own, not TLS's or another server's."""
+        handler: Any = self
+        return type(handler.socket) is gevent.socket.socket
+
+    def detach(self) -> tuple[_socket.socket, bytes]:
+        """Take the socket, and what was read ahead from it; this handler then has none.
+
+        `detach`, not `dup`: epoll would go on reporting the closed number.
+        """
+        handler: Any = self
+        handler.socket.settimeout(0.0)
+        early = handler.rfile.peek() or b""
+        return _socket.socket(fileno=handler.socket.detach()), early
+
+    def take_socket(self) -> tuple[_socket.socket, bytes]:
+        """Answer 101 (RFC 6455 section 4.2.2) and take the socket; the engine has checked the headers."""
+        handler: Any = self
+        key = handler.environ["HTTP_SEC_WEBSOCKET_KEY"].strip()
+        taken, early = self.detach()
+        accept = base64.b64encode(hashlib.sha1(f"{key}{GUID}".encode(), usedforsecurity=False).digest())
+        # An empty send buffer takes these few bytes in one piece; a client that is gone shows at the first read.
+        with contextlib.suppress(OSError):
+            taken.send(_SWITCHING % accept)
+        handler.status, handler.headers_sent, handler.close_connection = "101 Switching Protocols", True, True
+        handler.response_use_chunked = False
+        return taken, early
 
     def accept(self, max_size: int) -> BoundedWebSocket:
         """Answer 101 (RFC 6455 section 4.2.2) and return the WebSocket; the engine has checked the headers."""
