@@ -13,6 +13,8 @@ import secrets
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
+from time import monotonic
 from typing import Any
 
 from kombu import Connection, Consumer, Exchange, Producer, Queue
@@ -38,9 +40,10 @@ def _exchange(channel: str) -> Exchange:
     return Exchange(channel, type="fanout", durable=False, auto_delete=False)
 
 
-def _connection(url: str) -> Connection:
+def _connection(url: str, heartbeat: int = 0) -> Connection:
+    """Return a connection; only one that also reads may promise heartbeats, in seconds (0: none)."""
     options = {"confirm_publish": True} if url.startswith("amqp") else {"socket_connect_timeout": _CONNECT_SECONDS}
-    return Connection(url, connect_timeout=_CONNECT_SECONDS, heartbeat=_HEARTBEAT_SECONDS, transport_options=options)
+    return Connection(url, connect_timeout=_CONNECT_SECONDS, heartbeat=heartbeat, transport_options=options)
 
 
 class Bus:
@@ -68,9 +71,12 @@ class Bus:
             started = self._pid == os.getpid()
             if not started:
                 self._pid, self._origin = os.getpid(), secrets.token_hex(8)
-                for name, work in (("receiver", self._listen), ("sender", self._send_waiting)):
+                for name, work, beat in _WORK:
                     threading.Thread(
-                        target=self._keep, args=(name, work), name=f"repo_notify-{name}", daemon=True
+                        target=self._keep,
+                        args=(name, partial(work, self), beat),
+                        name=f"repo_notify-{name}",
+                        daemon=True,
                     ).start()
         if not started and wait:
             self._subscribed.wait(wait)
@@ -97,10 +103,10 @@ class Bus:
         self._closing.set()
         self._something.set()
 
-    def _keep(self, name: str, work: Callable[[Connection], None]) -> None:
+    def _keep(self, name: str, work: Callable[[Connection], None], heartbeat: int) -> None:
         pause = FIRST_PAUSE_SECONDS
         while not self._closing.is_set():
-            connection = _connection(self._url)
+            connection = _connection(self._url, heartbeat)
             try:
                 connection.ensure_connection(max_retries=1, timeout=_CONNECT_SECONDS)
                 self._problems.pop(name, None)
@@ -128,13 +134,14 @@ class Bus:
 
     def _drain(self, connection: Connection) -> None:
         self._subscribed.set()
+        beaten = monotonic()
         try:
             while not self._closing.is_set():
-                try:
+                with contextlib.suppress(TimeoutError):
                     connection.drain_events(timeout=_DRAIN_SECONDS)
-                except TimeoutError:
-                    if connection.supports_heartbeats:
-                        connection.heartbeat_check()
+                if connection.supports_heartbeats and monotonic() - beaten >= _DRAIN_SECONDS:
+                    beaten = monotonic()
+                    connection.heartbeat_check()
         finally:
             self._subscribed.clear()
 
@@ -160,9 +167,14 @@ class Bus:
                     self._waiting.popleft()
                 self._something.clear()
                 if not self._waiting:
-                    self._something.wait(_HEARTBEAT_SECONDS / 4)
-                if connection.supports_heartbeats:
-                    connection.heartbeat_check()
+                    self._something.wait()
+
+
+# What is done in the background: its name, the work, and the heartbeat that its connection promises, in seconds.
+_WORK: tuple[tuple[str, Callable[[Bus, Connection], None], int], ...] = (
+    ("receiver", Bus._listen, _HEARTBEAT_SECONDS),
+    ("sender", Bus._send_waiting, 0),
+)
 
 
 class QueuePublisher:

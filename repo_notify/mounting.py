@@ -33,6 +33,8 @@ def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple
         connect_timeout=settings.connect_timeout,
         max_http_buffer_size=settings.max_message_bytes,
         max_payload_packets=settings.max_payload_packets,
+        max_outbox=settings.max_outbox_bytes,
+        max_outbox_age=settings.max_outbox_seconds,
         cors_allowed_origins=OriginCheck(settings.allowed_origins),
         codecs=codecs,
         unsupported_hint=_unsupported,
@@ -125,4 +127,10 @@ def watch_connections(metrics: Metrics, server: socketio.Server) -> None:
         return {(): sum(isinstance(key, str) and key.startswith(PREFIX) for key in found)}
 
     metrics.watch("repo_notify_connections", "Open connections.", ("generation", "transport"), connections)
+    metrics.watch(
+        "repo_notify_slow_clients",
+        "Clients disconnected, since the start, because they did not take what was sent to them.",
+        (),
+        lambda: {(): getattr(server.eio, "slow_clients", 0)},
+    )
     metrics.watch("repo_notify_rooms", "Rooms with a member.", (), rooms)

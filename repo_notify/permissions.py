@@ -21,6 +21,8 @@ from .store import Document, Store, Unreachable, is_model_id, is_teamspace, uuid
 
 MODEL_READERS = frozenset({"viewer", "commenter", "collaborator"})
 REFUSAL_SECONDS = 0.5
+# A silent database is not asked again at once: who waited behind the one that found out need not wait as long again.
+PAUSE_SECONDS = 0.5
 
 Key = tuple[str, ...]
 
@@ -107,6 +109,7 @@ class Permissions:
         self._timeout = timeout
         self._lock = threading.Lock()
         self._look_ups: LRUCache[Key, _LookUp] = LRUCache(size)
+        self._silent_until = 0.0
 
     def may_read_model(self, user: str, teamspace: str, project: str | None, model: str) -> bool:
         """Whether `user` may read the model; `project` None stands for whichever project holds it (section 4)."""
@@ -204,6 +207,8 @@ class Permissions:
             look_up = self._look_ups.get(key)
             mine = look_up is None or look_up.started < since.earliest
             if look_up is None or mine:
+                if monotonic() < self._silent_until:
+                    raise PermissionsUnavailable
                 look_up = self._look_ups[key] = _LookUp(started=monotonic())
         if mine:
             self._run(key, look_up, load, since)
@@ -219,6 +224,9 @@ class Permissions:
                 look_up.value = load()
             look_up.failed = False
         except Unreachable as error:
+            now = monotonic()
+            if now - look_up.started > self._timeout / 2:
+                self._silent_until = now + min(PAUSE_SECONDS, self._timeout / 4)
             raise PermissionsUnavailable from error
         finally:
             if look_up.failed:

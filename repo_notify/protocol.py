@@ -146,11 +146,20 @@ class Protocol:
 
     def _enter(self, request: _Request, identity: Identity, granted: list[Claim]) -> None:
         # The session may have ended, or the socket gone, while the database was asked.
-        now = self._identities.of(request.connection)
-        if now is None or now.username != identity.username:
-            raise NotLoggedIn
+        self._require(request.connection, identity)
         for claim in granted:
             self._connections.enter(request.sid, request.namespace, claim.room)
+        try:
+            # Under threads it may have ended since.
+            self._require(request.connection, identity)
+        except NotLoggedIn:
+            self._connections.leave_all(request.connection)
+            raise
+
+    def _require(self, connection: str, identity: Identity) -> None:
+        now = self._identities.of(connection)
+        if now is None or now.username != identity.username:
+            raise NotLoggedIn
 
     def _leave(self, request: _Request, claims: list[Claim]) -> bool:
         """Leave what is claimed; whether any of it was joined."""

@@ -222,7 +222,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("MESSAGE_QUEUE_CHANNEL", "repo_notify", _text, "The name under which the processes meet in the queue."),
     Setting("PERMISSION_CACHE_SECONDS", 3.0, _number(0), "How long an access list is believed, in seconds."),
     Setting("PERMISSION_CACHE_SIZE", 10_000, _whole(1), "How many access lists are kept."),
-    Setting("PERMISSION_TIMEOUT", 5.0, _number(0, above=True), "How long a join waits for the database, in seconds."),
+    Setting("PERMISSION_TIMEOUT", 4.5, _number(0, above=True), "How long a join waits for the database, in seconds."),
     Setting("RECHECK_SECONDS", 30.0, _number(0), "Pause between looks at members' rights, in seconds; 0: none."),
     Setting("JOIN_BURST", 100, _whole(1), "How many joins and leaves one socket may send at once."),
     Setting("JOIN_RATE", 50.0, _number(0, above=True), "How many a second one socket may send for long."),
@@ -230,7 +230,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("PING_INTERVAL", 25.0, _number(0, above=True), "Engine.IO's ping interval, in seconds."),
     Setting("PING_TIMEOUT", 20.0, _number(0, above=True), "How long a ping may stay unanswered, in seconds."),
     Setting("CONNECT_TIMEOUT", 45.0, _number(0, above=True), "How long a client may be in no namespace, in seconds."),
-    Setting("MAX_MESSAGE_BYTES", 1_000_000, _whole(1), "The largest message from a client, in bytes."),
+    Setting("MAX_MESSAGE_BYTES", 262_144, _whole(1), "The largest message from a client, in bytes."),
+    Setting("MAX_OUTBOX_BYTES", 1_048_576, _whole(1), "How much may wait for a slow client, in bytes; then it is cut."),
+    Setting("MAX_OUTBOX_SECONDS", 30.0, _number(0, above=True), "How long a slow client may take nothing, in seconds."),
     Setting("MAX_PAYLOAD_PACKETS", 100, _whole(1), "How many packets a polling client may send in one payload."),
     Setting("SHUTDOWN_TIMEOUT", 10.0, _number(0), "How long the service may take to end after SIGTERM, in seconds."),
     Setting("ASYNC_MODE", "gevent", _choice(*get_args(AsyncMode)), "`gevent`, or `threading` under a threaded server."),
@@ -268,6 +270,8 @@ class Settings:
     ping_timeout: float
     connect_timeout: float
     max_message_bytes: int
+    max_outbox_bytes: int
+    max_outbox_seconds: float
     max_payload_packets: int
     shutdown_timeout: float
     async_mode: AsyncMode

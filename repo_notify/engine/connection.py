@@ -44,6 +44,7 @@ class Owner(Protocol):
     timers: Timers
     timing: Timing
     slow_clients: int
+    max_outbox: int
 
     def new_lock(self) -> Lock:
         """A re-entrant lock of the async mode."""
@@ -112,6 +113,9 @@ class Connection:
             if self.closed:
                 return False
             self.transport.send(out)
+            if self.transport.waiting > self._owner.max_outbox:
+                self.too_slow()
+                return False
             return True
 
     def start_heartbeat(self) -> None:

@@ -68,6 +68,7 @@ class EngineServer(engineio.Server):
         self.timing = Timing(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
         self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
         self.slow_clients = 0
+        self.max_outbox = bounds.max_bytes
         self.raw = RawSockets(self.timers, bounds, max_http_buffer_size, logger) if raw_sockets else None
         self._defer = defer
         self.sockets: dict[str, Connection] = {}

@@ -150,6 +150,11 @@ class RawTransport:
         """Whether nothing waits to be sent."""
         return self._socket is None
 
+    @property
+    def waiting(self) -> int:
+        """How much waits for a client that does not take it; what waits for the end of the turn does not count."""
+        return self._size if self.blocked_since else 0
+
     def start(self, connection: Connection, early: bytes) -> None:
         """Begin to read; `early` is what the client had sent behind its handshake."""
         self._connection = connection

@@ -38,6 +38,10 @@ class Transport(Protocol):
         """Take no more from the client until `room` is set; may wait for it."""
 
     @property
+    def waiting(self) -> int:
+        """How much waits for a client that does not take it, in bytes or characters."""
+
+    @property
     def drained(self) -> bool:
         """Whether nothing waits to be sent."""
 
@@ -58,6 +62,7 @@ class PollingTransport:
         self._codec = codec
         self._signal = signal
         self._outbox: deque[Outgoing] = deque()
+        self.waiting = 0
         self._final: EioType | None = None
         self._hold: float | None = None
         self.polling = False
@@ -76,6 +81,7 @@ class PollingTransport:
         """Queue a packet for the open or the next poll."""
         if self._final is None:
             self._outbox.append(out)
+            self.waiting += out.size(self._codec)
             self._signal.set()
 
     def poll(self) -> list[EioPacket]:
@@ -94,6 +100,7 @@ class PollingTransport:
         packets: list[EioPacket] = []
         while self._outbox:
             packets += self._outbox.popleft().packets(self._codec)
+        self.waiting = 0
         return packets
 
     def start_upgrade(self) -> None:
@@ -142,6 +149,7 @@ class WebSocketTransport:
         self._signal = signal
         self._logger = logger
         self._outbox: deque[Outgoing] = deque()
+        self.waiting = 0
         self._ending = False
         self._ended = False
         if self._raw is not None:
@@ -161,6 +169,7 @@ class WebSocketTransport:
         """Queue a packet for the writer."""
         if not self._ending:
             self._outbox.append(out)
+            self.waiting += out.size(self._codec)
             self._signal.set()
 
     def adopt(self, left: Iterable[Outgoing]) -> None:
@@ -209,8 +218,10 @@ class WebSocketTransport:
 
     def _flush(self) -> None:
         while self._outbox:
-            for frame in self._outbox.popleft().frames(self._codec):
+            out = self._outbox.popleft()
+            for frame in out.frames(self._codec):
                 self._websocket.send(frame)
+            self.waiting -= out.size(self._codec)
 
     def _shutdown(self, how: int) -> None:
         if self._raw is not None:
