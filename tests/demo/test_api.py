@@ -16,7 +16,7 @@ from tests.demo.support import DECK_PATH, PLAN_PATH, STRUCTURE_PATH, WHOLE_PATH,
 
 CONTAINERS = f"/v5/teamspaces/acme/projects/{TOWER}/containers"
 ISSUES = f"/acme/{STRUCTURE}/issues"
-UNKNOWN = str(uuid4())
+UNKNOWN = "3ce545f7-d13d-45d6-ae1d-8efc5af88790"
 NAMED = {"name": "New"}
 
 # Who (nobody: empty) asks for what, with which body, and the status of the answer.

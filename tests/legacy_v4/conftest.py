@@ -12,9 +12,8 @@ import pytest
 import requests
 
 from tests.conftest import host_defaults
+from tests.legacy_v4.clients import TRANSPORTS, Client
 from tests.support.served import SECONDS, Served, User, running
-
-from .clients import TRANSPORTS, Client
 
 # Short enough for a test, in seconds.
 HASTY = {"REPO_NOTIFY_PING_INTERVAL": 0.3, "REPO_NOTIFY_PING_TIMEOUT": 0.3}

@@ -14,11 +14,10 @@ import websocket
 pytest.importorskip("legacy_v4")
 
 from repo_notify.demo.seed import STRUCTURE
+from tests.legacy_v4.clients import ROOM, Client, Polling, WebSocket, ask, event, join, join_room, receive_event
+from tests.legacy_v4.conftest import state_of
 from tests.support.served import Served, User
 from tests.support.until import until
-
-from .clients import ROOM, Client, Polling, WebSocket, ask, event, join, join_room, receive_event
-from .conftest import state_of
 
 Connect = Callable[..., Client]
 BINARY = "application/octet-stream"

@@ -12,12 +12,11 @@ pytest.importorskip("legacy_v4")
 
 from repo_notify.demo.seed import STRUCTURE, TOWER
 from tests.conftest import UNHURRIED, host_defaults
+from tests.legacy_v4.clients import NAMESPACE, ROOM, TRANSPORTS, Client, event, join_room, receive_event
+from tests.legacy_v4.conftest import observed_host
 from tests.support.chat import ChatClient
 from tests.support.served import SECONDS, Served, User
 from tests.support.until import until
-
-from .clients import NAMESPACE, ROOM, TRANSPORTS, Client, event, join_room, receive_event
-from .conftest import observed_host
 
 TRANSPORT_NAMES = ("websocket", "polling")
 MODEL = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}

@@ -17,8 +17,7 @@ from repo_notify.engine.codec import TEXT, Body, Query
 from repo_notify.engine.errors import ErrorCode, ProtocolError, RequestError
 from repo_notify.engine.frames import Frame
 from repo_notify.engine.packets import EioPacket, EioType, SioPacket, SioType
-
-from .vectors import (
+from tests.legacy_v4.vectors import (
     BASE64,
     DECODED,
     FRAMES,

@@ -16,10 +16,7 @@ import websocket
 pytest.importorskip("legacy_v4")
 
 from repo_notify.demo.seed import STRUCTURE
-from tests.support.served import SECONDS, Served, User
-from tests.support.until import until
-
-from .clients import (
+from tests.legacy_v4.clients import (
     NAMESPACE,
     ROOM,
     Client,
@@ -32,7 +29,9 @@ from .clients import (
     receive_event,
     split,
 )
-from .conftest import state_of
+from tests.legacy_v4.conftest import state_of
+from tests.support.served import SECONDS, Served, User
+from tests.support.until import until
 
 Connect = Callable[..., Client]
 BINARY = "application/octet-stream"
