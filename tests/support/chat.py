@@ -123,3 +123,7 @@ class ChatClient:
             engine.wait()
         else:
             self.socket.disconnect()
+        # Where the server has closed the WebSocket, the stock client leaves the TCP connection open.
+        websocket: Any = self.socket.eio.ws
+        if websocket is not None:
+            websocket.shutdown()
