@@ -25,6 +25,7 @@ LABELS = {
     "repo_notify_publish_seconds": {"le"},
     "repo_notify_bindings": {"outcome"},
     "repo_notify_evictions": set(),
+    "repo_notify_slow_clients": set(),
     "repo_notify_queue_errors": set(),
     "repo_notify_queue_dropped": set(),
     "repo_notify_connections": {"generation", "transport"},
