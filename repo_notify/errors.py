@@ -81,7 +81,7 @@ class RateLimited(ChatError):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        return f"Too many requests, try again in {self.retry_after:.2f} seconds"
+        return f"Too many requests, try again in {max(self.retry_after, 0.01):.2f} seconds"
 
 
 class UnknownEvent(ChatError):
