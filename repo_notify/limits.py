@@ -11,6 +11,8 @@ from time import monotonic
 class Bucket:
     """A token bucket: `burst` at once, `rate` a second for long. `clock` gives seconds."""
 
+    __slots__ = ("_at", "_burst", "_clock", "_rate", "_tokens")
+
     def __init__(self, burst: int, rate: float, clock: Callable[[], float] = monotonic) -> None:
         self._burst, self._rate, self._clock = burst, rate, clock
         self._tokens = float(burst)
@@ -29,6 +31,8 @@ class Bucket:
 
 class Turnstile:
     """Lets callers through one by one, in the order in which they asked."""
+
+    __slots__ = ("_last", "_lock")
 
     def __init__(self) -> None:
         self._last: threading.Event | None = None

@@ -25,7 +25,7 @@ Deliveries = Callable[[Event], list[Delivery]]
 
 def event_message(event: Event) -> dict[str, Any]:
     """Return a checked event as a message for the queue."""
-    return {"what": "event", "type": type(event).__name__, **pack(dataclasses.asdict(event))}
+    return {"what": "event", "type": type(event).__name__, **pack(vars(event))}
 
 
 class Publisher:
@@ -57,13 +57,14 @@ class Publisher:
         if plain.emitter is None and emitter:
             plain = dataclasses.replace(plain, emitter=emitter)
         self._metrics.published.labels(type(plain).__name__).inc()
-        self._broadcast(event_message(plain))
+        if self._bus is not None:
+            self._bus.send(event_message(plain))
         self._deliver(plain)
 
     def bind(self, socket_id: str, identity: Identity) -> None:
         """Bind the socket that a REST request named, in whichever process it is."""
-        if self._bind(socket_id, identity) == "unknown":
-            self._broadcast({"what": "bind", "socket": socket_id, **dataclasses.asdict(identity)})
+        if self._bind(socket_id, identity) == "unknown" and self._bus is not None:
+            self._bus.send({"what": "bind", "socket": socket_id, **dataclasses.asdict(identity)})
 
     def receive(self, message: dict[str, Any]) -> None:
         """Carry out a message of another process."""
@@ -71,10 +72,6 @@ class Publisher:
             self._bind(message["socket"], Identity(message["username"], message["session_id"]))
         else:
             self._deliver(EVENT_TYPES[message["type"]](**unpack(message)))
-
-    def _broadcast(self, message: dict[str, Any]) -> None:
-        if self._bus is not None:
-            self._bus.send(message)
 
     def _bind(self, socket_id: str, identity: Identity) -> Outcome:
         connection = self._connections.resolve(socket_id)

@@ -20,6 +20,8 @@ from tests.support.command import environment, repo_notify
 from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, User, host_app, running
 
+pytestmark = pytest.mark.slow
+
 KEY = "key"
 ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
 EVENT: dict[str, Any] = {"type": "TicketUpdated", **ROOM, "kind": "container", "data": {"_id": "t"}}

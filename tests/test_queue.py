@@ -27,6 +27,8 @@ from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, User, host_app
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 CHANNEL = "tests"
 ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
 FIELDS: dict[str, Any] = {**ROOM, "kind": "container"}

@@ -12,11 +12,14 @@ from typing import Any
 import pytest
 
 from repo_notify.demo.seed import STRUCTURE, TOWER
+from tests.conftest import UNHURRIED
 from tests.support.chat import ChatClient
 from tests.support.mongo_proxy import MongoProxy
 from tests.support.ports import free_port
 from tests.support.raw import RawSocket
 from tests.support.served import Served, User
+
+pytestmark = pytest.mark.slow
 
 Json = Any
 Serve = Callable[..., Served]
@@ -77,7 +80,7 @@ def test_leaving_a_room_does_not_ask_the_database_and_joins_recover(
 ) -> None:
     with MongoProxy(sample) as database:
         settings = {"REPO_NOTIFY_PERMISSION_CACHE_SECONDS": 0, "REPO_NOTIFY_PERMISSION_TIMEOUT": 0.4}
-        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **settings, **BRIEF)
+        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **settings, **BRIEF, **UNHURRIED)
         client = chat(served.url, cookie=User(served).log_in("carol").cookie)
         for asked in (MODEL, {**MODEL, "model": STRUCTURE.upper()}):
             client.join(MODEL)

@@ -28,6 +28,8 @@ from tests.support.served import SECONDS, Served, User, host_app
 from tests.support.service import API_KEY, COMMANDS, ROOT, answers, command, service, service_environment
 from tests.support.until import until
 
+pytestmark = pytest.mark.slow
+
 ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
 FIELDS: dict[str, Any] = {**ROOM, "kind": "container"}
 

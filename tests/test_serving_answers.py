@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from time import perf_counter
 
+import pytest
+
 from tests.support.served import Served, User
+
+pytestmark = pytest.mark.slow
 
 REQUESTS = 20
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from pymongo.errors import PyMongoError
 
 from repo_notify.errors import NotifyError
+from repo_notify.settings import from_environment
 from repo_notify.store import connect
 
 from .embedded import EmbeddedMongo
@@ -34,7 +35,8 @@ def run(*, host: str, port: int, data_dir: Path, seed: bool, open_browser: bool)
     """Serve the demo until SIGTERM or Ctrl-C.
 
     `data_dir` keeps the embedded database and the secret key; with REPO_NOTIFY_MONGO_URI set that database is used
-    instead. Raises EmbeddedMongoError, DatabaseError, SettingsError, and OSError when the port is taken.
+    instead. Every other REPO_NOTIFY_* of the environment is a setting of the app.
+    Raises EmbeddedMongoError, DatabaseError, SettingsError, and OSError when the port is taken.
     """
     # Here, because these need Flask-Session, which only the `demo` extra brings; the embedded database says so better.
     with _database(data_dir) as (mongo_uri, users_collection):
@@ -47,10 +49,18 @@ def run(*, host: str, port: int, data_dir: Path, seed: bool, open_browser: bool)
             if seed:
                 with connect(mongo_uri, timeout=DATABASE_SECONDS) as client:
                     write_sample_data(client, users_collection=users_collection)
-            app = create_demo_app(mongo_uri=mongo_uri, users_collection=users_collection, SECRET_KEY=secret_key)
+            app = create_demo_app(
+                mongo_uri=mongo_uri, users_collection=users_collection, SECRET_KEY=secret_key, **_settings()
+            )
         except PyMongoError as error:
             raise DatabaseError(f"The database does not do what the demo needs: {error}") from error
         serve(app, host=host, port=port, on_ready=lambda url: _announce(url, users=seed, open_browser=open_browser))
+
+
+def _settings() -> dict[str, str]:
+    """Return the REPO_NOTIFY_* settings of the environment, but for those of the database, which the demo chooses."""
+    chosen = {"REPO_NOTIFY_MONGO_URI", "REPO_NOTIFY_USERS_COLLECTION"}
+    return {name: value for name, value in from_environment(os.environ).items() if name not in chosen}
 
 
 @contextmanager

@@ -73,7 +73,9 @@ def create_demo_app(*, mongo_uri: str, users_collection: str = "users", **config
 @pages.get("/")
 def console() -> AnyResponse:
     """Serve the console page; its assets are under `/console/`."""
-    return current_app.send_static_file("console.html")
+    page = current_app.send_static_file("console.html")
+    page.headers["Content-Security-Policy"] = "default-src 'self'; connect-src 'self' ws: wss:"
+    return page
 
 
 @pages.get("/demo/world")

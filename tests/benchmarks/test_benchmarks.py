@@ -24,6 +24,8 @@ from benchmarks.report import table
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.targets import TARGETS
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 110
 PEERS = ("ours", "stock")

@@ -17,6 +17,8 @@ from repo_notify.demo.embedded import EmbeddedMongo, EmbeddedMongoError
 from repo_notify.store import connect
 from tests.demo.support import SECONDS
 
+pytestmark = pytest.mark.slow
+
 PARENT = """
 import sys
 from repo_notify.demo.embedded import EmbeddedMongo

@@ -18,6 +18,8 @@ from repo_notify.demo.seed import STRUCTURE, USERS
 from tests.demo.support import STRUCTURE_PATH, Client, Document
 from tests.support.served import running
 
+pytestmark = pytest.mark.slow
+
 COMMAND = [sys.executable, "-m", "repo_notify", "demo", "--port", "0"]
 
 

@@ -12,6 +12,8 @@ from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
 from repo_notify.demo.seed import BRIDGE, STRUCTURE, TOWER, USERS, WHOLE, seed
 from tests.demo.support import Document
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[MongoClient[Document]]:

@@ -11,6 +11,8 @@ from hypothesis import strategies as st
 from repo_notify.engine import ProtocolError
 from repo_notify.engine.jsoncodec import _dumps_deep, _loads_deep, dumps, loads
 
+pytestmark = pytest.mark.slow
+
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),

@@ -12,6 +12,8 @@ import pytest
 from .conftest import PING
 from .support import EIO4, Served
 
+pytestmark = pytest.mark.slow
+
 ABUSES = 300
 
 

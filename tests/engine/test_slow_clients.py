@@ -11,6 +11,8 @@ import pytest
 
 from .support import Served, Socket
 
+pytestmark = pytest.mark.slow
+
 Start = Callable[..., Served]
 
 ROOM = "busy"

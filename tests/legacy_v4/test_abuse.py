@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import websocket
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("legacy_v4")
 
 from repo_notify.demo.seed import STRUCTURE
