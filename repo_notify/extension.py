@@ -190,9 +190,11 @@ def _session() -> SessionMixin | None:
 
     Looking at `flask.session` marks it as accessed, which would add `Vary: Cookie` to answers that are none of ours.
     """
-    context = vars(request_ctx._get_current_object())  # type: ignore[attr-defined]
-    found = context.get("_session")
-    return found if found is not None else context.get("session")
+    proxy: Any = request_ctx
+    context = vars(proxy._get_current_object())
+    # An empty session is false, and yet the one.
+    found: SessionMixin | None = context["_session"] if "_session" in context else context.get("session")
+    return found
 
 
 def _require_patching(async_mode: str) -> None:

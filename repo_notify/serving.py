@@ -20,6 +20,7 @@ from .extension import NAME, State
 logger = logging.getLogger(__name__)
 
 BACKLOG = 4096
+GOODBYE_SECONDS = 1.0
 
 
 class _Silent:
@@ -48,7 +49,8 @@ def shut_down(state: State) -> None:
     """Tell the clients of one app that the service ends, and end its background work."""
     server = state.socketio.server
     if hasattr(server, "shutdown"):
-        server.shutdown()
+        # Long enough for clients that answer; who does not is not waited for.
+        server.shutdown(min(GOODBYE_SECONDS, state.settings.shutdown_timeout / 2))
     else:
         server.eio.disconnect()
     state.close()

@@ -307,8 +307,8 @@ def test_a_notification_can_be_taken_back_by_both_sides(users: dict[str, Client]
 
 def test_older_data_gives_rights_too(users: dict[str, Client], mongo: MongoClient[Document]) -> None:
     template = {"_id": "guests", "permissions": ["view_model", "view_issue"]}
-    owner = {"user": "oldies", "customData": {"permissionTemplates": [template], "permissions": []}}
-    owner["customData"]["permissions"] = [{"user": "bob", "permissions": ["teamspace_admin"]}]  # type: ignore[index]
+    admins = [{"user": "bob", "permissions": ["teamspace_admin"]}]
+    owner = {"user": "oldies", "customData": {"permissionTemplates": [template], "permissions": admins}}
     mongo["admin"]["users"].insert_one({"_id": "admin.oldies", **owner})
     grant = {"user": "carol", "permission": "guests"}
     mongo["oldies"]["settings"].insert_one({"_id": "old model", "name": "Old", "permissions": [grant]})
