@@ -48,7 +48,7 @@ def state_of(app: Flask) -> State:
 def shut_down(state: State) -> None:
     """Tell the clients of one app that the service ends, and end its background work."""
     server = state.socketio.server
-    if hasattr(server, "shutdown"):
+    if isinstance(server, Server):
         # Long enough for clients that answer; who does not is not waited for.
         server.shutdown(min(GOODBYE_SECONDS, state.settings.shutdown_timeout / 2))
     else:
