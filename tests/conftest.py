@@ -12,12 +12,12 @@ import pytest
 from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 
-from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
 from repo_notify.demo.seed import seed
 from tests.support.chat import ChatClient
 from tests.support.people import People
 from tests.support.served import Served, host_app
 from tests.support.teamspaces import Teamspace
+from tests.support.unmeasured import embedded_mongo
 
 # A busy machine is no fault of what is tested.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -45,7 +45,7 @@ def mongo_uri() -> Iterator[str]:
     if given := os.environ.get("REPO_NOTIFY_TEST_MONGO_URI"):
         yield given
         return
-    with EmbeddedMongo(MEMORY) as embedded:
+    with embedded_mongo() as embedded:
         yield embedded.uri
 
 

@@ -9,16 +9,16 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
-from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
 from tests.demo.support import Client, Document, Listen
 from tests.support.chat import ChatClient
 from tests.support.served import running
+from tests.support.unmeasured import embedded_mongo
 
 
 @pytest.fixture(scope="session")
 def mongo_uri() -> Iterator[str]:
     """A database apart from the other tests', because these change the sample data."""
-    with EmbeddedMongo(MEMORY) as embedded:
+    with embedded_mongo() as embedded:
         yield embedded.uri
 
 
