@@ -112,8 +112,8 @@ FORMS = (
          projects={"_id": binary(str(UUID(int=1)), 4), "permissions": has("uma", "admin_project")}),
     Form("project of a text id", False, False, settings={"permissions": may("uma")},
          projects={"_id": PROJECT, "permissions": has("uma", "admin_project")}),
-    Form("project of a short binary id", False, False, settings={"permissions": may("uma")},
-         projects={"_id": Binary(b"1", 4), "permissions": has("uma", "admin_project")}),
+    Form("project of a binary id that is no UUID", False, False, settings={"permissions": may("uma")},
+         projects={"_id": Binary(b"1", 0), "permissions": has("uma", "admin_project")}),
     Form("project with an ObjectId", False, False, settings={"permissions": may("uma")},
          projects={"_id": ObjectId(), "permissions": has("uma", "admin_project")}),
 )
