@@ -19,6 +19,7 @@ from geventwebsocket.exceptions import ProtocolError, WebSocketError
 from geventwebsocket.handler import WebSocketHandler as StockHandler
 from geventwebsocket.websocket import Header, Stream, WebSocket
 
+from .frames import unmask
 from .http import ACCEPT_WEBSOCKET, TAKE_SOCKET
 
 TOO_BIG = 1009
@@ -72,13 +73,6 @@ class BoundedWebSocket(WebSocket):
 
     def validate_utf8(self, payload: bytes) -> None:
         """Once, when the whole message is decoded; not here, frame by frame and byte by byte."""
-
-
-def unmask(payload: bytes, mask: bytes) -> bytes:
-    """XOR with the repeated mask (RFC 6455 section 5.3), as one big number."""
-    length = len(payload)
-    key = (mask * (length // 4 + 1))[:length]
-    return (int.from_bytes(payload, "big") ^ int.from_bytes(key, "big")).to_bytes(length, "big")
 
 
 class WebSocketHandler(StockHandler):
