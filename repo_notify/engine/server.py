@@ -90,11 +90,6 @@ class Server(socketio.Server):
         member = self.manager.find(any_id)
         return member.connection.sid if member else None
 
-    def members_of(self, eio_sid: str) -> dict[str, str]:
-        """The connection's id in each namespace it is in."""
-        session = self._sessions.get(eio_sid)
-        return {namespace: member.sid for namespace, member in list(session.members.items())} if session else {}
-
     def emit(
         self, event: str, data: Any = None, to: Any = None, room: Any = None, skip_sid: Any = None,
         namespace: str | None = None, callback: Callback | None = None, ignore_queue: bool = False,
