@@ -13,6 +13,8 @@ from .support import Served
 # Short enough for a test, in seconds.
 PING = {"ping_interval": 0.3, "ping_timeout": 0.2}
 KINDS = {"gevent": ("gevent", "ours"), "gevent-websocket": ("gevent", "stock"), "threading": ("threading", "ours")}
+# The same engine where it cannot have the raw sockets.
+TLS = {"gevent, TLS": ("gevent", "tls")}
 
 
 @contextmanager
@@ -51,7 +53,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Served]]:
     started: list[Served] = []
 
     def begin(kind: str = "gevent", **options: Any) -> Served:
-        started.append(Served(*KINDS[kind], **options))
+        started.append(Served(*{**KINDS, **TLS}[kind], **options))
         return started[-1]
 
     yield begin

@@ -14,6 +14,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import trustme
 from socketio.exceptions import ConnectionRefusedError as Refused
 
 from repo_notify.engine import Server
@@ -176,6 +177,15 @@ class App:
         self.server.shutdown(1)
 
 
+def certified() -> Any:
+    """TLS with a certificate made just now, on sockets that gevent waits for."""
+    from gevent import ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    return context
+
+
 def main(mode: str, options: dict[str, Any], handler: str) -> None:
     logging.basicConfig(level=logging.WARNING)
     app = App(build(mode, options))
@@ -185,8 +195,9 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
 
         from repo_notify.engine.websocket import WebSocketHandler
 
-        handler_class = WebSocketHandler if handler == "ours" else Stock
-        server = WSGIServer(("127.0.0.1", 0), app, handler_class=handler_class, log=None)
+        handler_class = Stock if handler == "stock" else WebSocketHandler
+        secured = {"ssl_context": certified()} if handler == "tls" else {}
+        server = WSGIServer(("127.0.0.1", 0), app, handler_class=handler_class, log=None, **secured)
         server.start()
         print(server.server_port, flush=True)
         server.serve_forever()

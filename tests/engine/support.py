@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
 import subprocess
 import sys
 from dataclasses import dataclass
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPSConnection
 from typing import Any
 from urllib.parse import urlencode
 
@@ -16,6 +17,13 @@ import websocket
 SECONDS = 10.0
 EIO4 = {"EIO": "4"}
 Frame = str | bytes
+
+
+def any_certificate() -> ssl.SSLContext:
+    """For a server whose certificate was made just now."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 @dataclass(frozen=True)
@@ -58,13 +66,18 @@ class Served:
 
     def http(self, method: str, target: str, body: bytes | None = None, **headers: str) -> Answer:
         """One request on a connection of its own; header names have `_` for `-`."""
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        connection = self._connection()
         try:
             connection.request(method, target, body, {name.replace("_", "-"): value for name, value in headers.items()})
             response = connection.getresponse()
             return Answer(response.status, {k.lower(): v for k, v in response.getheaders()}, response.read())
         finally:
             connection.close()
+
+    def _connection(self) -> HTTPConnection:
+        if self.handler != "tls":
+            return HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
+        return HTTPSConnection("127.0.0.1", self.port, timeout=SECONDS, context=any_certificate())
 
     def request(
         self, method: str, body: bytes | None = None, headers: dict[str, str] | None = None, /, **query: str,
@@ -84,8 +97,9 @@ class Served:
         """A new WebSocket."""
         query = {**EIO4, "transport": "websocket", **query}
         connection = websocket.create_connection(
-            f"ws://127.0.0.1:{self.port}/chat/?" + urlencode(query),
+            f"{'wss' if self.handler == 'tls' else 'ws'}://127.0.0.1:{self.port}/chat/?" + urlencode(query),
             timeout=SECONDS, origin=origin, suppress_origin=not origin,
+            sslopt={"context": any_certificate()} if self.handler == "tls" else None,
         )
         return Socket(connection)
 

@@ -20,7 +20,7 @@ BIG = "x" * 50_000
 OUTBOX = 200_000
 # Far more than the kernel keeps for a socket on both of its ends.
 ENOUGH = 400
-KINDS = ("gevent", "gevent-websocket", "threading")
+KINDS = ("gevent", "gevent-websocket", "threading", "gevent, TLS")
 
 
 def member(served: Served) -> Socket:
