@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import socket
 import sys
 import threading
 from collections.abc import Callable
@@ -197,7 +198,9 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
 
         handler_class = Stock if handler == "stock" else WebSocketHandler
         secured = {"ssl_context": certified()} if handler == "tls" else {}
-        server = WSGIServer(("127.0.0.1", 0), app, handler_class=handler_class, log=None, **secured)
+        listener = WSGIServer.get_listener(("127.0.0.1", 0), family=socket.AF_INET)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        server = WSGIServer(listener, app, handler_class=handler_class, log=None, **secured)
         server.start()
         print(server.server_port, flush=True)
         server.serve_forever()
