@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,10 +13,9 @@ from websocket import WebSocketBadStatusException, create_connection
 
 from repo_notify.origins import OriginCheck, own_address, with_port
 from tests.conftest import host_defaults
-from tests.support import brokers
+from tests.support.nginx import nginx
 from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, host_app
-from tests.support.until import until
 
 LISTED = ["https://app.example.org", "http://Other.example.org:8080", "https://[2001:DB8::1]"]
 FORWARDED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "chat.example.org", "X-Forwarded-For": "192.0.2.1"}
@@ -188,58 +186,35 @@ def test_a_request_without_a_host_header_has_the_servers_name() -> None:
 
 
 NGINX = """
-daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 64; }}
-http {{
-    access_log off;
-    client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
-    uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
-    map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
-    server {{
-        listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://127.0.0.1:{upstream};
-            proxy_http_version 1.1;
-            proxy_set_header Upgrade $http_upgrade;
-            proxy_set_header Connection $connection_upgrade;
-            proxy_set_header Host $host;
-            proxy_set_header X-Forwarded-For $remote_addr;
-            proxy_set_header X-Forwarded-Host $http_host;
-            proxy_set_header X-Forwarded-Proto https;
-        }}
+map $http_upgrade $connection_upgrade {{ default upgrade; '' close; }}
+server {{
+    listen 127.0.0.1:{port};
+    location / {{
+        proxy_pass http://127.0.0.1:{upstream};
+        proxy_http_version 1.1;
+        proxy_set_header Upgrade $http_upgrade;
+        proxy_set_header Connection $connection_upgrade;
+        proxy_set_header Host $host;
+        proxy_set_header X-Forwarded-For $remote_addr;
+        proxy_set_header X-Forwarded-Host $http_host;
+        proxy_set_header X-Forwarded-Proto https;
     }}
 }}
 """
 
 
-def answers(url: str) -> bool:
-    try:
-        return requests.get(url + "/notify/healthz", timeout=SECONDS).status_code == 200
-    except requests.ConnectionError:
-        return False
-
-
 @contextmanager
-def nginx(folder: Path, upstream: Served) -> Iterator[Served]:
+def proxied(folder: Path, upstream: Served) -> Iterator[Served]:
     """Run an nginx in front of the service that says it ends TLS."""
     port = free_port()
-    config = folder / "nginx.conf"
-    config.write_text(NGINX.format(folder=folder, port=port, upstream=upstream.port))
-    command = [brokers.binary("nginx", "/usr/sbin/nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config)]
-    with subprocess.Popen(command, text=True) as process:
-        try:
-            served = Served(f"http://127.0.0.1:{port}", process)
-            until(lambda: answers(served.url))
-            yield served
-        finally:
-            process.terminate()
-            process.wait(SECONDS)
+    with nginx(folder, NGINX.format(port=port, upstream=upstream.port), f"http://127.0.0.1:{port}") as front:
+        yield front
 
 
 @pytest.mark.parametrize(("proxies", "trusted"), [(1, True), (0, False)])
 def test_behind_a_real_nginx(sample: str, tmp_path: Path, proxies: int, trusted: bool) -> None:
     config = {**host_defaults(sample), "REPO_NOTIFY_TRUSTED_PROXIES": proxies}
-    with host_app(config) as upstream, nginx(tmp_path, upstream) as front:
+    with host_app(config) as upstream, proxied(tmp_path, upstream) as front:
         for host in ("chat.example.org", f"chat.example.org:{front.port}"):
             own = {"Host": host, "Origin": f"https://{host}"}
             polling = front.url + "/chat/?EIO=4&transport=polling"

@@ -33,17 +33,21 @@ class _ClientInOrder(socketio.Client):
         return _EngineInOrder
 
 
-def _client() -> socketio.Client:
+def _client(authority: str | None, headers: Mapping[str, str]) -> socketio.Client:
     # Its thread must not look at the environment for proxies: pytest writes there all the time.
     http = requests.Session()
     http.trust_env = False
+    # The stock client sends the headers that it is given with its handshake only.
+    http.headers.update(headers)
+    if authority is not None:
+        http.verify = authority
     in_order: Any = _ClientInOrder
     client: socketio.Client = in_order(reconnection=False, http_session=http)
     return client
 
 
 class ChatClient:
-    """One connection; `hear` gives what arrived, in order."""
+    """One connection; `hear` gives what arrived, in order. `authority`: the file of who signed the server's TLS."""
 
     def __init__(
         self,
@@ -54,11 +58,12 @@ class ChatClient:
         namespace: str = "/",
         transports: tuple[str, ...] = ("websocket",),
         path: str = "chat",
+        authority: str | None = None,
     ) -> None:
         self.namespace = namespace
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._barriers = itertools.count()
-        self.socket = _client()
+        self.socket = _client(authority, headers or {})
         self.socket.on("*", lambda event, *args: self._heard.put((event, args)), namespace=namespace)
         self.socket.connect(
             url,

@@ -1,0 +1,117 @@
+"""Two processes behind the nginx that the README shows: TLS, sticky polling, WebSockets, one message queue."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import requests
+import trustme
+
+from repo_notify.demo.seed import STRUCTURE, TOWER
+from tests.conftest import host_defaults
+from tests.support import brokers
+from tests.support.chat import ChatClient
+from tests.support.metrics import metric
+from tests.support.nginx import nginx
+from tests.support.ports import free_port
+from tests.support.served import SECONDS, Served, User, host_app
+from tests.support.service import ROOT
+
+pytestmark = pytest.mark.slow
+
+Connect = Callable[..., ChatClient]
+ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
+WAYS = (("websocket",), ("polling",), ("polling", "websocket"))
+# nginx tells clients apart by the first three bytes of their addresses; here each says its own.
+ADDRESSES = [f"198.51.{number}.1" for number in range(4)]
+CLAIMED_ADDRESSES = "set_real_ip_from 127.0.0.1; real_ip_header X-Claimed-Address;"
+
+
+@dataclass(frozen=True)
+class Site:
+    """The processes, what is in front of them, and the file of who signed its certificate."""
+
+    front: Served
+    workers: tuple[Served, Served]
+    authority: str
+
+
+def readme_nginx(port: int, workers: tuple[Served, Served], certificate: Path) -> str:
+    """The README's snippet with our addresses, and with what it leaves to the reader: the certificate."""
+    found = re.search(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert found is not None
+    ours = {
+        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "127.0.0.1:3001": f"127.0.0.1:{workers[0].port}",
+        "127.0.0.1:3002": f"127.0.0.1:{workers[1].port}",
+    }
+    snippet = found[1]
+    for shown, own in ours.items():
+        assert snippet.count(shown) == 1
+        snippet = snippet.replace(shown, own)
+    return f"ssl_certificate {certificate}; ssl_certificate_key {certificate}; {CLAIMED_ADDRESSES}\n{snippet}"
+
+
+@pytest.fixture(scope="module")
+def site(sample: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("nginx")
+    authority, certificate = folder / "authority.pem", folder / "certificate.pem"
+    signer = trustme.CA()
+    signer.cert_pem.write_to_path(authority)
+    signer.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+    with ExitStack() as stack:
+        queue = stack.enter_context(brokers.redis(tmp_path_factory.mktemp("redis")))
+        config = {**host_defaults(sample), "REPO_NOTIFY_MESSAGE_QUEUE": queue, "REPO_NOTIFY_TRUSTED_PROXIES": 1}
+        here, there = (stack.enter_context(host_app(config)) for _ in range(2))
+        port = free_port()
+        http = readme_nginx(port, (here, there), certificate)
+        front = stack.enter_context(nginx(folder, http, f"https://localhost:{port}"))
+        yield Site(front, (here, there), str(authority))
+
+
+def connections(site: Site) -> list[float]:
+    return [metric(served, "repo_notify_connections") for served in site.workers]
+
+
+@pytest.mark.parametrize("transports", WAYS, ids="+".join)
+def test_clients_of_both_processes_hear_everything_once_in_order(
+    site: Site, chat: Connect, transports: tuple[str, ...]
+) -> None:
+    before = connections(site)
+    clients = [
+        chat(
+            site.front.url,
+            cookie=User(site.workers[0]).log_in("carol").cookie,
+            headers={"X-Claimed-Address": address},
+            transports=transports,
+            authority=site.authority,
+        )
+        for address in ADDRESSES
+    ]
+    for client in clients:
+        client.join(ROOM)
+    assert all(now > earlier for now, earlier in zip(connections(site), before, strict=True))
+    emitter = clients[0]
+    for number in range(50):
+        User(site.workers[number % 2]).publish(
+            "TicketUpdated", **ROOM, kind="container", data={"n": number}, socket_id=emitter.id
+        )
+    for client in clients[1:]:
+        heard = [client.hear_event("containerUpdateTicket")["data"]["n"] for _ in range(50)]
+        # Each process's own are in order; the queue is as fast as it is.
+        assert [n for n in heard if n % 2 == 0] == list(range(0, 50, 2))
+        assert [n for n in heard if n % 2] == list(range(1, 50, 2))
+        assert client.heard_so_far() == []
+    assert emitter.heard_so_far() == []
+
+
+def test_another_origin_is_refused(site: Site) -> None:
+    polling = site.front.url + "/chat/?EIO=4&transport=polling"
+    for origin, status in ((site.front.url, 200), ("https://evil.example", 400)):
+        found = requests.get(polling, headers={"Origin": origin}, verify=site.authority, timeout=SECONDS)
+        assert found.status_code == status
