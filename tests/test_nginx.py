@@ -22,7 +22,7 @@ from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, User, host_app
 from tests.support.service import ROOT
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 Connect = Callable[..., ChatClient]
 ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}

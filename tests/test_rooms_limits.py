@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from repo_notify.demo.seed import STRUCTURE, TOWER
-from tests.conftest import UNHURRIED
+from tests.conftest import UNHURRIED, host_defaults
 from tests.support.chat import ChatClient
 from tests.support.mongo_proxy import MongoProxy
 from tests.support.ports import free_port
 from tests.support.raw import RawSocket
-from tests.support.served import Served, User
+from tests.support.served import Served, User, host_app
 
 pytestmark = pytest.mark.slow
 
@@ -138,15 +138,21 @@ def test_the_allowance_is_the_connections_not_the_users(serve_host: Serve, chat:
         assert [client.ask("join", NOTIFICATIONS).get("code") for _ in range(3)] == [None, None, "RATE_LIMITED"]
 
 
+@pytest.fixture(scope="module")
+def short_of_patience(sample: str) -> Iterator[Served]:
+    hasty = {"REPO_NOTIFY_JOIN_BURST": 5, "REPO_NOTIFY_JOIN_RATE": 0.01, "REPO_NOTIFY_JOIN_FLOOD": 20}
+    with host_app({**host_defaults(sample), **hasty}) as served:
+        yield served
+
+
 @pytest.mark.parametrize("event", ["join", "leave", "nonsense"])
 @pytest.mark.parametrize("user", ["carol", None])
 def test_far_beyond_it_the_connection_is_closed(
-    serve_host: Serve, chat: Connect, event: str, user: str | None
+    short_of_patience: Served, chat: Connect, event: str, user: str | None
 ) -> None:
-    served = serve_host(REPO_NOTIFY_JOIN_BURST=5, REPO_NOTIFY_JOIN_RATE=0.01, REPO_NOTIFY_JOIN_FLOOD=20)
-    cookie = User(served).log_in(user).cookie if user else ""
-    other = chat(served.url, cookie=cookie)
-    with RawSocket.connect(served.url, cookie) as flood:
+    cookie = User(short_of_patience).log_in(user).cookie if user else ""
+    other = chat(short_of_patience.url, cookie=cookie)
+    with RawSocket.connect(short_of_patience.url, cookie) as flood:
         for _ in range(26):
             flood.send(f'42["{event}",{{"notifications":true}}]')
         replies = list(iter(flood.receive, ""))

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.served import Served, User
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 REQUESTS = 20
 

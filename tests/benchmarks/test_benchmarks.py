@@ -24,7 +24,7 @@ from benchmarks.report import table
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.targets import TARGETS
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 ROOT = Path(__file__).resolve().parents[2]
 RUN_SECONDS = 110

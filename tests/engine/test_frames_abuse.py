@@ -18,7 +18,7 @@ from tests.support.until import until
 from .conftest import PING as HASTY
 from .support import SECONDS, Served
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 Start = Callable[..., Served]
 

@@ -61,6 +61,7 @@ ABUSIVE: list[Callable[[Served], Any]] = [
 ]
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize("kind", ["gevent", "threading"])
 def test_nothing_is_left_of_abusive_connections(start: Callable[..., Served], kind: str) -> None:
     engine = start(kind, **PING, connect_timeout=0.5, upgrade_timeout=0.3, close_timeout=0.3)

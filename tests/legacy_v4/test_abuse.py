@@ -199,6 +199,7 @@ def _abuse(port: int, cookie: str, number: int) -> None:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.unmeasured
 def test_nothing_is_left_of_many(hasty: Served) -> None:
     cookie = User(hasty).log_in("carol").cookie
     # The first connection starts what lives as long as the process.
