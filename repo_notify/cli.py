@@ -5,16 +5,16 @@ from gevent import monkey
 
 monkey.patch_all()
 
-import json  # noqa: E402  (patching comes first)
-import logging  # noqa: E402
-import sys  # noqa: E402
-from pathlib import Path  # noqa: E402
-from typing import IO, Any  # noqa: E402
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import IO, Any
 
-import click  # noqa: E402
+import click
 
-from repo_notify import __version__  # noqa: E402
-from repo_notify.errors import NotifyError  # noqa: E402
+from repo_notify import __version__
+from repo_notify.errors import NotifyError
 
 
 @click.group()

@@ -16,6 +16,8 @@ from .errors import RoomNotFound
 from .schemas import ModelRoomSchema, NotificationsRoomSchema, ProjectRoomSchema, fold_uuid
 
 PREFIX = "repo_notify:"
+# Made once: json.dumps would make an encoder for each key.
+_compact = json.JSONEncoder(separators=(",", ":")).encode
 
 Right = Literal["self", "model", "project", "teamspace"]
 
@@ -30,7 +32,7 @@ class Room(NamedTuple):
     def key(self) -> str:
         """The engine's name for the room: injective; project and model UUIDs without regard to case."""
         owner, *inner = self.ids
-        return PREFIX + json.dumps([self.kind, owner, *map(fold_uuid, inner)], separators=(",", ":"))
+        return PREFIX + _compact([self.kind, owner, *map(fold_uuid, inner)])
 
     @classmethod
     def parse(cls, key: str) -> Room:

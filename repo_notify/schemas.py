@@ -173,7 +173,7 @@ def checked(event: Event) -> Event:
     """
     if type(event) not in EVENT_SCHEMAS:
         raise TypeError(f"an event of repo_notify.events can be published, not {type(event).__name__}")
-    return load(type(event), {field.name: getattr(event, field.name) for field in dataclasses.fields(event)})
+    return load(type(event), vars(event))
 
 
 def load(event: type[Event], values: Mapping[str, Any]) -> Event:

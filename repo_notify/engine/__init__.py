@@ -3,7 +3,7 @@
     Server       python-socketio's API on the parts below; what Flask-SocketIO gets as its `server`
     RoomManager  who is in which namespace and room, and the fan-out: `server.manager.deliver(...)` tells to how many
     Connection   one Engine.IO session: `sid`, `environ`, `codec.eio`, `transport.name`; in `server.eio.sockets`
-    Codec        what a protocol generation has to say; `Server(codecs=[…])` or `server.register_codec(…)` adds one
+    Codec        what a protocol generation has to say; `Server(codecs=[…])` adds some
 
 `engine.websocket.WebSocketHandler` and `engine.gunicorn.Worker` serve WebSockets under gevent, and import it.
 """

@@ -64,7 +64,9 @@ class EngineServer(engineio.Server):
         )
         self.codecs: dict[str, Codec] = {}
         for codec in codecs:
-            self.register_codec(codec)
+            if str(codec.eio) in self.codecs:
+                raise ValueError(f"there are two codecs for EIO={codec.eio}")
+            self.codecs[str(codec.eio)] = codec
         self.timing = Timing(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
         self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
         self.slow_clients = 0
@@ -78,12 +80,6 @@ class EngineServer(engineio.Server):
         self._unsupported_hint = unsupported_hint
         self._refusing = False
         self._fallback = next(iter(self.codecs.values()))
-
-    def register_codec(self, codec: Codec) -> None:
-        """Speak one more protocol generation; ValueError if there is one for its number already."""
-        if str(codec.eio) in self.codecs:
-            raise ValueError(f"there is a codec for EIO={codec.eio} already")
-        self.codecs[str(codec.eio)] = codec
 
     def new_lock(self) -> Lock:
         """A re-entrant lock of the async mode; gevent needs none where nothing within it waits."""

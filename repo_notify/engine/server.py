@@ -79,10 +79,6 @@ class Server(socketio.Server):
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
 
-    def register_codec(self, codec: Codec) -> None:
-        """Speak one more protocol generation from now on; ValueError if there is one for its number."""
-        self.eio.register_codec(codec)
-
     def connection_of(self, any_id: str) -> str | None:
         """The Engine.IO id of the connection that has this id, be it that id itself or its id in a namespace."""
         if any_id in self.eio.sockets:
@@ -206,9 +202,9 @@ class Server(socketio.Server):
         except Exception:
             self.logger.exception("a hook of a connection failed")
 
-    # What the Engine.IO server tells.
+    # What the Engine.IO server tells. The base class declares these three with other arguments than its servers have.
 
-    def _handle_eio_connect(self, eio_sid: str, environ: Environ) -> None:  # type: ignore[override]  # see below
+    def _handle_eio_connect(self, eio_sid: str, environ: Environ) -> None:  # type: ignore[override]  # see above
         connection = self.eio.sockets[eio_sid]
         self.environ[eio_sid] = environ
         timer = self.eio.timers.after(self.connect_timeout, lambda: self._never_connected(connection))
@@ -222,7 +218,7 @@ class Server(socketio.Server):
         self.logger.info("%s: no namespace within %s s", connection.sid, self.connect_timeout)
         connection.close(Reason.TRANSPORT_CLOSE)
 
-    def _handle_eio_message(self, eio_sid: str, data: Frame) -> None:  # type: ignore[override]  # see below
+    def _handle_eio_message(self, eio_sid: str, data: Frame) -> None:  # type: ignore[override]  # see above
         session = self._sessions.get(eio_sid)
         if session is not None:
             session.receive(data)
@@ -232,8 +228,6 @@ class Server(socketio.Server):
         session = self._sessions.get(connection.sid)
         if session is not None:
             session.close(call)
-
-    # python-socketio's base class declares these three with other arguments than its servers have.
 
     def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:  # type: ignore[override]  # see above
         session = self._sessions.get(eio_sid)

@@ -11,8 +11,9 @@ import _socket
 import base64
 import contextlib
 import hashlib
-from typing import Any
+from typing import Any, ClassVar
 
+import gevent
 import gevent.socket
 from gevent.pywsgi import WSGIHandler
 from geventwebsocket.exceptions import ProtocolError, WebSocketError
@@ -76,7 +77,22 @@ class BoundedWebSocket(WebSocket):
 
 
 class WebSocketHandler(StockHandler):
-    """Leaves the answer to a WebSocket handshake to the application, which may also refuse it over HTTP."""
+    """Leaves the answer to a WebSocket handshake to the application, which may also refuse it over HTTP.
+
+    Who sends no request for `patience` seconds, or takes longer over its headers, is not waited for.
+    """
+
+    patience: ClassVar[float] = 75.0
+
+    def read_requestline(self) -> Any:
+        """The request's first line; "", which ends the connection, where none comes in time."""
+        stock: Any = super()
+        return gevent.with_timeout(self.patience, stock.read_requestline, timeout_value="")
+
+    def read_request(self, raw_requestline: str) -> Any:
+        """Read the headers; False, which is answered with 400, where they do not come in time."""
+        stock: Any = super()
+        return gevent.with_timeout(self.patience, stock.read_request, raw_requestline, timeout_value=False)
 
     def run_application(self) -> None:
         """Run the application as for any other request, with a function in the environ that switches protocols."""

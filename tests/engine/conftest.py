@@ -13,8 +13,8 @@ from .support import Served
 # Short enough for a test, in seconds.
 PING = {"ping_interval": 0.3, "ping_timeout": 0.2}
 KINDS = {"gevent": ("gevent", "ours"), "gevent-websocket": ("gevent", "stock"), "threading": ("threading", "ours")}
-# The same engine where it cannot have the raw sockets.
-TLS = {"gevent, TLS": ("gevent", "tls")}
+# The same engine where it cannot have the raw sockets, and with a handler that does not wait long for a request.
+FURTHER = {"gevent, TLS": ("gevent", "tls"), "gevent, hasty": ("gevent", "hasty")}
 
 
 @contextmanager
@@ -53,7 +53,7 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Served]]:
     started: list[Served] = []
 
     def begin(kind: str = "gevent", **options: Any) -> Served:
-        started.append(Served(*{**KINDS, **TLS}[kind], **options))
+        started.append(Served(*{**KINDS, **FURTHER}[kind], **options))
         return started[-1]
 
     yield begin

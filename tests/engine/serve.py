@@ -196,7 +196,10 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
 
         from repo_notify.engine.websocket import WebSocketHandler
 
-        handler_class = Stock if handler == "stock" else WebSocketHandler
+        class Hasty(WebSocketHandler):
+            patience = 0.5
+
+        handler_class = {"stock": Stock, "hasty": Hasty}.get(handler, WebSocketHandler)
         secured = {"ssl_context": certified()} if handler == "tls" else {}
         listener = WSGIServer.get_listener(("127.0.0.1", 0), family=socket.AF_INET)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -12,7 +12,7 @@ from time import monotonic
 
 import pytest
 
-from repo_notify.engine.frames import BINARY, CLOSE, CONTINUATION, PING, TEXT, CloseCode, unmask
+from repo_notify.engine.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, CloseCode, unmask
 from tests.support.until import until
 
 from .conftest import PING as HASTY
@@ -155,6 +155,20 @@ def test_one_byte_at_a_time_lasts_no_longer_than_silence(start: Start) -> None:
         stop.set()
         sender.join()
     until(lambda: served.call("/state")["connections"] == 0)
+
+
+@pytest.mark.parametrize(
+    ("begun", "answer"), [(b"", b""), (b"GET /chat/", b""), (b"GET /chat/ HTTP/1.1\r\nHost: h\r\nX-", b"HTTP/1.1 400 ")]
+)
+def test_who_does_not_finish_a_request_is_not_waited_for(start: Start, begun: bytes, answer: bytes) -> None:
+    served = start("gevent, hasty")
+    with served.raw() as slow, opened(served.port) as patient:
+        slow.sendall(begun)
+        assert ending(slow).startswith(answer)
+        # A WebSocket, and a connection that asks in time, are another matter.
+        patient.sendall(frame(FINAL | PING, b"x"))
+        assert patient.recv(100) == bytes((FINAL | PONG, 1)) + b"x"
+        assert served.call("/state")["connections"] == 1
 
 
 @pytest.mark.timeout(900)
