@@ -48,9 +48,11 @@ def test_the_changelog_begins_with_this_version() -> None:
 @pytest.mark.parametrize("minor", [10, 11, 12, 13])
 def test_every_supported_python_is_claimed_and_tested(minor: int) -> None:
     assert f"Programming Language :: Python :: 3.{minor}\n" in read("setup.cfg")
-    env_list = re.search(r"py\{([^}]*)\}", read("tox.ini"))
+    tox = read("tox.ini")
+    env_list, suite = re.search(r"py\{([^}]*)\}", tox), re.search(r"\[testenv:suite\]\nbase_python = py(\d+)", tox)
     assert env_list is not None
-    assert f"3{minor}" in env_list[1]
+    assert suite is not None
+    assert f"3{minor}" in [*env_list[1].split(", "), suite[1]]
 
 
 def test_continuous_integration_runs_the_command_of_the_readme() -> None:
