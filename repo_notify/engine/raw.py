@@ -63,6 +63,8 @@ class Turns:
     def __init__(self, loop: Any, timers: Timers, max_seconds: float) -> None:
         self.loop = loop
         self.busy = False
+        # Those that do not take a send even between the turns: something of theirs waits, or they are ending.
+        self.irregular: set[RawTransport] = set()
         self._timers = timers
         self._max_seconds = max_seconds
         self._waiting: list[RawTransport] = []
@@ -95,10 +97,12 @@ class Turns:
             self._timers.after(self._max_seconds / 4, self._check_ages)
 
     def _end(self) -> None:
-        self.busy = False
         waiting, self._waiting = self._waiting, []
         for transport in waiting:
             transport.flush()
+        self.busy = False
+        if self._waiting:  # flushing ended somebody, of which others were told
+            self.begin()
 
 
 class RawTransport:
@@ -115,11 +119,11 @@ class RawTransport:
         "_outbox",
         "_parser",
         "_reader",
-        "_send",
         "_size",
         "_socket",
         "_writer",
         "blocked_since",
+        "direct",
         "turns",
     )
 
@@ -128,7 +132,7 @@ class RawTransport:
     ) -> None:
         self._codec = codec
         self._socket: _socket.socket | None = raw
-        self._send = raw.send
+        self.direct = raw.send
         self.turns = turns
         self._max_bytes = max_bytes
         self._logger = logger
@@ -188,16 +192,24 @@ class RawTransport:
             self.turns.wait(self)
         else:
             try:
-                sent = self._send(data)
+                sent = self.direct(data)
             except BlockingIOError:
                 sent = 0
             except OSError:
                 self._lost()
                 return False
             if sent != len(data):
-                self._outbox, self._offset, self._size = deque((data,)), sent, len(data) - sent
-                self._block()
+                self.keep(data, sent)
         return True
+
+    def keep(self, data: bytes, sent: int) -> None:
+        """The socket took only `sent` bytes of these: the rest waits, before anything else."""
+        if self._outbox is None:
+            self._outbox = deque()
+        self._outbox.appendleft(data)
+        self._offset = sent
+        self._size += len(data) - sent
+        self._block()
 
     def _append(self, data: bytes) -> None:
         if self._outbox is None:
@@ -212,7 +224,7 @@ class RawTransport:
         while self._outbox and not self._writer_active():
             piece = self._piece()
             try:
-                sent = self._send(piece)
+                sent = self.direct(piece)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -224,6 +236,8 @@ class RawTransport:
                 return
         if self._outbox is not None and not self._outbox:
             self._outbox = None
+            if not self._ending:
+                self.turns.irregular.discard(self)
             self._flushed()
 
     def _piece(self) -> bytes:
@@ -256,6 +270,7 @@ class RawTransport:
         if self._socket is None:
             return
         self.blocked_since = monotonic()
+        self.turns.irregular.add(self)
         self.turns.block(self)
         if self._writer is None:
             self._writer = self.turns.loop.io(self._socket.fileno(), WRITE)
@@ -289,6 +304,7 @@ class RawTransport:
             self.send(control(EioType.CLOSE))
         self._write(build_close(code))
         self._ending = True
+        self.turns.irregular.add(self)
         if self._outbox is None:
             self._flushed()
 
@@ -303,6 +319,7 @@ class RawTransport:
         if self._ending and self._socket is not None:
             with contextlib.suppress(OSError):  # the client was faster
                 self._socket.shutdown(socket.SHUT_WR)
+            self.turns.irregular.discard(self)  # from now on its socket refuses by itself
 
     # What arrives.
 
@@ -376,6 +393,7 @@ class RawTransport:
 
     def _close(self) -> None:
         self._outbox, self._size, self.blocked_since = None, 0, 0.0
+        self.turns.irregular.discard(self)
         for watcher in (self._reader, self._writer):
             if watcher is not None:
                 watcher.stop()

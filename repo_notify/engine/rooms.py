@@ -9,6 +9,7 @@ from typing import Any
 
 from .codec import Codec
 from .connection import Connection
+from .fanout import Route
 from .packets import Outgoing, SioPacket, SioType, message
 from .raw import RawTransport, Turns
 from .timers import Lock
@@ -36,12 +37,17 @@ class Member:
 class Namespace:
     """The members of one namespace, by their id and by their connection's, and its rooms."""
 
-    __slots__ = ("by_connection", "members", "rooms")
+    __slots__ = ("by_connection", "members", "rooms", "routes")
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
         self.by_connection: dict[str, Member] = {}
         self.rooms: dict[Hashable, dict[str, Member]] = {}
+        self.routes: dict[Hashable, Route] = {}
+
+    def by_any_id(self, any_id: str) -> Member | None:
+        """The member of that id, be it its own or its connection's."""
+        return self.members.get(any_id) or self.by_connection.get(any_id)
 
 
 def _listed(several: Any) -> list[Any]:
@@ -135,6 +141,15 @@ class RoomManager:
             for out in (answer, *held):
                 member.connection.send(out)
 
+    def retire(self, member: Member) -> None:
+        """Send nothing more to a member, which is about to be removed."""
+        with self._lock:
+            member.gone = True
+            space = self._namespaces.get(member.namespace)
+            if space is not None:
+                for room in member.rooms:
+                    space.routes.pop(room, None)
+
     def remove(self, member: Member) -> None:
         """Forget a member; costs its own rooms only."""
         with self._lock:
@@ -161,6 +176,7 @@ class RoomManager:
             if room in space.members:
                 raise ValueError("cannot enter a sid room")
             space.rooms.setdefault(room, {})[sid] = member
+            space.routes.pop(room, None)
             member.rooms.add(room)
 
     def leave_room(self, sid: str, namespace: str, room: Hashable) -> None:
@@ -176,6 +192,7 @@ class RoomManager:
             member.rooms.discard(room)
             members = space.rooms[room]
             del members[member.sid]
+            space.routes.pop(room, None)
             if not members:
                 del space.rooms[room]
 
@@ -214,10 +231,43 @@ class RoomManager:
         """
         arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
         packet = SioPacket(SioType.EVENT, namespace, data=[event, *arguments])
-        members = self._select(namespace, room, frozenset(_listed(skip_sid)))
+        skip = frozenset(_listed(skip_sid))
         if callback is None:
-            return self._fan_out(members, message(packet))
+            out = message(packet)
+            sent = self._along(namespace, room, skip, out)
+            return self._fan_out(self._select(namespace, room, skip), out) if sent is None else sent
+        members = self._select(namespace, room, skip)
         return sum(self._fan_out([member], message(self._asking(packet, member, callback))) for member in members)
+
+    def _along(self, namespace: str, room: Any, skip: frozenset[str], out: Outgoing) -> int | None:
+        """Send along the route of a room; None where there is none, or it is not open."""
+        with self._lock:
+            space = self._namespaces.get(namespace)
+            name = self._only_room(space, room) if space and room is not None and len(skip) <= 1 else None
+            if space is None or name is None:
+                return None
+            route = space.routes.get(name)
+            if route is None or route.is_outdated:
+                route = space.routes[name] = Route(space.rooms[name].values())
+            without = space.by_any_id(next(iter(skip))) if skip else None
+        if not route.is_open:
+            return None
+        transport = without.connection.transport if without else None
+        sent = route.send(out, transport.direct if isinstance(transport, RawTransport) else None)
+        return sent + self._fan_out([member for member in route.others if member is not without], out)
+
+    @staticmethod
+    def _only_room(space: Namespace, room: Any) -> Hashable | None:
+        """Which of these rooms is the only one that has members; None where it is not so, or a member's id is there."""
+        found = None
+        for name in _listed(room):
+            if name in space.members:
+                return None
+            if name in space.rooms:
+                if found is not None:
+                    return None
+                found = name
+        return found
 
     def _fan_out(self, members: Iterable[Member], out: Outgoing) -> int:
         """Send one packet to many; what cannot be encoded is the caller's mistake and shows at the first of them."""

@@ -185,7 +185,7 @@ class Session:
         member = self.members.pop(namespace, None)
         if member is None or member.gone:
             return
-        member.gone = True
+        self._host.manager.retire(member)
         self._host.handle_disconnect(member, reason)
         self._host.manager.remove(member)
 
