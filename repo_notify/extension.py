@@ -153,10 +153,10 @@ class RepoNotify:
         return self._state().socketio
 
     def _state(self) -> State:
-        apps = list(self._apps)
         if has_app_context():
             state = current_app.extensions.get(NAME)
         else:
+            apps = list(self._apps)
             state = apps[0].extensions[NAME] if len(apps) == 1 else None
         if isinstance(state, State):
             return state

@@ -229,6 +229,8 @@ class RoomManager:
         A tuple is several arguments, None none. `skip_sid`: one or several of any ids of connections. `callback` gets
         each member's acknowledgement. TypeError or ValueError when `data` is not JSON; a failing recipient is logged.
         """
+        if namespace not in self._namespaces:
+            return 0
         arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
         packet = SioPacket(SioType.EVENT, namespace, data=[event, *arguments])
         skip = frozenset(_listed(skip_sid))
