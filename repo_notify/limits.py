@@ -30,13 +30,13 @@ class Bucket:
 
 
 class Turnstile:
-    """Lets callers through one by one, in the order in which they asked."""
+    """Lets callers through one by one, in the order in which they asked. Many may share a lock, held for moments."""
 
     __slots__ = ("_last", "_lock")
 
-    def __init__(self) -> None:
+    def __init__(self, lock: threading.Lock) -> None:
         self._last: threading.Event | None = None
-        self._lock = threading.Lock()
+        self._lock = lock
 
     @contextmanager
     def turn(self) -> Iterator[None]:
@@ -59,17 +59,23 @@ class Allowance:
     """What one connection may still ask for, and whose turn it is.
 
     `burst` and `rate` bound what is answered; beyond `flood` refusals, refilled at the same rate, the connection is
-    to be closed.
+    to be closed. `lock` may be shared.
     """
 
-    __slots__ = ("_asked", "_refused", "turnstile")
+    __slots__ = ("_asked", "_flood", "_rate", "_refused", "turnstile")
 
-    def __init__(self, burst: int, rate: float, flood: int) -> None:
+    def __init__(self, burst: int, rate: float, flood: int, lock: threading.Lock) -> None:
         self._asked = Bucket(burst, rate)
-        self._refused = Bucket(flood, rate)
-        self.turnstile = Turnstile()
+        self._flood, self._rate = flood, rate
+        # Most connections are never refused anything.
+        self._refused: Bucket | None = None
+        self.turnstile = Turnstile(lock)
 
     def ask(self) -> tuple[float, bool]:
         """Take one step; return 0 or the seconds after which to try again, and whether this was far too much."""
         wait = self._asked.take()
-        return wait, bool(wait) and self._refused.take() > 0
+        if not wait:
+            return 0.0, False
+        if self._refused is None:
+            self._refused = Bucket(self._flood, self._rate)
+        return wait, self._refused.take() > 0

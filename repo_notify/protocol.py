@@ -107,7 +107,7 @@ class Protocol:
             found = self._allowances.get(connection)
             if found is None:
                 haste = self._haste
-                found = self._allowances[connection] = Allowance(haste.burst, haste.rate, haste.flood)
+                found = self._allowances[connection] = Allowance(haste.burst, haste.rate, haste.flood, self._lock)
             return found
 
     def _answer(self, request: _Request, wait: float) -> dict[str, Any]:

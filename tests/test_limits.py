@@ -66,14 +66,14 @@ def test_the_wait_that_is_told_is_enough(burst: int, rate: float) -> None:
 
 def test_far_too_much_is_told_after_so_many_refusals() -> None:
     # A rate so low that nothing comes back during the test.
-    allowance = Allowance(2, 1e-6, 3)
+    allowance = Allowance(2, 1e-6, 3, threading.Lock())
     found = [allowance.ask() for _ in range(6)]
     assert [wait == 0 for wait, _ in found] == [True, True, False, False, False, False]
     assert [cut for _, cut in found] == [False, False, False, False, False, True]
 
 
 def test_a_turnstile_keeps_the_order_of_asking() -> None:
-    turnstile = Turnstile()
+    turnstile = Turnstile(threading.Lock())
     order: list[int] = []
 
     def pass_through(number: int) -> None:
@@ -94,7 +94,7 @@ def test_a_turnstile_keeps_the_order_of_asking() -> None:
 
 
 def test_a_turnstile_goes_on_after_an_error() -> None:
-    turnstile = Turnstile()
+    turnstile = Turnstile(threading.Lock())
     with pytest.raises(ValueError, match="mine"), turnstile.turn():
         raise ValueError("mine")
     with turnstile.turn():
