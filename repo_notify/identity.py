@@ -14,7 +14,7 @@ from typing import Any, Literal
 from urllib.parse import parse_qs
 
 from flask import Flask, session
-from flask.sessions import SessionMixin
+from flask.sessions import SecureCookieSessionInterface, SessionMixin
 
 logger = logging.getLogger(__name__)
 
@@ -35,7 +35,11 @@ class Identity:
 
 def session_user() -> str | None:
     """Return `session["user"]["username"]`: the default identity loader."""
-    user = session.get("user")
+    return _user_of(session)
+
+
+def _user_of(found: Mapping[str, Any]) -> str | None:
+    user = found.get("user")
     username = user.get("username") if isinstance(user, dict) else None
     return username if isinstance(username, str) and username else None
 
@@ -159,6 +163,12 @@ class Identities:
         return Identity(username, kept)
 
     def _read(self, environ: dict[str, Any]) -> Identity | None:
+        interface = self._app.session_interface
+        if self.loader is session_user and type(interface) is SecureCookieSessionInterface:
+            # Flask's own needs no request context, which costs as much again as the cookie's signature.
+            found = interface.open_session(self._app, self._app.request_class(environ))
+            username = _user_of(found) if found is not None else None
+            return Identity(username, session_id_of(found)) if username is not None else None
         with self._app.request_context(environ):
             username = self.loader()
             return Identity(username, session_id_of(session)) if username is not None else None

@@ -114,9 +114,11 @@ class WebSocketHandler(StockHandler):
         `detach`, not `dup`: epoll would go on reporting the closed number.
         """
         handler: Any = self
-        handler.socket.settimeout(0.0)
+        held = handler.socket
+        held.settimeout(0.0)
         early = handler.rfile.peek() or b""
-        return _socket.socket(fileno=handler.socket.detach()), early
+        # Told what it is, it need not ask the kernel three times.
+        return _socket.socket(held.family, held.type, held.proto, fileno=held.detach()), early
 
     def take_socket(self) -> tuple[_socket.socket, bytes]:
         """Answer 101 (RFC 6455 section 4.2.2) and take the socket; the engine has checked the headers."""

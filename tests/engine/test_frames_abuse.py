@@ -18,7 +18,7 @@ from tests.support.until import until
 from .conftest import PING as HASTY
 from .support import SECONDS, Served
 
-pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+pytestmark = pytest.mark.slow
 
 Start = Callable[..., Served]
 
@@ -172,6 +172,7 @@ def test_who_does_not_finish_a_request_is_not_waited_for(start: Start, begun: by
 
 
 @pytest.mark.timeout(900)
+@pytest.mark.unmeasured
 def test_nothing_is_left_of_many_and_nobody_else_notices(start: Start) -> None:
     served = start(max_http_buffer_size=LIMIT, close_timeout=1)
     witness = served.client()

@@ -11,7 +11,7 @@ import pytest
 
 from .support import Served, Socket
 
-pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
+pytestmark = pytest.mark.slow
 
 Start = Callable[..., Served]
 
