@@ -1,9 +1,13 @@
 from __future__ import annotations
 
 import json
+import socket
+import struct
 from typing import Any
 
 import pytest
+
+from tests.support.until import until
 
 from .support import Poller, Served, Socket
 
@@ -33,12 +37,12 @@ def test_one_delivery_however_many_rooms(engine: Served) -> None:
 
 
 def test_a_binary_broadcast_reaches_every_transport(engine: Served) -> None:
-    socket, poller = engine.client(), engine.polling_client()
-    join(socket, "binary")
+    direct, poller = engine.client(), engine.polling_client()
+    join(direct, "binary")
     join(poller, "binary")
     assert engine.call("/emit", event="x", data="abc", room="binary", binary=True) == 2
     text = '451-["x",{"_placeholder":true,"num":0}]'
-    assert [socket.receive(), socket.receive()] == [text, b"abc"]
+    assert [direct.receive(), direct.receive()] == [text, b"abc"]
     assert [poller.receive(), poller.receive()] == [text, "bYWJj"]
 
 
@@ -115,3 +119,39 @@ def test_a_failing_recipient_does_not_stop_the_others(engine: Served) -> None:
     reached = engine.call("/emit", event="x", data=1, room="failing")
     assert reached in {2, 3}
     assert [client.receive() for client in clients[1:]] == ['42["x",1]'] * 2
+
+
+def test_who_vanishes_during_a_fan_out_costs_nobody_an_event(engine: Served) -> None:
+    clients = [engine.client() for _ in range(12)]
+    for client in clients:
+        join(client, "crowd")
+    staying, leaving = clients[::3], [client for index, client in enumerate(clients) if index % 3]
+    for number, client in enumerate(leaving):
+        client.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.tcp.close()
+        engine.call("/emit", event="tick", data=number, room="crowd")
+    for client in staying:
+        assert [client.receive() for _ in leaving] == [f'42["tick",{number}]' for number in range(len(leaving))]
+
+
+def test_who_enters_leaves_or_is_skipped_between_two_events(engine: Served) -> None:
+    first, second, third = (engine.client() for _ in range(3))
+    join(first, "changing")
+    join(second, "changing")
+    skipped = sid_of(engine, second)
+
+    def emit(number: int, *listeners: Socket, **options: str) -> None:
+        assert engine.call("/emit", event="tick", data=number, room="changing", **options) == len(listeners)
+        assert [client.receive() for client in listeners] == [f'42["tick",{number}]'] * len(listeners)
+
+    emit(1, first, second)
+    join(third, "changing")
+    emit(2, first, second, third)
+    emit(3, first, third, skip_sid=skipped)
+    emit(4, first, second, third)
+    first.send('429["leave","changing"]')
+    assert first.receive() == "439[]"
+    emit(5, second, third)
+    second.close()
+    until(lambda: engine.call("/emit", event="last", data=6, room="changing") == 1)
+    assert str(third.receive()) == '42["last",6]'
