@@ -54,7 +54,7 @@ def mount(app: Flask, found: SocketIO, settings: Settings) -> None:
     """Put the server at REPO_NOTIFY_CHAT_PATH of the WSGI app; everything else goes to the app as before."""
     engine = behind_proxies(found.server.handle_request, settings.trusted_proxies)
     # Flask's documentation says to assign; its types call that a method.
-    app.wsgi_app = _Mount(app, app.wsgi_app, engine, settings.chat_path)  # type: ignore[method-assign]  # as Flask's documentation has it
+    app.wsgi_app = _Mount(app, app.wsgi_app, engine, settings.chat_path)  # type: ignore[method-assign]
     # `flask_socketio.emit` and its like find the server here; one of the host's own comes first.
     app.extensions.setdefault("socketio", found)
     found.sockio_mw = app.wsgi_app

@@ -20,6 +20,12 @@ if TYPE_CHECKING:
 Send = Callable[[bytes], int]
 
 
+def _plain(member: Member) -> RawTransport | None:
+    """The transport of a member that needs no more than a send."""
+    transport = member.connection.transport
+    return transport if type(transport) is RawTransport and member.held is None else None
+
+
 class Direct:
     """Members of one protocol generation on raw sockets."""
 
@@ -67,8 +73,8 @@ class Route:
         self.others: list[Member] = []
         self.turns: Turns | None = None
         for member in members:
-            transport = member.connection.transport
-            if type(transport) is RawTransport and member.held is None:
+            transport = _plain(member)
+            if transport is not None:
                 self.direct.setdefault(member.connection.codec, Direct()).add(transport)
                 self.turns = transport.turns
             elif not member.gone:
@@ -77,7 +83,7 @@ class Route:
     @property
     def is_outdated(self) -> bool:
         """Whether one of the others has come to need no more than a send: it has upgraded."""
-        return any(type(member.connection.transport) is RawTransport and member.held is None for member in self.others)
+        return any(map(_plain, self.others))
 
     @property
     def is_open(self) -> bool:

@@ -126,8 +126,8 @@ def test_nobody_else_notices(observed: Served, connect: Connect, cookie: str) ->
     assert receive_event(witness, f"acme::{STRUCTURE}::newIssues") == []
 
 
-# Nothing is left of 1,000 such connections, nor of as many as the variable says.
-ABUSES = int(os.environ.get("REPO_NOTIFY_TEST_ABUSES", "1000"))
+# Nothing is left of 2,000 such connections, nor of as many as the variable says.
+ABUSES = int(os.environ.get("REPO_NOTIFY_TEST_ABUSES", "2000"))
 AT_ONCE = 8
 
 
