@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 BACKLOG = 4096
 GOODBYE_SECONDS = 1.0
+POLL_SECONDS = 0.02
 
 
 class _Silent:
@@ -48,12 +50,23 @@ def state_of(app: Flask) -> State:
 def shut_down(state: State) -> None:
     """Tell the clients of one app that the service ends, and end its background work."""
     server = state.socketio.server
+    # Long enough for clients that answer; who does not is not waited for.
+    seconds = min(GOODBYE_SECONDS, state.settings.shutdown_timeout / 2)
     if isinstance(server, Server):
-        # Long enough for clients that answer; who does not is not waited for.
-        server.shutdown(min(GOODBYE_SECONDS, state.settings.shutdown_timeout / 2))
+        server.shutdown(seconds)
     else:
-        server.eio.disconnect()
+        _disconnect_all(server.eio, seconds)
     state.close()
+
+
+def _disconnect_all(eio: Any, seconds: float) -> None:
+    """As the stock server's `disconnect`, which waits for one client after another, for who is gone without end."""
+    clients = list(eio.sockets.values())
+    for client in clients:
+        client.close(wait=False, reason=eio.reason.SERVER_DISCONNECT)
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and any(client.queue.unfinished_tasks for client in clients):
+        eio.sleep(POLL_SECONDS)
 
 
 def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing
 from typing import Any
 
@@ -17,7 +17,7 @@ from tests.support.chat import ChatClient
 from tests.support.people import People
 from tests.support.served import Served, host_app
 from tests.support.teamspaces import Teamspace
-from tests.support.unmeasured import embedded_mongo
+from tests.support.unmeasured import embedded_mongo, unmeasured
 
 # A busy machine is no fault of what is tested.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -28,6 +28,18 @@ USERS = "users"
 ENGINES: dict[str, dict[str, Any]] = {"own": {}, "stock": {"STOCK_SOCKETIO": {"async_mode": "gevent"}}}
 # Tests that share a connection ask more of it than a client may.
 UNHURRIED = {"REPO_NOTIFY_JOIN_BURST": 1_000_000}
+
+# Every server's fixture rests on one of these: the lines that such a test is about run in the server.
+OF_SERVERS = frozenset({"sample", "engine", "hasty", "plain", "start", "port"})
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Function) -> Generator[None, object, object]:
+    """A test that talks to a server is measured in the server's process alone."""
+    if OF_SERVERS.isdisjoint(item.fixturenames):
+        return (yield)
+    with unmeasured():
+        return (yield)
 
 
 def host_defaults(mongo_uri: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from repo_notify.serving import state_of
 from tests.conftest import USERS, host_defaults
 from tests.support.chat import ChatClient
 from tests.support.command import environment
-from tests.support.served import HOST_APP, SECONDS, Served, User, running
+from tests.support.served import SECONDS, Served, User, running
 from tests.support.threaded import serving
 
 ROOT = Path(__file__).parent.parent
@@ -254,6 +254,7 @@ def test_an_old_generation_is_refused_in_words_while_v4_is_off(
     assert "Traceback" not in answer.text
 
 
+HOST_APP = ROOT / "tests" / "support" / "host_app.py"
 # The tree itself may be installed so that every process finds it; `legacy_v4` is to be gone from everywhere.
 WITHOUT_V4 = """
 import runpy, sys

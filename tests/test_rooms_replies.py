@@ -274,6 +274,7 @@ def test_an_unknown_event_gets_a_clear_error(
     assert client.heard_so_far() == [("error", (reply,))]
 
 
+@pytest.mark.unmeasured
 def test_the_echo_never_fails_on_how_deep_it_is_nested(host: Served) -> None:
     from tests.support.raw import RawSocket
 

@@ -191,6 +191,21 @@ def test_sigterm_ends_in_time_in_spite_of_who_is_stuck(sample: str, way: str) ->
         raw.close(timeout=0)
 
 
+def test_a_host_on_a_stock_flask_socketio_ends_in_spite_of_who_is_gone(serve_host: Callable[..., Served]) -> None:
+    """Told one after the other, the second would not hear of it: the first polled once and never again."""
+    gone = threading.Event()
+    client = socketio.Client(reconnection=False)
+    client.on("disconnect", lambda *_: gone.set())
+    served = serve_host(STOCK_SOCKETIO={"async_mode": "gevent"})
+    assert requests.get(served.url + "/chat/?EIO=4&transport=polling", timeout=SECONDS).status_code == 200
+    client.connect(served.url, socketio_path="chat", transports=["websocket"])
+    started = monotonic()
+    served.process.terminate()
+    assert gone.wait(SECONDS)
+    assert served.process.wait(SECONDS) == 0
+    assert monotonic() - started < 8
+
+
 def test_nobody_is_accepted_after_sigterm(sample: str) -> None:
     port = free_port()
     with service(

@@ -21,13 +21,21 @@ READY_MILLISECONDS = 20_000
 
 # Run with -c, so that the child imports the database and nothing of ours. It lives as long as its standard input: the
 # kernel closes that pipe however the parent ends, by SIGKILL too.
+# A last connection wakes the database's `accept`, which does not notice that its socket is closed; `stop` would wait
+# 2 seconds for it.
 CHILD = """
-import json, sys
+import contextlib, json, socket, sys, threading, time
 from secantus.server import SecantusDBServer
 server = SecantusDBServer(storage_path=sys.argv[1], cache_size="64M", enable_test_commands=False)
 server.start()
 print(json.dumps(server.address), flush=True)
 sys.stdin.buffer.read()
+address = server.address
+def wake():
+    time.sleep(0.05)
+    with contextlib.suppress(OSError):
+        socket.create_connection(address).close()
+threading.Thread(target=wake).start()
 server.stop()
 """
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from pymongo import MongoClient
 
 from tests.demo.support import Client, Document, Listen
 from tests.support.chat import ChatClient
-from tests.support.served import running
+from tests.support.served import serving
 from tests.support.unmeasured import embedded_mongo
 
 
@@ -32,9 +30,8 @@ def mongo(mongo_uri: str) -> Iterator[MongoClient[Document]]:
 @pytest.fixture(scope="session")
 def port(mongo_uri: str) -> Iterator[int]:
     """The port of the served demo app."""
-    with running([sys.executable, str(Path(__file__).with_name("server.py")), mongo_uri]) as process:
-        assert process.stdout is not None
-        yield int(process.stdout.readline())
+    with serving("tests.demo.server", mongo_uri) as served:
+        yield served.port
 
 
 @pytest.fixture

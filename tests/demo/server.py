@@ -1,4 +1,4 @@
-"""The demo's app as a program of its own: `server.py <mongo uri>`; seeds, serves, prints its port."""
+"""The demo's app as a program of its own: `python -m tests.demo.server <mongo uri>`; seeds, serves, prints its port."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import sys
-from pathlib import Path
 from typing import Any
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from pymongo import MongoClient
 

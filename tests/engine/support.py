@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import socket
 import ssl
-import subprocess
-import sys
+import tempfile
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPSConnection
 from typing import Any
 from urllib.parse import urlencode
 
 import websocket
+
+from tests.support.nursery import nursery
 
 SECONDS = 10.0
 EIO4 = {"EIO": "4"}
@@ -49,16 +51,21 @@ class Served:
     def __init__(self, mode: str, handler: str = "ours", **options: Any) -> None:
         self.mode = mode
         self.handler = handler
-        arguments = [sys.executable, "-m", "tests.engine.serve", mode, json.dumps(options), handler]
-        self._process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        assert self._process.stdout is not None
+        arguments = ("tests.engine.serve", mode, json.dumps(options), handler)
+        self._log = ""
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `stop`
+        self._process = nursery(patched=False).start(*arguments, env=os.environ, stderr=self._errors.fileno())
         self.port = int(self._process.stdout.readline())
 
     def stop(self) -> str:
-        """End the process; what it logged."""
-        self._process.terminate()
-        _, errors = self._process.communicate(timeout=SECONDS)
-        return errors
+        """End the process, if it has not ended yet; what it logged."""
+        if not self._errors.closed:
+            with self._errors, self._process:
+                self._process.terminate()
+                self._process.wait(SECONDS)
+                self._errors.seek(0)
+                self._log = self._errors.read()
+        return self._log
 
     def call(self, path: str, **arguments: Any) -> Any:
         """One of the server's own paths."""

@@ -43,6 +43,7 @@ def test_both_paths_refuse_the_same(text: str) -> None:
     assert outcome(loads) == outcome(_loads_deep)
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("opener", "closer"), [("[", "]"), ('{"a":', "}"), ('[1,{"a":[', '],"b":2},3]')])
 def test_any_depth(opener: str, closer: str) -> None:
     text = opener * DEPTH + "0" + closer * DEPTH

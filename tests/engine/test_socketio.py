@@ -173,6 +173,7 @@ def test_the_odd_but_well_formed_is_harmless(engine: Served, packet: str, answer
 DEEP = 400_000
 
 
+@pytest.mark.unmeasured
 @pytest.mark.parametrize(("opener", "closer"), [("[" * DEEP, "]" * DEEP), ('{"a":' * 150_000 + "1", "}" * 150_000)])
 def test_echoes_whatever_depth(engine: Served, opener: str, closer: str) -> None:
     client = engine.client()
@@ -181,6 +182,7 @@ def test_echoes_whatever_depth(engine: Served, opener: str, closer: str) -> None
     assert client.receive() == f'42["message-back",{opener}{closer}]'
 
 
+@pytest.mark.unmeasured
 def test_a_deep_attachment_is_found(engine: Served) -> None:
     client = engine.client()
     nested = "[" * 100_000 + '{"_placeholder":true,"num":0}' + "]" * 100_000

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -13,7 +12,7 @@ import requests
 
 from tests.conftest import host_defaults
 from tests.legacy_v4.clients import TRANSPORTS, Client
-from tests.support.served import SECONDS, Served, User, running
+from tests.support.served import SECONDS, Served, User, serving
 
 # Short enough for a test, in seconds.
 HASTY = {"REPO_NOTIFY_PING_INTERVAL": 0.3, "REPO_NOTIFY_PING_TIMEOUT": 0.3}
@@ -28,11 +27,8 @@ def state_of(served: Served) -> dict[str, Any]:
 
 @contextmanager
 def observed_host(config: dict[str, Any]) -> Iterator[Served]:
-    with running([sys.executable, "-m", "tests.legacy_v4.serve", json.dumps(config)]) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline().strip()
-        assert line.isdigit(), f"the host app did not start: {line!r}"
-        yield Served(f"http://127.0.0.1:{line}", process)
+    with serving("tests.legacy_v4.serve", json.dumps(config)) as served:
+        yield served
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
+import tempfile
+from contextlib import ExitStack
+
+from tests.support.nursery import nursery
 
 SECONDS = 30
 
@@ -17,12 +20,14 @@ def environment(**environ: str) -> dict[str, str]:
 
 def repo_notify(*arguments: str, text: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     """Run `repo-notify` with that standard input and return what it did."""
-    return subprocess.run(
-        [sys.executable, "-m", "repo_notify", *arguments],
-        input=text,
-        env=environment(**environ),
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    with ExitStack() as stack:
+        given, said, errors = (stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3))
+        given.write(text)
+        given.seek(0)
+        descriptors = {"stdin": given.fileno(), "stdout": said.fileno(), "stderr": errors.fileno()}
+        environ = environment(**environ)
+        with nursery(patched=True).start("repo_notify", *arguments, env=environ, **descriptors) as process:
+            code = process.wait(SECONDS)
+        said.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(arguments, code, said.read(), errors.read())

@@ -8,6 +8,7 @@ from typing import Any
 import websocket
 
 SECONDS = 10.0
+PING, PONG = "2", "3"
 
 
 class RawSocket:
@@ -30,11 +31,13 @@ class RawSocket:
         self._connection.send(packet)
 
     def receive(self) -> str:
-        """The next packet, "" when the server has closed."""
+        """The next packet, "" when the server has closed; pings are answered."""
         try:
-            return str(self._connection.recv())
+            while (packet := str(self._connection.recv())) == PING:
+                self._connection.send(PONG)
         except websocket.WebSocketConnectionClosedException:
             return ""
+        return packet
 
     def close(self) -> None:
         self._connection.close()

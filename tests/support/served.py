@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import requests
 
+from tests.support.nursery import Forked, nursery
+
 SECONDS = 15
-HOST_APP = Path(__file__).with_name("host_app.py")
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,7 @@ class Served:
     """A served app: its address and its process."""
 
     url: str
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | Forked
 
     @property
     def port(self) -> int:
@@ -59,22 +58,34 @@ class User:
 def running(command: list[str], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
     """Run a command for the length of the block; it is told to end, and killed when it does not."""
     environment = {**os.environ, **(env or {})}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process, ended(process):
+        yield process
+
+
+@contextmanager
+def serving(module: str, *arguments: str, patched: bool = True) -> Iterator[Served]:
+    """Run a module that serves and prints its port, for the length of the block."""
+    with nursery(patched=patched).start(module, *arguments, env=os.environ) as process, ended(process):
+        line = process.stdout.readline().strip()
+        assert line.isdigit(), f"{module} did not start: {line!r}"
+        yield Served(f"http://127.0.0.1:{line}", process)
+
+
+@contextmanager
+def ended(process: subprocess.Popen[str] | Forked) -> Iterator[None]:
+    """Tell the process to end after the block, and kill it when it does not."""
+    try:
+        yield
+    finally:
+        process.terminate()
         try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.wait(SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
 
 
 @contextmanager
 def host_app(config: Mapping[str, Any]) -> Iterator[Served]:
     """Serve `host_app.py` with that configuration."""
-    with running([sys.executable, str(HOST_APP), json.dumps(dict(config))]) as process:
-        assert process.stdout is not None
-        line = process.stdout.readline().strip()
-        assert line.isdigit(), f"the host app did not start: {line!r}"
-        yield Served(f"http://127.0.0.1:{line}", process)
+    with serving("tests.support.host_app", json.dumps(dict(config)), patched=config.get("PATCH", True)) as served:
+        yield served

@@ -1,22 +1,36 @@
-"""Processes that are none of ours: measured for coverage they would only be slower."""
+"""What is not measured for coverage, as it would only be slower."""
 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
+from tests.support.nursery import COVERAGE
 
-# By these coverage reaches a subprocess.
-VARIABLES = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")
+
+@contextmanager
+def unmeasured() -> Iterator[None]:
+    """Do not measure this process during the block."""
+    coverage = sys.modules.get("coverage")
+    measuring = coverage.Coverage.current() if coverage is not None else None
+    if measuring is None:
+        yield
+        return
+    measuring.stop()
+    try:
+        yield
+    finally:
+        measuring.start()
 
 
 @contextmanager
 def embedded_mongo() -> Iterator[EmbeddedMongo]:
     """An embedded database in memory whose process is not measured."""
     with ExitStack() as stack:
-        kept = {name: os.environ.pop(name) for name in VARIABLES if name in os.environ}
+        kept = {name: os.environ.pop(name) for name in COVERAGE if name in os.environ}
         try:
             embedded = stack.enter_context(EmbeddedMongo(MEMORY))
         finally:
