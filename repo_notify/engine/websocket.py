@@ -21,6 +21,7 @@ from geventwebsocket.handler import WebSocketHandler as StockHandler
 from geventwebsocket.websocket import Header, Stream, WebSocket
 
 from .frames import unmask
+from .headers import Headers
 from .http import ACCEPT_WEBSOCKET, TAKE_SOCKET
 
 TOO_BIG = 1009
@@ -83,6 +84,10 @@ class WebSocketHandler(StockHandler):
     """
 
     patience: ClassVar[float] = 75.0
+
+    def MessageClass(self, *args: Any) -> Any:  # noqa: N802 - pywsgi's name
+        """The headers of the request whose stream comes first; where they are broken pywsgi answers 400."""
+        return Headers(args[0])
 
     def read_requestline(self) -> Any:
         """The request's first line; "", which ends the connection, where none comes in time."""
