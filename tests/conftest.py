@@ -35,8 +35,8 @@ OF_SERVERS = frozenset({"sample", "engine", "hasty", "plain", "start", "port"})
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Function) -> Generator[None, object, object]:
-    """A test that talks to a server is measured in the server's process alone."""
-    if OF_SERVERS.isdisjoint(item.fixturenames):
+    """A test that talks to a server is measured in the server's process alone; examples by the hundred not at all."""
+    if OF_SERVERS.isdisjoint(item.fixturenames) and not getattr(item.obj, "is_hypothesis_test", False):
         return (yield)
     with unmeasured():
         return (yield)

@@ -3,21 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from repo_notify.errors import SettingsError
 from repo_notify.settings import SETTINGS, Settings, as_markdown, from_environment, read
-
-ROOT = Path(__file__).parent.parent
-SECONDS = 20
+from tests.support.command import run
 
 # key -> default; good values as (given, read); bad values; what the message says it should be
 NUMBER_BAD: tuple[Any, ...] = ("soon", "", None, [], True, "nan", "inf", float("nan"), -1)
@@ -208,15 +202,7 @@ def test_environment() -> None:
     ],
 )
 def test_the_start_stops_with_the_message_alone(environ: dict[str, str], says: str) -> None:
-    kept = {key: value for key, value in os.environ.items() if not key.startswith("REPO_NOTIFY_")}
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "wsgi.py")],
-        env={**kept, **environ},
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
+    done = run("wsgi", **environ)
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr + done.stdout

@@ -16,6 +16,7 @@ from pymongo import uri_parser
 from repo_notify.demo.embedded import EmbeddedMongo, EmbeddedMongoError
 from repo_notify.store import connect
 from tests.demo.support import SECONDS
+from tests.support.nursery import COVERAGE
 
 pytestmark = pytest.mark.slow
 
@@ -26,6 +27,13 @@ with EmbeddedMongo(":memory:") as embedded:
     print(embedded.uri, flush=True)
     sys.stdin.read()
 """
+
+
+@pytest.fixture(autouse=True)
+def _databases_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor need their parents be: what is ours runs in the tests' process too."""
+    for name in COVERAGE:
+        monkeypatch.delenv(name, raising=False)
 
 
 def refuses(uri: str) -> bool:

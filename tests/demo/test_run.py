@@ -39,6 +39,7 @@ def demo(data_dir: Path, *options: str, **environment: str) -> Iterator[tuple[Cl
     assert process.returncode == 0
 
 
+@pytest.mark.unmeasured
 def test_sessions_and_changes_survive_a_restart(tmp_path: Path) -> None:
     data_dir = tmp_path / "data"
     with demo(data_dir) as (alice, printed):
@@ -82,6 +83,7 @@ def test_another_database_and_its_users_collection(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
 
 
+@pytest.mark.unmeasured
 def test_a_database_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     with (
         EmbeddedMongo(MEMORY) as embedded,

@@ -8,9 +8,9 @@ from uuid import UUID
 import pytest
 from pymongo import MongoClient
 
-from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
 from repo_notify.demo.seed import BRIDGE, STRUCTURE, TOWER, USERS, WHOLE, seed
 from tests.demo.support import Document
+from tests.support.unmeasured import embedded_mongo
 
 pytestmark = pytest.mark.slow
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 @pytest.fixture(scope="module")
 def server() -> Iterator[MongoClient[Document]]:
     client: MongoClient[Document]
-    with EmbeddedMongo(MEMORY) as embedded, MongoClient(embedded.uri) as client:
+    with embedded_mongo() as embedded, MongoClient(embedded.uri) as client:
         yield client
 
 

@@ -1,4 +1,4 @@
-"""`repo-notify` as a user runs it."""
+"""Programs of ours as a user runs them."""
 
 from __future__ import annotations
 
@@ -20,13 +20,18 @@ def environment(**environ: str) -> dict[str, str]:
 
 def repo_notify(*arguments: str, text: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     """Run `repo-notify` with that standard input and return what it did."""
+    return run("repo_notify", *arguments, text=text, **environ)
+
+
+def run(module: str, *arguments: str, text: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a module as `python -m` does, with that standard input, and return what it did."""
     with ExitStack() as stack:
         given, said, errors = (stack.enter_context(tempfile.TemporaryFile("w+")) for _ in range(3))
         given.write(text)
         given.seek(0)
         descriptors = {"stdin": given.fileno(), "stdout": said.fileno(), "stderr": errors.fileno()}
         environ = environment(**environ)
-        with nursery(patched=True).start("repo_notify", *arguments, env=environ, **descriptors) as process:
+        with nursery(patched=True).start(module, *arguments, env=environ, **descriptors) as process:
             code = process.wait(SECONDS)
         said.seek(0)
         errors.seek(0)
