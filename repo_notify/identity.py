@@ -15,6 +15,7 @@ from urllib.parse import parse_qs
 
 from flask import Flask, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
+from itsdangerous import URLSafeTimedSerializer
 
 logger = logging.getLogger(__name__)
 
@@ -83,12 +84,28 @@ def with_session_cookie(environ: Mapping[str, Any], name: str) -> dict[str, Any]
     return {**environ, "HTTP_COOKIE": f"{cookies}; {name}={values[0]}" if cookies else f"{name}={values[0]}"}
 
 
+class _Cookies(SecureCookieSessionInterface):
+    """Reads Flask's signed cookies as Flask does, but does not make a serializer anew for each."""
+
+    def __init__(self) -> None:
+        self._made_of: tuple[Any, ...] | None = None
+        self._serializer: URLSafeTimedSerializer | None = None
+
+    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
+        """Return the one of the app's keys."""
+        made_of = (app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ()))
+        if made_of != self._made_of:
+            self._serializer, self._made_of = super().get_signing_serializer(app), made_of
+        return self._serializer
+
+
 class Identities:
     """The bindings of one app's connections: connection -> identity, and session -> connections."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
         self.loader: IdentityLoader = session_user
+        self._cookies = _Cookies()
         self._lock = threading.Lock()
         self._of: dict[str, Identity] = {}
         self._unread: dict[str, dict[str, Any]] = {}
@@ -164,9 +181,9 @@ class Identities:
 
     def _read(self, environ: dict[str, Any]) -> Identity | None:
         interface = self._app.session_interface
-        if self.loader is session_user and type(interface) is SecureCookieSessionInterface:
+        if self.loader is session_user and type(interface) is SecureCookieSessionInterface and not vars(interface):
             # Flask's own needs no request context, which costs as much again as the cookie's signature.
-            found = interface.open_session(self._app, self._app.request_class(environ))
+            found = self._cookies.open_session(self._app, self._app.request_class(environ))
             username = _user_of(found) if found is not None else None
             return Identity(username, session_id_of(found)) if username is not None else None
         with self._app.request_context(environ):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 import socket
@@ -82,6 +83,9 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     handler = _Handler if isinstance(state.socketio.server, Server) else _StockHandler
     server = WSGIServer(listener, app, handler_class=handler, log=None, error_log=logger)
     server.start()
+    # What is there at the start stays: collecting garbage need not look at it again and again while clients come.
+    gc.collect()
+    gc.freeze()
     ended = gevent.event.Event()
     watchers = [gevent.signal_handler(number, ended.set) for number in (signal.SIGTERM, signal.SIGINT)]
     if on_ready is not None:

@@ -27,6 +27,7 @@ from .packets import EioPacket, EioType, Outgoing, control
 from .raw import Bounds, RawSockets, RawTransport
 from .timers import Lock, Signal, Timers
 from .transports import PollingTransport, UpgradeTarget, WebSocketTransport
+from .workers import Workers
 
 _NO_LOCK = contextlib.nullcontext()
 TRANSPORTS = ("polling", "websocket")
@@ -73,6 +74,7 @@ class EngineServer(engineio.Server):
         self.max_outbox = bounds.max_bytes
         self.raw = RawSockets(self.timers, bounds, max_http_buffer_size, logger) if raw_sockets else None
         self._defer = defer
+        self._workers = Workers(logger)
         self.sockets: dict[str, Connection] = {}
         self._draining: dict[str, Connection] = {}
         self._origins = Origins(cors_allowed_origins, credentials=cors_credentials)
@@ -105,10 +107,7 @@ class EngineServer(engineio.Server):
     def run(self, call: Callable[[], None]) -> None:
         """Run a call for which nobody waits."""
         if self.async_mode == "gevent":
-            # A bare greenlet: gevent's own records at each start where it was started from.
-            import gevent
-
-            gevent.spawn_raw(call)
+            self._workers.run(call)
         else:
             self.spawn(call)
 

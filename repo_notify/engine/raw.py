@@ -41,7 +41,8 @@ from .timers import Signal, Timers
 if TYPE_CHECKING:
     from .connection import Connection
 
-Take = Callable[[], "tuple[_socket.socket, bytes] | None"]
+# Gives the socket, what was read ahead from it, and what is to leave before anything else.
+Take = Callable[[], "tuple[_socket.socket, bytes, bytes] | None"]
 
 READ, WRITE = 1, 2
 _CHUNK = 65_536
@@ -123,7 +124,7 @@ class RawTransport:
         "_socket",
         "_writer",
         "blocked_since",
-        "direct",
+        "raw",
         "turns",
     )
 
@@ -132,7 +133,8 @@ class RawTransport:
     ) -> None:
         self._codec = codec
         self._socket: _socket.socket | None = raw
-        self.direct = raw.send
+        # Kept when it is closed: then it refuses by itself.
+        self.raw = raw
         self.turns = turns
         self._max_bytes = max_bytes
         self._logger = logger
@@ -158,6 +160,13 @@ class RawTransport:
     def waiting(self) -> int:
         """How much waits for a client that does not take it; what waits for the end of the turn does not count."""
         return self._size if self.blocked_since else 0
+
+    def begin(self, answer: bytes) -> None:
+        """Have the handshake's answer leave at the end of the turn, together with what is sent until then."""
+        self._outbox = deque((answer,))
+        self._size = len(answer)
+        self.turns.wait(self)
+        self.turns.begin()
 
     def start(self, connection: Connection, early: bytes) -> None:
         """Begin to read; `early` is what the client had sent behind its handshake."""
@@ -192,7 +201,7 @@ class RawTransport:
             self.turns.wait(self)
         else:
             try:
-                sent = self.direct(data)
+                sent = self.raw.send(data)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -224,7 +233,7 @@ class RawTransport:
         while self._outbox and not self._writer_active():
             piece = self._piece()
             try:
-                sent = self.direct(piece)
+                sent = self.raw.send(piece)
             except BlockingIOError:
                 sent = 0
             except OSError:
@@ -417,8 +426,11 @@ class RawSockets:
         taken = taking() if taking is not None else None
         if taken is None:
             return None
-        raw, early = taken
-        return RawTransport(codec, raw, self._of_loop(), self._bounds.max_bytes, self._max_size, self._logger), early
+        raw, early, first = taken
+        transport = RawTransport(codec, raw, self._of_loop(), self._bounds.max_bytes, self._max_size, self._logger)
+        if first:
+            transport.begin(first)
+        return transport, early
 
     def _of_loop(self) -> Turns:
         # At the first connection, not before: a server may fork after the app was made, and the loop is the child's.

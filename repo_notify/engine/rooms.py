@@ -255,7 +255,7 @@ class RoomManager:
         if not route.is_open:
             return None
         transport = without.connection.transport if without else None
-        sent = route.send(out, transport.direct if isinstance(transport, RawTransport) else None)
+        sent = route.send(out, transport if isinstance(transport, RawTransport) else None)
         return sent + self._fan_out([member for member in route.others if member is not without], out)
 
     @staticmethod

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import _socket
 import base64
-import contextlib
 import hashlib
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import gevent
@@ -64,14 +64,14 @@ class BoundedWebSocket(WebSocket):
             raise WebSocketError("the frame ended early")
         return header, unmask(payload, header.mask)
 
-    def take_socket(self) -> tuple[_socket.socket, bytes] | None:
+    def take_socket(self) -> tuple[_socket.socket, bytes, bytes] | None:
         """Take the TCP socket from under this object, and what was read ahead; None where another layer is on it."""
         handler: Any = self.handler
         if not handler.on_plain_tcp():
             return None
         self.closed = True
-        taken: tuple[_socket.socket, bytes] = handler.detach()
-        return taken
+        taken, early = handler.detach()
+        return taken, early, b""
 
     def validate_utf8(self, payload: bytes) -> None:
         """Once, when the whole message is decoded; not here, frame by frame and byte by byte."""
@@ -80,7 +80,7 @@ class BoundedWebSocket(WebSocket):
 class WebSocketHandler(StockHandler):
     """Leaves the answer to a WebSocket handshake to the application, which may also refuse it over HTTP.
 
-    Who sends no request for `patience` seconds, or takes longer over its headers, is not waited for.
+    Who sends no request for `patience` seconds, its headers included, is not waited for.
     """
 
     patience: ClassVar[float] = 75.0
@@ -92,12 +92,27 @@ class WebSocketHandler(StockHandler):
     def read_requestline(self) -> Any:
         """The request's first line; "", which ends the connection, where none comes in time."""
         stock: Any = super()
-        return gevent.with_timeout(self.patience, stock.read_requestline, timeout_value="")
+        self._limit = gevent.Timeout.start_new(self.patience)
+        line = self._in_time("", stock.read_requestline)
+        if not line.endswith("\n"):
+            self._limit.close()
+        return line
 
     def read_request(self, raw_requestline: str) -> Any:
         """Read the headers; False, which is answered with 400, where they do not come in time."""
         stock: Any = super()
-        return gevent.with_timeout(self.patience, stock.read_request, raw_requestline, timeout_value=False)
+        try:
+            return self._in_time(False, stock.read_request, raw_requestline)
+        finally:
+            self._limit.close()
+
+    def _in_time(self, otherwise: Any, read: Callable[..., Any], *arguments: object) -> Any:
+        try:
+            return read(*arguments)
+        except gevent.Timeout as ended:
+            if ended is not self._limit:
+                raise
+            return otherwise
 
     def run_application(self) -> None:
         """Run the application as for any other request, with a function in the environ that switches protocols."""
@@ -125,18 +140,18 @@ class WebSocketHandler(StockHandler):
         # Told what it is, it need not ask the kernel three times.
         return _socket.socket(held.family, held.type, held.proto, fileno=held.detach()), early
 
-    def take_socket(self) -> tuple[_socket.socket, bytes]:
-        """Answer 101 (RFC 6455 section 4.2.2) and take the socket; the engine has checked the headers."""
+    def take_socket(self) -> tuple[_socket.socket, bytes, bytes]:
+        """Take the socket; what was read ahead, and the answer 101 (RFC 6455 section 4.2.2), which goes out first.
+
+        The engine has checked the headers.
+        """
         handler: Any = self
         key = handler.environ["HTTP_SEC_WEBSOCKET_KEY"].strip()
         taken, early = self.detach()
         accept = base64.b64encode(hashlib.sha1(f"{key}{GUID}".encode(), usedforsecurity=False).digest())
-        # An empty send buffer takes these few bytes in one piece; a client that is gone shows at the first read.
-        with contextlib.suppress(OSError):
-            taken.send(_SWITCHING % accept)
         handler.status, handler.headers_sent, handler.close_connection = "101 Switching Protocols", True, True
         handler.response_use_chunked = False
-        return taken, early
+        return taken, early, _SWITCHING % accept
 
     def accept(self, max_size: int) -> BoundedWebSocket:
         """Answer 101 (RFC 6455 section 4.2.2) and return the WebSocket; the engine has checked the headers."""
