@@ -10,12 +10,14 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import parse_qs
 
 from flask import Flask, session
 from flask.sessions import SecureCookieSessionInterface, SessionMixin
-from itsdangerous import URLSafeTimedSerializer
+
+if TYPE_CHECKING:
+    from itsdangerous import URLSafeTimedSerializer
 
 logger = logging.getLogger(__name__)
 

@@ -24,19 +24,20 @@ class Workers:
     def run(self, call: Callable[[], None]) -> None:
         """Have a call run soon, in a context of its own; an exception is logged."""
         import gevent
-        from greenlet import greenlet
 
         hub = gevent.get_hub()
         # Another process's or thread's, where the server was forked or is used by several.
         if hub is not self._hub:
             self._hub, self._idle = hub, []
-        worker = self._idle.pop() if self._idle else greenlet(self._work, hub)
-        hub.loop.run_callback(worker.switch, call)
+        if self._idle:
+            hub.loop.run_callback(self._idle.pop().switch, call)
+        else:
+            gevent.spawn_raw(self._work, call)
 
     def _work(self, call: Callable[[], None]) -> None:
-        from greenlet import getcurrent
+        import gevent
 
-        this, hub = getcurrent(), self._hub
+        this, hub = gevent.getcurrent(), self._hub
         while True:
             try:
                 Context().run(call)
