@@ -45,7 +45,7 @@ class Direct:
     def send(self, data: bytes, skip: RawTransport | None) -> int:
         """Send to all but one; returns to how many."""
         sockets, transports = self._sockets, self._transports
-        if skip in transports:
+        if skip is not None and skip in transports:
             place = transports.index(skip)
             sockets = sockets[:place] + sockets[place + 1 :]
             transports = transports[:place] + transports[place + 1 :]

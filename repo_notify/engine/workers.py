@@ -37,7 +37,7 @@ class Workers:
     def _work(self, call: Callable[[], None]) -> None:
         import gevent
 
-        this, hub = gevent.getcurrent(), self._hub
+        this, hub = gevent.getcurrent(), gevent.get_hub()
         while True:
             try:
                 Context().run(call)

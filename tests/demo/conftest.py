@@ -9,7 +9,7 @@ from pymongo import MongoClient
 
 from tests.demo.support import Client, Document, Listen
 from tests.support.chat import ChatClient
-from tests.support.served import serving
+from tests.support.served import forked
 from tests.support.unmeasured import embedded_mongo
 
 
@@ -30,7 +30,7 @@ def mongo(mongo_uri: str) -> Iterator[MongoClient[Document]]:
 @pytest.fixture(scope="session")
 def port(mongo_uri: str) -> Iterator[int]:
     """The port of the served demo app."""
-    with serving("tests.demo.server", mongo_uri) as served:
+    with forked("tests.demo.server", mongo_uri) as served:
         yield served.port
 
 

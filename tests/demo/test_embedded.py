@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,7 @@ from pymongo import uri_parser
 from repo_notify.demo.embedded import EmbeddedMongo, EmbeddedMongoError
 from repo_notify.store import connect
 from tests.demo.support import SECONDS
-from tests.support.nursery import COVERAGE
+from tests.support.unmeasured import unmeasured_children
 
 pytestmark = pytest.mark.slow
 
@@ -30,10 +31,10 @@ with EmbeddedMongo(":memory:") as embedded:
 
 
 @pytest.fixture(autouse=True)
-def _databases_are_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+def _databases_are_not_measured() -> Iterator[None]:
     """Nor need their parents be: what is ours runs in the tests' process too."""
-    for name in COVERAGE:
-        monkeypatch.delenv(name, raising=False)
+    with unmeasured_children():
+        yield
 
 
 def refuses(uri: str) -> bool:

@@ -12,7 +12,7 @@ import requests
 
 from tests.conftest import host_defaults
 from tests.legacy_v4.clients import TRANSPORTS, Client
-from tests.support.served import SECONDS, Served, User, serving
+from tests.support.served import SECONDS, Served, User, forked
 
 # Short enough for a test, in seconds.
 HASTY = {"REPO_NOTIFY_PING_INTERVAL": 0.3, "REPO_NOTIFY_PING_TIMEOUT": 0.3}
@@ -27,7 +27,7 @@ def state_of(served: Served) -> dict[str, Any]:
 
 @contextmanager
 def observed_host(config: dict[str, Any]) -> Iterator[Served]:
-    with serving("tests.legacy_v4.serve", json.dumps(config)) as served:
+    with forked("tests.legacy_v4.serve", json.dumps(config)) as served:
         yield served
 
 

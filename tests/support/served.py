@@ -63,7 +63,7 @@ def running(command: list[str], env: Mapping[str, str] | None = None) -> Iterato
 
 
 @contextmanager
-def serving(module: str, *arguments: str, patched: bool = True) -> Iterator[Served]:
+def forked(module: str, *arguments: str, patched: bool = True) -> Iterator[Served]:
     """Run a module that serves and prints its port, for the length of the block."""
     with nursery(patched=patched).start(module, *arguments, env=os.environ) as process, ended(process):
         line = process.stdout.readline().strip()
@@ -87,5 +87,5 @@ def ended(process: subprocess.Popen[str] | Forked) -> Iterator[None]:
 @contextmanager
 def host_app(config: Mapping[str, Any]) -> Iterator[Served]:
     """Serve `host_app.py` with that configuration."""
-    with serving("tests.support.host_app", json.dumps(dict(config)), patched=config.get("PATCH", True)) as served:
+    with forked("tests.support.host_app", json.dumps(dict(config)), patched=config.get("PATCH", True)) as served:
         yield served

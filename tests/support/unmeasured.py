@@ -27,12 +27,19 @@ def unmeasured() -> Iterator[None]:
 
 
 @contextmanager
+def unmeasured_children() -> Iterator[None]:
+    """Do not measure the processes that are started during the block."""
+    kept = {name: os.environ.pop(name) for name in COVERAGE if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
+
+
+@contextmanager
 def embedded_mongo() -> Iterator[EmbeddedMongo]:
     """An embedded database in memory whose process is not measured."""
     with ExitStack() as stack:
-        kept = {name: os.environ.pop(name) for name in COVERAGE if name in os.environ}
-        try:
+        with unmeasured_children():
             embedded = stack.enter_context(EmbeddedMongo(MEMORY))
-        finally:
-            os.environ.update(kept)
         yield embedded
