@@ -93,9 +93,13 @@ class WebSocketHandler(StockHandler):
         """The request's first line; "", which ends the connection, where none comes in time."""
         stock: Any = super()
         self._limit = gevent.Timeout.start_new(self.patience)
-        line = self._in_time("", stock.read_requestline)
-        if not line.endswith("\n"):
-            self._limit.close()
+        line = ""
+        try:
+            line = self._in_time("", stock.read_requestline)
+        finally:
+            # No headers will be read: left running, it would go off in a connection that has ended.
+            if not line.endswith("\n"):
+                self._limit.close()
         return line
 
     def read_request(self, raw_requestline: str) -> Any:
