@@ -20,6 +20,7 @@ from repo_notify.permissions import Permissions
 from repo_notify.store import Store, connect
 from tests.support.ports import free_port
 from tests.support.served import SECONDS
+from tests.support.unmeasured import unmeasured
 
 TOWER, STRUCTURE = str(uuid4()), str(uuid4())
 
@@ -84,7 +85,7 @@ def all_at_once(ask: Callable[[int], bool], number: int, queries: Queries) -> li
         waiting.wait(SECONDS)
         return ask(index)
 
-    with ThreadPoolExecutor(number) as pool:
+    with unmeasured(), ThreadPoolExecutor(number) as pool:
         answers = [pool.submit(run, index) for index in range(number)]
         waiting.wait(SECONDS)
         assert queries.arrived.wait(SECONDS)
@@ -144,7 +145,7 @@ def test_what_is_on_its_way_when_a_change_is_told_is_not_kept(
 ) -> None:
     permissions = make()
     queries.gate.clear()
-    with ThreadPoolExecutor(1) as pool:
+    with unmeasured(), ThreadPoolExecutor(1) as pool:
         answer = pool.submit(permissions.may_watch_project, "pat", teamspace, TOWER)
         assert queries.arrived.wait(SECONDS)
         permissions.forget(teamspace)
@@ -208,7 +209,7 @@ def test_who_waits_for_anothers_look_up_waits_no_longer_than_the_timeout(
 ) -> None:
     permissions = make(timeout=0.2)
     queries.gate.clear()
-    with ThreadPoolExecutor(1) as pool:
+    with unmeasured(), ThreadPoolExecutor(1) as pool:
         pool.submit(permissions.may_watch_project, "pat", teamspace, TOWER)
         assert queries.arrived.wait(SECONDS)
         with pytest.raises(PermissionsUnavailable):

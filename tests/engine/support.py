@@ -54,7 +54,8 @@ class Served:
         arguments = ("tests.engine.serve", mode, json.dumps(options), handler)
         self._log = ""
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `stop`
-        self._process = nursery(patched=False).start(*arguments, env=os.environ, stderr=self._errors.fileno())
+        programs = nursery(patched=mode == "gevent")
+        self._process = programs.start(*arguments, env=os.environ, stderr=self._errors.fileno())
         self.port = int(self._process.stdout.readline())
 
     def stop(self) -> str:

@@ -13,7 +13,7 @@ from tests.support.nursery import COVERAGE
 
 @contextmanager
 def unmeasured() -> Iterator[None]:
-    """Do not measure this process during the block."""
+    """Do not measure this process during the block, nor the threads that it starts (`nursery.measure` tells why)."""
     coverage = sys.modules.get("coverage")
     measuring = coverage.Coverage.current() if coverage is not None else None
     if measuring is None:
