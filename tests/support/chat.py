@@ -13,6 +13,8 @@ import engineio.payload
 import requests
 import socketio
 
+from tests.support.tls import client_context
+
 SECONDS = 15.0
 Heard = tuple[str, tuple[Any, ...]]
 
@@ -39,10 +41,12 @@ def _client(authority: str | None, headers: Mapping[str, str]) -> socketio.Clien
     http.trust_env = False
     # The stock client sends the headers that it is given with its handshake only.
     http.headers.update(headers)
+    options: dict[str, Any] = {}
     if authority is not None:
         http.verify = authority
+        options["websocket_extra_options"] = {"sslopt": {"context": client_context(authority)}}
     in_order: Any = _ClientInOrder
-    client: socketio.Client = in_order(reconnection=False, http_session=http)
+    client: socketio.Client = in_order(reconnection=False, http_session=http, **options)
     return client
 
 
