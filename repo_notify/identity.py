@@ -10,14 +10,12 @@ import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
-from urllib.parse import parse_qs
+from typing import Any, Literal
 
 from flask import Flask, session
-from flask.sessions import SecureCookieSessionInterface, SessionMixin
+from flask.sessions import SessionMixin
 
-if TYPE_CHECKING:
-    from itsdangerous import URLSafeTimedSerializer
+from .handshakes import HandshakeSessions, with_session_cookie
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +53,7 @@ def flask_login_user() -> str | None:
     return str(user.get_id()) if user.is_authenticated else None
 
 
-def session_id_of(found: SessionMixin | None) -> str | None:
+def session_id_of(found: Mapping[str, Any] | None) -> str | None:
     """Return a session's id as events name it: the server-side `sid`, else the id that the extension keeps in it."""
     if found is None:
         return None
@@ -72,45 +70,16 @@ def ensure_session_id(found: SessionMixin) -> str | None:
     return session_id_of(found)
 
 
-def with_session_cookie(environ: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """Return the environ with the query parameter `name` as the cookie of that name, unless it has such a cookie.
-
-    Old clients cannot set headers (PROTOCOL section 2, way 2).
-    """
-    cookies = environ.get("HTTP_COOKIE", "")
-    if any(part.split("=", 1)[0].strip() == name for part in cookies.split(";")):
-        return dict(environ)
-    values = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=50).get(name)
-    if not values or any(character in values[0] for character in ";\r\n"):
-        return dict(environ)
-    return {**environ, "HTTP_COOKIE": f"{cookies}; {name}={values[0]}" if cookies else f"{name}={values[0]}"}
-
-
-class _Cookies(SecureCookieSessionInterface):
-    """Reads Flask's signed cookies as Flask does, but does not make a serializer anew for each."""
-
-    def __init__(self) -> None:
-        self._made_of: tuple[Any, ...] | None = None
-        self._serializer: URLSafeTimedSerializer | None = None
-
-    def get_signing_serializer(self, app: Flask) -> URLSafeTimedSerializer | None:
-        """Return the one of the app's keys."""
-        made_of = (app.secret_key, *(app.config.get("SECRET_KEY_FALLBACKS") or ()))
-        if made_of != self._made_of:
-            self._serializer, self._made_of = super().get_signing_serializer(app), made_of
-        return self._serializer
-
-
 class Identities:
     """The bindings of one app's connections: connection -> identity, and session -> connections."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
         self.loader: IdentityLoader = session_user
-        self._cookies = _Cookies()
+        self._sessions = HandshakeSessions(app)
         self._lock = threading.Lock()
         self._of: dict[str, Identity] = {}
-        self._unread: dict[str, dict[str, Any]] = {}
+        self._unread: dict[str, Mapping[str, Any]] = {}
         self._connections: dict[str, set[str]] = {}
 
     def opened(self, connection: str, environ: Mapping[str, Any]) -> None:
@@ -181,14 +150,12 @@ class Identities:
         kept = None if interface.is_null_session(current._get_current_object()) else ensure_session_id(session)
         return Identity(username, kept)
 
-    def _read(self, environ: dict[str, Any]) -> Identity | None:
-        interface = self._app.session_interface
-        if self.loader is session_user and type(interface) is SecureCookieSessionInterface and not vars(interface):
-            # Flask's own needs no request context, which costs as much again as the cookie's signature.
-            found = self._cookies.open_session(self._app, self._app.request_class(environ))
+    def _read(self, environ: Mapping[str, Any]) -> Identity | None:
+        if self.loader is session_user and self._sessions.need_no_request:
+            found = self._sessions.open(environ)
             username = _user_of(found) if found is not None else None
             return Identity(username, session_id_of(found)) if username is not None else None
-        with self._app.request_context(environ):
+        with self._app.request_context(dict(environ)):
             username = self.loader()
             return Identity(username, session_id_of(session)) if username is not None else None
 

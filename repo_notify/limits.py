@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable
 from time import monotonic
 
 
@@ -30,29 +30,40 @@ class Bucket:
 
 
 class Turnstile:
-    """Lets callers through one by one, in the order in which they asked. Many may share a lock, held for moments."""
+    """Lets callers through one by one, in the order in which they asked: `with turnstile:` waits for those before.
 
-    __slots__ = ("_last", "_lock")
+    Many may share a lock, which is held for moments.
+    """
+
+    __slots__ = ("_lock", "_passing", "_waiting")
 
     def __init__(self, lock: threading.Lock) -> None:
-        self._last: threading.Event | None = None
+        self._passing = False
+        # Most connections never ask for a second thing before the first is answered.
+        self._waiting: deque[threading.Event] | None = None
         self._lock = lock
 
-    @contextmanager
-    def turn(self) -> Iterator[None]:
-        """Wait for everybody who asked before; the next one waits for the end of the block."""
-        mine = threading.Event()
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting or ())
+
+    def __enter__(self) -> None:
         with self._lock:
-            before, self._last = self._last, mine
-        if before is not None:
-            before.wait()
-        try:
-            yield
-        finally:
-            with self._lock:
-                if self._last is mine:
-                    self._last = None
-            mine.set()
+            if not self._passing:
+                self._passing = True
+                return
+            mine = threading.Event()
+            self._waiting = self._waiting or deque()
+            self._waiting.append(mine)
+        mine.wait()
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._passing, self._waiting = False, None
 
 
 class Allowance:

@@ -187,10 +187,9 @@ class Permissions:
         return cast("tuple[ProjectAccess, ...]", self._look_up(key, load, since))
 
     def _model(self, teamspace: str, model: str, since: _Since) -> ModelAccess:
-        # A stored id may be written in either case, and an $in of three is still one look-up by _id.
-        ids = sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
-
         def load() -> ModelAccess:
+            # A stored id may be written in either case, and an $in of three is still one look-up by _id.
+            ids = sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
             settings = self._store.settings(teamspace, ids)
             projects = self._store.projects_of(teamspace, ids) if settings else []
             return ModelAccess(
@@ -212,7 +211,7 @@ class Permissions:
                 look_up = self._look_ups[key] = _LookUp(started=monotonic())
         if mine:
             self._run(key, look_up, load, since)
-        elif not look_up.done.wait(since.remaining()):
+        elif not look_up.done.is_set() and not look_up.done.wait(since.remaining()):
             raise PermissionsUnavailable
         if look_up.failed:
             raise PermissionsUnavailable

@@ -99,7 +99,7 @@ class Protocol:
             logger.info("a connection that floods with joins is closed")
             self._connections.close(connection)
             return None
-        with allowance.turnstile.turn():
+        with allowance.turnstile:
             return self._answer(request, wait)
 
     def _allowance(self, connection: str) -> Allowance:

@@ -8,6 +8,7 @@ import signal
 import socket
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import gevent
@@ -17,6 +18,7 @@ from geventwebsocket.handler import WebSocketHandler as StockHandler
 
 from .engine import Server
 from .engine.websocket import WebSocketHandler
+from .engine.workers import Workers
 from .extension import NAME, State
 
 logger = logging.getLogger(__name__)
@@ -81,7 +83,7 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     # Inherited by what it accepts: else the body of an answer waits 40 ms for the acknowledgement of its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     handler = _Handler if isinstance(state.socketio.server, Server) else _StockHandler
-    server = WSGIServer(listener, app, handler_class=handler, log=None, error_log=logger)
+    server = WSGIServer(listener, app, handler_class=handler, log=None, error_log=logger, spawn=_spawner())
     server.start()
     # What is there at the start stays: collecting garbage need not look at it again and again while clients come.
     gc.collect()
@@ -97,6 +99,12 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
         for watcher in watchers:
             watcher.cancel()
         _end(server, state)
+
+
+def _spawner() -> Any:
+    """Return what runs a connection's requests: in greenlets that are used again, as most connections are short."""
+    workers = Workers(logger)
+    return lambda handle, *arguments: workers.run(partial(handle, *arguments))
 
 
 def end_with_process(app: Flask) -> None:

@@ -78,15 +78,14 @@ def test_a_turnstile_keeps_the_order_of_asking() -> None:
     order: list[int] = []
 
     def pass_through(number: int) -> None:
-        with turnstile.turn():
+        with turnstile:
             order.append(number)
 
     threads = [threading.Thread(target=pass_through, args=(number,)) for number in range(20)]
-    with unmeasured(), turnstile.turn():
-        for thread in threads:
-            before = turnstile._last
+    with unmeasured(), turnstile:
+        for number, thread in enumerate(threads):
             thread.start()
-            while turnstile._last is before:
+            while turnstile.waiting == number:
                 thread.join(0.001)
         assert order == []
     for thread in threads:
@@ -96,8 +95,8 @@ def test_a_turnstile_keeps_the_order_of_asking() -> None:
 
 def test_a_turnstile_goes_on_after_an_error() -> None:
     turnstile = Turnstile(threading.Lock())
-    with pytest.raises(ValueError, match="mine"), turnstile.turn():
+    with pytest.raises(ValueError, match="mine"), turnstile:
         raise ValueError("mine")
-    with turnstile.turn():
+    with turnstile:
         pass
-    assert turnstile._last is None
+    assert not turnstile.waiting

@@ -8,7 +8,6 @@ Names used that python-engineio does not document: `_async`, `_get_socket` (over
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import threading
 from collections import Counter
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 
 import engineio
 
+from . import jsoncodec
 from .codec import Body, Codec
 from .connection import Connection, Environ, Reason, Timing
 from .errors import ErrorCode, ProtocolError, RequestError
@@ -266,7 +266,7 @@ class EngineServer(engineio.Server):
             "pingTimeout": round(self.timing.ping_timeout * 1000),
             "maxPayload": self.max_http_buffer_size,
         }
-        return json.dumps(greeting, separators=(",", ":"))
+        return jsoncodec.dumps(greeting)
 
     def _can_upgrade(self) -> bool:
         return self.allow_upgrades and "websocket" in self.transports and self._async["websocket"] is not None

@@ -7,7 +7,7 @@ RFC calls an error: folded lines, spaces before the colon, lines without one.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import BinaryIO
 
 MAX_LINE_BYTES = 65_536
@@ -62,6 +62,6 @@ class Headers:
         return self.get("content-type")
 
     @property
-    def headers(self) -> Iterator[str]:
-        """The fields as lines, as they came."""
-        return (f"{name}: {value}\r\n" for name, value in self._fields)
+    def fields(self) -> Sequence[tuple[str, str]]:
+        """The names, as they came, and values."""
+        return self._fields

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
@@ -32,6 +33,17 @@ _OPENED_WEBSOCKET = "wsgi.websocket"
 _CHUNK = 65_536
 
 
+# Handshakes ask for the same, and are short; longer ones name a session, and come once.
+_USUAL_LENGTH = 48
+
+
+def _query(text: str) -> Mapping[str, Sequence[str]]:
+    return parse_qs(text, keep_blank_values=True, max_num_fields=100)
+
+
+_usual_query = lru_cache(_query)
+
+
 @dataclass(frozen=True)
 class Request:
     """One HTTP request to the engine's path. Absent parameters are None."""
@@ -42,11 +54,11 @@ class Request:
     @classmethod
     def parse(cls, environ: Environ) -> Request:
         """The request of a WSGI environ; RequestError when the query string cannot be read."""
+        text = environ.get("QUERY_STRING", "")
         try:
-            query = parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True, max_num_fields=100)
+            return cls(environ, _usual_query(text) if len(text) <= _USUAL_LENGTH else _query(text))
         except ValueError:
             raise RequestError(ErrorCode.BAD_REQUEST) from None
-        return cls(environ, query)
 
     @property
     def method(self) -> str:

@@ -9,6 +9,7 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Any, NoReturn
 
 from .errors import ProtocolError
@@ -32,6 +33,8 @@ def _finite(digits: str) -> float:
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
+_COMPACT = (",", ":")
+_ENCODER = json.JSONEncoder(allow_nan=False, separators=_COMPACT)
 
 
 def loads(text: str) -> Any:
@@ -124,11 +127,18 @@ def dumps(value: object, default: Default | None = None) -> str:
 
     Raises TypeError or ValueError (NaN, infinities, circular references) as json.dumps does.
     """
-    encoder = json.JSONEncoder(allow_nan=False, separators=(",", ":"), default=default)
+    encoder = _ENCODER
     try:
         return encoder.encode(value)
     except RecursionError:
         pass  # as in loads
+    except TypeError:
+        # Few values need `default`, which needs an encoder of its own.
+        if default is None:
+            raise
+        encoder = json.JSONEncoder(allow_nan=False, separators=_COMPACT, default=default)
+        with suppress(RecursionError):
+            return encoder.encode(value)
     return "".join(_dumps_deep(value, encoder, default))
 
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import IntEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from . import jsoncodec
 from .errors import ProtocolError
@@ -26,8 +25,7 @@ class EioType(IntEnum):
     NOOP = 6
 
 
-@dataclass(frozen=True)
-class EioPacket:
+class EioPacket(NamedTuple):
     """One Engine.IO packet; `data` is bytes for a binary message, else text."""
 
     type: EioType
@@ -50,8 +48,7 @@ BINARY_FORM = {SioType.EVENT: SioType.BINARY_EVENT, SioType.ACK: SioType.BINARY_
 PLAIN_FORM = {binary: plain for plain, binary in BINARY_FORM.items()}
 
 
-@dataclass(frozen=True)
-class SioPacket:
+class SioPacket(NamedTuple):
     """One Socket.IO packet; `data` is its JSON value (None: absent), `attachments` how many binary messages follow it.
 
     The type is the plain one: binary parts are seen from `data` when encoding, from `attachments` when decoded.
@@ -125,7 +122,6 @@ class Outgoing:
         if frames is None:
             frames = self._frames[codec.eio] = [codec.encode_packet(packet) for packet in self.packets(codec)]
         return frames
-
 
     def wire(self, codec: Codec) -> bytes:
         """The WebSocket frames that carry it, back to back, as they leave a server (RFC 6455 section 5.2)."""

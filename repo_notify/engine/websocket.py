@@ -10,7 +10,8 @@ from __future__ import annotations
 import _socket
 import base64
 import hashlib
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 import gevent
@@ -25,6 +26,8 @@ from .headers import Headers
 from .http import ACCEPT_WEBSOCKET, TAKE_SOCKET
 
 TOO_BIG = 1009
+# These the environ has under their own names (PEP 3333).
+_NO_HEADERS = ("CONTENT_TYPE", "CONTENT_LENGTH")
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
@@ -77,6 +80,20 @@ class BoundedWebSocket(WebSocket):
         """Once, when the whole message is decoded; not here, frame by frame and byte by byte."""
 
 
+class _Arriving(io.RawIOBase):
+    """What arrives on a socket: as its `makefile`, with fewer steps, and with an end to reading."""
+
+    def __init__(self, source: gevent.socket.socket) -> None:
+        self._recv_into = source.recv_into
+        self.ended = False
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        return None if self.ended else self._recv_into(buffer)
+
+
 class WebSocketHandler(StockHandler):
     """Leaves the answer to a WebSocket handshake to the application, which may also refuse it over HTTP.
 
@@ -85,9 +102,22 @@ class WebSocketHandler(StockHandler):
 
     patience: ClassVar[float] = 75.0
 
+    def __init__(self, sock: Any, address: Any, server: Any) -> None:
+        stock: Any = super()
+        self._arriving = _Arriving(sock)
+        stock.__init__(sock, address, server, io.BufferedReader(self._arriving))
+
     def MessageClass(self, *args: Any) -> Any:  # noqa: N802 - pywsgi's name
         """The headers of the request whose stream comes first; where they are broken pywsgi answers 400."""
         return Headers(args[0])
+
+    def _headers(self) -> Iterator[tuple[str, str]]:
+        """The headers as the environ has them; pywsgi's parses them again. None with an underscore, as in pywsgi."""
+        handler: Any = self
+        for name, value in handler.headers.fields:
+            key = name.upper().replace("-", "_")
+            if "_" not in name and key not in _NO_HEADERS:
+                yield "HTTP_" + key, value
 
     def read_requestline(self) -> Any:
         """The request's first line; "", which ends the connection, where none comes in time."""
@@ -139,8 +169,8 @@ class WebSocketHandler(StockHandler):
         """
         handler: Any = self
         held = handler.socket
-        held.settimeout(0.0)
-        early = handler.rfile.peek() or b""
+        self._arriving.ended = True
+        early = handler.rfile.peek()
         # Told what it is, it need not ask the kernel three times.
         return _socket.socket(held.family, held.type, held.proto, fileno=held.detach()), early
 

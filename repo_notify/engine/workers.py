@@ -1,4 +1,4 @@
-"""Greenlets that wait for their next call: making one for each message costs more than most messages do.
+"""Greenlets that wait for their next call: making one for each message or connection costs more than most of those do.
 
 Since Python 3.11 a greenlet maps memory of its own when it starts, and gives it back when it ends.
 """

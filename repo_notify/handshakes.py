@@ -1,0 +1,122 @@
+"""The session of a handshake: what is in its cookie, or in the store that its cookie names (PROTOCOL section 2).
+
+After a deploy everybody's session is read at once, so Flask's and Flask-Session's are opened without a request context,
+which they do not ask for, and the keys of signed cookies are derived once instead of for each.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qs
+
+from flask import Flask
+from flask.sessions import SecureCookieSessionInterface
+from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
+from itsdangerous.signer import SigningAlgorithm
+
+# What a signed value consists of; any other is left to werkzeug's parser.
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
+# Of these packages, `open_session` asks the request that it is given, and none that is current.
+_NEED_NO_REQUEST = ("flask", "flask_session")
+
+
+def with_session_cookie(environ: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return the environ with the query parameter `name` as the cookie of that name, unless it has such a cookie.
+
+    Old clients cannot set headers (PROTOCOL section 2, way 2).
+    """
+    cookies = environ.get("HTTP_COOKIE", "")
+    if any(part.split("=", 1)[0].strip() == name for part in cookies.split(";")):
+        return environ
+    values = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=50).get(name)
+    if not values or any(character in values[0] for character in ";\r\n"):
+        return environ
+    return {**environ, "HTTP_COOKIE": f"{cookies}; {name}={values[0]}" if cookies else f"{name}={values[0]}"}
+
+
+class _Hmac(SigningAlgorithm):
+    """itsdangerous's HMAC, in one call of OpenSSL instead of two objects."""
+
+    def __init__(self, digest: str) -> None:
+        self._digest = digest
+
+    def get_signature(self, key: bytes, value: bytes) -> bytes:
+        return hmac.digest(key, value, self._digest)
+
+
+class _Signer(TimestampSigner):
+    """itsdangerous's signer, which remembers the keys that it has derived."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._derived: dict[str | bytes | None, bytes] = {}
+
+    def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
+        found = self._derived.get(secret_key)
+        if found is None:
+            found = self._derived[secret_key] = super().derive_key(secret_key)
+        return found
+
+
+class HandshakeSessions:
+    """Opens the sessions of one app's handshakes."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self._made_of: tuple[Any, ...] | None = None
+        self._serializer: URLSafeTimedSerializer | None = None
+        self._signer: _Signer | None = None
+
+    @property
+    def need_no_request(self) -> bool:
+        """Whether the app's sessions can be opened outside of a request."""
+        return type(self._app.session_interface).__module__.partition(".")[0] in _NEED_NO_REQUEST
+
+    def open(self, environ: Mapping[str, Any]) -> Mapping[str, Any] | None:
+        """Return what Flask would make `session`; raises what the session's store raises."""
+        interface = self._app.session_interface
+        if type(interface) is SecureCookieSessionInterface and not vars(interface):
+            value = _plain_cookie(environ.get("HTTP_COOKIE", ""), str(self._app.config["SESSION_COOKIE_NAME"]))
+            if value is not None:
+                return self._signed(interface, value)
+        # The app's context is for stores such as Flask-SQLAlchemy.
+        with self._app.app_context():
+            return interface.open_session(self._app, self._app.request_class(dict(environ), populate_request=False))
+
+    def _signed(self, interface: SecureCookieSessionInterface, value: str) -> Mapping[str, Any]:
+        """As the interface's `open_session`."""
+        self._prepare(interface)
+        if self._signer is None or self._serializer is None:
+            return {}
+        max_age = int(self._app.permanent_session_lifetime.total_seconds())
+        try:
+            found: Mapping[str, Any] = self._serializer.load_payload(self._signer.unsign(value, max_age))
+        except BadSignature:
+            return {}
+        return found
+
+    def _prepare(self, interface: SecureCookieSessionInterface) -> None:
+        """Make what reads cookies, where the app's keys are others than before."""
+        made_of = (self._app.secret_key, *(self._app.config.get("SECRET_KEY_FALLBACKS") or ()))
+        if made_of == self._made_of:
+            return
+        self._serializer, self._signer, self._made_of = interface.get_signing_serializer(self._app), None, made_of
+        if self._serializer is not None:
+            options = self._serializer.signer_kwargs
+            algorithm = _Hmac(options["digest_method"]().name)
+            self._signer = _Signer(
+                self._serializer.secret_keys, salt=self._serializer.salt, algorithm=algorithm, **options
+            )
+
+
+def _plain_cookie(cookies: str, name: str) -> str | None:
+    """Return the first cookie of that name; None where there is none, or none that can be taken as it stands."""
+    for part in cookies.split(";"):
+        key, _, value = part.partition("=")
+        if key.strip() == name:
+            value = value.strip()
+            return value if _PLAIN.fullmatch(value) else None
+    return None
