@@ -12,7 +12,9 @@ from typing import Any
 
 import socketio
 
+from .engine import Server
 from .engine.rooms import RoomManager
+from .engine.timers import Lock
 from .rooms import PREFIX, Room
 
 logger = logging.getLogger(__name__)
@@ -28,7 +30,7 @@ class Connections:
         self._server = server
         self.namespaces = namespaces
         # Two publications must not overtake one another on the way to one socket.
-        self._order = threading.RLock()
+        self._order: Lock = server.new_lock() if isinstance(server, Server) else threading.RLock()
         manager = server.manager
         self._fan_out = manager.deliver if isinstance(manager, RoomManager) else self._fan_out_stock
 

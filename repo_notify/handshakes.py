@@ -28,10 +28,13 @@ def with_session_cookie(environ: Mapping[str, Any], name: str) -> Mapping[str, A
 
     Old clients cannot set headers (PROTOCOL section 2, way 2).
     """
+    query = environ.get("QUERY_STRING", "")
+    if name not in query and "%" not in query:
+        return environ
     cookies = environ.get("HTTP_COOKIE", "")
     if any(part.split("=", 1)[0].strip() == name for part in cookies.split(";")):
         return environ
-    values = parse_qs(environ.get("QUERY_STRING", ""), max_num_fields=50).get(name)
+    values = parse_qs(query, max_num_fields=50).get(name)
     if not values or any(character in values[0] for character in ";\r\n"):
         return environ
     return {**environ, "HTTP_COOKIE": f"{cookies}; {name}={values[0]}" if cookies else f"{name}={values[0]}"}
