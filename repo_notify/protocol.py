@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from .connections import Connections
 from .errors import (
@@ -38,8 +38,7 @@ class Haste:
     flood: int
 
 
-@dataclass(frozen=True)
-class _Request:
+class _Request(NamedTuple):
     """One join or leave: who asked what, where."""
 
     action: str

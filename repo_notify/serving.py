@@ -26,6 +26,8 @@ logger = logging.getLogger(__name__)
 BACKLOG = 4096
 GOODBYE_SECONDS = 1.0
 POLL_SECONDS = 0.02
+# New objects until they are looked at, and how often before the older ones are; Python has 700, 10 and 10.
+GC_THRESHOLDS = (10_000, 20, 20)
 
 
 class _Silent:
@@ -85,9 +87,7 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     handler = _Handler if isinstance(state.socketio.server, Server) else _StockHandler
     server = WSGIServer(listener, app, handler_class=handler, log=None, error_log=logger, spawn=_spawner())
     server.start()
-    # What is there at the start stays: collecting garbage need not look at it again and again while clients come.
-    gc.collect()
-    gc.freeze()
+    _collect_seldom()
     ended = gevent.event.Event()
     watchers = [gevent.signal_handler(number, ended.set) for number in (signal.SIGTERM, signal.SIGINT)]
     if on_ready is not None:
@@ -99,6 +99,13 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
         for watcher in watchers:
             watcher.cancel()
         _end(server, state)
+
+
+def _collect_seldom() -> None:
+    """What is there at the start stays, and connections leave few circles of garbage: look for them more rarely."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(*GC_THRESHOLDS)
 
 
 def _spawner() -> Any:
