@@ -117,6 +117,8 @@ class HandshakeSessions:
 
 def _plain_cookie(cookies: str, name: str) -> str | None:
     """Return the first cookie of that name; None where there is none, or none that can be taken as it stands."""
+    if not (cookies.isascii() and cookies.isprintable()):
+        return None
     for part in cookies.split(";"):
         key, _, value = part.partition("=")
         if key.strip() == name:

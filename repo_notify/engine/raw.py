@@ -170,9 +170,9 @@ class RawTransport:
 
     def start(self, connection: Connection, early: bytes) -> None:
         """Begin to read; `early` is what the client had sent behind its handshake."""
-        self._connection = connection
         if self._socket is None:
             return
+        self._connection = connection
         self._reader = self.turns.loop.io(self._socket.fileno(), READ)
         self._reader.start(self._readable)
         if early:
@@ -396,11 +396,14 @@ class RawTransport:
     def _lost(self) -> None:
         """The client is gone."""
         self._ending = True
+        connection = self._connection
         self._close()
-        if self._connection is not None:
-            self._connection.ended()
+        if connection is not None:
+            connection.ended()
 
     def _close(self) -> None:
+        # They would keep one another until the garbage collector comes.
+        self._connection = None
         self._outbox, self._size, self.blocked_since = None, 0, 0.0
         self.turns.irregular.discard(self)
         for watcher in (self._reader, self._writer):
@@ -411,7 +414,6 @@ class RawTransport:
         if self._socket is not None:
             self._socket.close()
             self._socket = None
-
 
 
 class RawSockets:

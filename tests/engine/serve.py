@@ -132,7 +132,7 @@ class App:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Any:
         own = {
             "/state": self.state, "/emit": self.emit, "/shutdown": self.shutdown, "/gone": self.log_of,
-            "/polls": self.polls, "/whose": self.whose,
+            "/polls": self.polls, "/whose": self.whose, "/garbage": self.garbage,
         }
         handler = own.get(environ["PATH_INFO"])
         if handler is None:
@@ -158,6 +158,11 @@ class App:
             "environs": len(self.server.environ),
             "tasks": tasks,
         }
+
+    def garbage(self, _: Any) -> int:
+        """How many objects the collector finds, which is off from then on."""
+        gc.disable()
+        return gc.collect()
 
     def log_of(self, arguments: dict[str, Any]) -> list[list[str]]:
         return [entry for entry in self.log if entry[1] == arguments["sid"]]

@@ -73,6 +73,27 @@ def test_nothing_is_left_of_abusive_connections(start: Callable[..., Served], ki
     settle(engine, lambda state: state["tasks"] <= idle["tasks"] and nothing.items() <= state.items())
 
 
+def test_connections_leave_nothing_to_the_garbage_collector(start: Callable[..., Served]) -> None:
+    engine = start()
+    connections = 50
+
+    def come_and_go() -> None:
+        client = engine.websocket()
+        sid = json.loads(str(client.receive())[1:])["sid"]
+        client.send("40")
+        client.receive()
+        client.close()
+        deadline = time.monotonic() + 5
+        while len(engine.call("/gone", sid=sid)) < 2:
+            assert time.monotonic() < deadline
+
+    come_and_go()
+    engine.call("/garbage")
+    for _ in range(connections):
+        come_and_go()
+    assert engine.call("/garbage") < connections
+
+
 def test_connections_are_counted(engine: Served) -> None:
     clients = [engine.client(), engine.client(), engine.poller()]
     counts = engine.call("/state")["counts"]
