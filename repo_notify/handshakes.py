@@ -9,7 +9,7 @@ from __future__ import annotations
 import hmac
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 from flask import Flask
@@ -64,14 +64,20 @@ class _Signer(TimestampSigner):
         return found
 
 
+class _Reader(NamedTuple):
+    """What reads the cookies that are signed with some keys."""
+
+    keys: tuple[Any, ...]
+    serializer: URLSafeTimedSerializer
+    signer: _Signer
+
+
 class HandshakeSessions:
     """Opens the sessions of one app's handshakes."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
-        self._made_of: tuple[Any, ...] | None = None
-        self._serializer: URLSafeTimedSerializer | None = None
-        self._signer: _Signer | None = None
+        self._reader: _Reader | None = None
 
     @property
     def need_no_request(self) -> bool:
@@ -89,30 +95,32 @@ class HandshakeSessions:
         with self._app.app_context():
             return interface.open_session(self._app, self._app.request_class(dict(environ), populate_request=False))
 
-    def _signed(self, interface: SecureCookieSessionInterface, value: str) -> Mapping[str, Any]:
+    def _signed(self, interface: SecureCookieSessionInterface, value: str) -> Mapping[str, Any] | None:
         """As the interface's `open_session`."""
-        self._prepare(interface)
-        if self._signer is None or self._serializer is None:
-            return {}
+        reader = self._reader_of(interface)
+        if reader is None:
+            return None
         max_age = int(self._app.permanent_session_lifetime.total_seconds())
         try:
-            found: Mapping[str, Any] = self._serializer.load_payload(self._signer.unsign(value, max_age))
+            found: Mapping[str, Any] = reader.serializer.load_payload(reader.signer.unsign(value, max_age))
         except BadSignature:
             return {}
         return found
 
-    def _prepare(self, interface: SecureCookieSessionInterface) -> None:
-        """Make what reads cookies, where the app's keys are others than before."""
-        made_of = (self._app.secret_key, *(self._app.config.get("SECRET_KEY_FALLBACKS") or ()))
-        if made_of == self._made_of:
-            return
-        self._serializer, self._signer, self._made_of = interface.get_signing_serializer(self._app), None, made_of
-        if self._serializer is not None:
-            options = self._serializer.signer_kwargs
-            algorithm = _Hmac(options["digest_method"]().name)
-            self._signer = _Signer(
-                self._serializer.secret_keys, salt=self._serializer.salt, algorithm=algorithm, **options
-            )
+    def _reader_of(self, interface: SecureCookieSessionInterface) -> _Reader | None:
+        """Return what reads cookies, made anew where the app's keys have changed; None for an app that has none."""
+        keys = (self._app.secret_key, *(self._app.config.get("SECRET_KEY_FALLBACKS") or ()))
+        reader = self._reader
+        if reader is not None and reader.keys == keys:
+            return reader
+        serializer = interface.get_signing_serializer(self._app)
+        if serializer is None:
+            return None
+        options = serializer.signer_kwargs
+        algorithm = _Hmac(options["digest_method"]().name)
+        signer = _Signer(serializer.secret_keys, salt=serializer.salt, algorithm=algorithm, **options)
+        self._reader = _Reader(keys, serializer, signer)
+        return self._reader
 
 
 def _plain_cookie(cookies: str, name: str) -> str | None:
