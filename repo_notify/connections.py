@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import socketio
 
 from .engine import Server
-from .engine.rooms import RoomManager
 from .engine.timers import Lock
 from .rooms import PREFIX, Room
 
@@ -30,9 +29,10 @@ class Connections:
         self._server = server
         self.namespaces = namespaces
         # Two publications must not overtake one another on the way to one socket.
-        self._order: Lock = server.new_lock() if isinstance(server, Server) else threading.RLock()
-        manager = server.manager
-        self._fan_out = manager.deliver if isinstance(manager, RoomManager) else self._fan_out_stock
+        self._order: Lock = threading.RLock()
+        self._fan_out: Callable[..., int] = self._fan_out_stock
+        if isinstance(server, Server):
+            self._order, self._fan_out = server.new_lock(), server.manager.deliver
 
     def of(self, sid: str, namespace: str) -> str | None:
         """Return the connection (its Engine.IO id) of a namespace's sid."""

@@ -32,7 +32,7 @@ def with_session_cookie(environ: Mapping[str, Any], name: str) -> Mapping[str, A
     if name not in query and "%" not in query:
         return environ
     cookies = environ.get("HTTP_COOKIE", "")
-    if any(part.split("=", 1)[0].strip() == name for part in cookies.split(";")):
+    if _cookie(cookies, name) is not None:
         return environ
     values = parse_qs(query, max_num_fields=50).get(name)
     if not values or any(character in values[0] for character in ";\r\n"):
@@ -127,9 +127,14 @@ def _plain_cookie(cookies: str, name: str) -> str | None:
     """Return the first cookie of that name; None where there is none, or none that can be taken as it stands."""
     if not (cookies.isascii() and cookies.isprintable()):
         return None
+    value = _cookie(cookies, name)
+    return value if value is not None and _PLAIN.fullmatch(value) else None
+
+
+def _cookie(cookies: str, name: str) -> str | None:
+    """Return what stands behind the first of that name, None where there is none."""
     for part in cookies.split(";"):
         key, _, value = part.partition("=")
         if key.strip() == name:
-            value = value.strip()
-            return value if _PLAIN.fullmatch(value) else None
+            return value.strip()
     return None

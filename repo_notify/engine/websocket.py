@@ -151,18 +151,16 @@ class WebSocketHandler(StockHandler):
     def run_application(self) -> None:
         """Run the application as for any other request, with a function in the environ that switches protocols."""
         environ: Any = self.environ
-        if environ.get("HTTP_UPGRADE", "").lower() != "websocket":
-            WSGIHandler.run_application(self)
-            return
-        environ[ACCEPT_WEBSOCKET] = self.accept
-        if self.on_plain_tcp():
-            environ[TAKE_SOCKET] = self.take_socket
+        if environ.get("HTTP_UPGRADE", "").lower() == "websocket":
+            environ[ACCEPT_WEBSOCKET] = self.accept
+            if self.on_plain_tcp():
+                environ[TAKE_SOCKET] = self.take_socket
         try:
             WSGIHandler.run_application(self)
         finally:
             # Handler and environ would keep one another until the garbage collector comes.
-            environ.pop(ACCEPT_WEBSOCKET)
-            environ.pop(TAKE_SOCKET, None)
+            for key in (ACCEPT_WEBSOCKET, TAKE_SOCKET):
+                environ.pop(key, None)
 
     def on_plain_tcp(self) -> bool:
         """Whether the connection's socket is TCP's own, not TLS's or another server's."""

@@ -25,6 +25,21 @@ def settle(engine: Served, is_settled: Callable[[Any], bool]) -> Any:
     return state
 
 
+def come_and_go(engine: Served) -> tuple[str, list[list[str]]]:
+    """One client's visit, until its end is told: its Engine.IO id, and what was told of it."""
+    client = engine.websocket()
+    sid = json.loads(str(client.receive())[1:])["sid"]
+    client.send("40")
+    client.receive()
+    client.close()
+    told: list[list[str]] = []
+    deadline = time.monotonic() + 5
+    while len(told) < 2:
+        told = engine.call("/gone", sid=sid)
+        assert time.monotonic() < deadline
+    return sid, told
+
+
 def upgrade_and_vanish(engine: Served) -> None:
     poller = engine.poller()
     engine.websocket(sid=poller.sid).send("2probe")
@@ -76,21 +91,10 @@ def test_nothing_is_left_of_abusive_connections(start: Callable[..., Served], ki
 def test_connections_leave_nothing_to_the_garbage_collector(start: Callable[..., Served]) -> None:
     engine = start()
     connections = 50
-
-    def come_and_go() -> None:
-        client = engine.websocket()
-        sid = json.loads(str(client.receive())[1:])["sid"]
-        client.send("40")
-        client.receive()
-        client.close()
-        deadline = time.monotonic() + 5
-        while len(engine.call("/gone", sid=sid)) < 2:
-            assert time.monotonic() < deadline
-
-    come_and_go()
+    come_and_go(engine)
     engine.call("/garbage")
     for _ in range(connections):
-        come_and_go()
+        come_and_go(engine)
     assert engine.call("/garbage") < connections
 
 
@@ -103,16 +107,7 @@ def test_connections_are_counted(engine: Served) -> None:
 
 
 def test_opening_and_closing_are_told(engine: Served) -> None:
-    client = engine.websocket()
-    sid = json.loads(str(client.receive())[1:])["sid"]
-    client.send("40")
-    client.receive()
-    client.close()
-    told: list[list[str]] = []
-    deadline = time.monotonic() + 5
-    while len(told) < 2:
-        told = engine.call("/gone", sid=sid)
-        assert time.monotonic() < deadline
+    sid, told = come_and_go(engine)
     assert told == [["open", sid], ["close", sid, "transport close"]]
 
 
