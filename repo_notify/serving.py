@@ -19,6 +19,7 @@ from geventwebsocket.handler import WebSocketHandler as StockHandler
 from .engine import Server
 from .engine.websocket import WebSocketHandler
 from .engine.workers import Workers
+from .engine.wsgi import ArrivalServer
 from .extension import NAME, State
 
 logger = logging.getLogger(__name__)
@@ -84,8 +85,9 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     listener = WSGIServer.get_listener((host, port), backlog=BACKLOG, family=family)
     # Inherited by what it accepts: else the body of an answer waits 40 ms for the acknowledgement of its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    handler = _Handler if isinstance(state.socketio.server, Server) else _StockHandler
-    server = WSGIServer(listener, app, handler_class=handler, log=None, error_log=logger, spawn=_spawner())
+    own = isinstance(state.socketio.server, Server)
+    make, handler = (ArrivalServer, _Handler) if own else (WSGIServer, _StockHandler)
+    server = make(listener, app, handler_class=handler, log=None, error_log=logger, spawn=_spawner())
     server.start()
     _collect_seldom()
     ended = gevent.event.Event()

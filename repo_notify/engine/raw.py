@@ -147,7 +147,8 @@ class RawTransport:
         self._ending = False
         self._reader: Any = None
         self._writer: Any = None
-        raw.setblocking(False)
+        if raw.gettimeout() != 0:
+            raw.setblocking(False)
         with contextlib.suppress(OSError):  # a UNIX socket has no such option
             raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 

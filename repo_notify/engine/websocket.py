@@ -16,18 +16,17 @@ from typing import Any, ClassVar
 
 import gevent
 import gevent.socket
-from gevent.pywsgi import WSGIHandler
+from gevent.pywsgi import Input, WSGIHandler
 from geventwebsocket.exceptions import ProtocolError, WebSocketError
 from geventwebsocket.handler import WebSocketHandler as StockHandler
 from geventwebsocket.websocket import Header, Stream, WebSocket
 
+from .arrivals import Arrival, detached
 from .frames import unmask
-from .headers import Headers
+from .headers import Headers, OpeningHandshake, environ_key
 from .http import ACCEPT_WEBSOCKET, TAKE_SOCKET
 
 TOO_BIG = 1009
-# These the environ has under their own names (PEP 3333).
-_NO_HEADERS = ("CONTENT_TYPE", "CONTENT_LENGTH")
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
@@ -81,17 +80,26 @@ class BoundedWebSocket(WebSocket):
 
 
 class _Arriving(io.RawIOBase):
-    """What arrives on a socket: as its `makefile`, with fewer steps, and with an end to reading."""
+    """What arrives on a socket: as its `makefile`, with fewer steps, and with an end to reading.
 
-    def __init__(self, source: gevent.socket.socket) -> None:
-        self._recv_into = source.recv_into
+    `early` was read before.
+    """
+
+    def __init__(self, source: Any, early: bytes) -> None:
+        self._source = source
+        self.early = early
         self.ended = False
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        return None if self.ended else self._recv_into(buffer)
+        if self.early:
+            given = self.early[: len(buffer)]
+            buffer[: len(given)] = given
+            self.early = self.early[len(given) :]
+            return len(given)
+        return None if self.ended else self._source.recv_into(buffer)
 
 
 class WebSocketHandler(StockHandler):
@@ -104,8 +112,30 @@ class WebSocketHandler(StockHandler):
 
     def __init__(self, sock: Any, address: Any, server: Any) -> None:
         stock: Any = super()
-        self._arriving = _Arriving(sock)
+        early = sock.take_early() if type(sock) is Arrival else b""
+        self._handshake = OpeningHandshake.parse(early) if early else None
+        self._arriving = _Arriving(sock, early if self._handshake is None else self._handshake.rest)
         stock.__init__(sock, address, server, io.BufferedReader(self._arriving))
+
+    def handle_one_request(self) -> Any:
+        """As pywsgi's; a handshake that has come in one piece is not read again."""
+        handler: Any = self
+        stock: Any = super()
+        handshake, self._handshake = self._handshake, None
+        if handshake is None:
+            return stock.handle_one_request()
+        handler.command, handler.path, handler.request_version = "GET", handshake.target, "HTTP/1.1"
+        handler.requestline = f"GET {handshake.target} HTTP/1.1"
+        handler.close_connection = handshake.environ.get("HTTP_CONNECTION", "").lower() == "close"
+        handler.wsgi_input = Input(handler.rfile, None)
+        environ = handler.environ = handler.server.get_environ()
+        environ.update(handshake.environ)
+        if isinstance(handler.client_address, tuple):
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = map(str, handler.client_address[:2])
+        environ["wsgi.input"], environ["wsgi.input_terminated"] = handler.rfile, False
+        handler.application = handler.server.application
+        handler.handle_one_response()
+        return None if handler.close_connection or handler.rfile.closed else True
 
     def MessageClass(self, *args: Any) -> Any:  # noqa: N802 - pywsgi's name
         """The headers of the request whose stream comes first; where they are broken pywsgi answers 400."""
@@ -115,9 +145,9 @@ class WebSocketHandler(StockHandler):
         """The headers as the environ has them; pywsgi's parses them again. None with an underscore, as in pywsgi."""
         handler: Any = self
         for name, value in handler.headers.fields:
-            key = name.upper().replace("-", "_")
-            if "_" not in name and key not in _NO_HEADERS:
-                yield "HTTP_" + key, value
+            key = environ_key(name)
+            if key is not None and key.startswith("HTTP_"):
+                yield key, value
 
     def read_requestline(self) -> Any:
         """The request's first line; "", which ends the connection, where none comes in time."""
@@ -165,7 +195,7 @@ class WebSocketHandler(StockHandler):
     def on_plain_tcp(self) -> bool:
         """Whether the connection's socket is TCP's own, not TLS's or another server's."""
         handler: Any = self
-        return type(handler.socket) is gevent.socket.socket
+        return type(handler.socket) in (Arrival, gevent.socket.socket)
 
     def detach(self) -> tuple[_socket.socket, bytes]:
         """Take the socket, and what was read ahead from it; this handler then has none.
@@ -173,11 +203,10 @@ class WebSocketHandler(StockHandler):
         `detach`, not `dup`: epoll would go on reporting the closed number.
         """
         handler: Any = self
-        held = handler.socket
         self._arriving.ended = True
-        early = handler.rfile.peek()
-        # Told what it is, it need not ask the kernel three times.
-        return _socket.socket(held.family, held.type, held.proto, fileno=held.detach()), early
+        early = handler.rfile.peek() + self._arriving.early
+        held, handler.socket = handler.socket, None
+        return detached(held), early
 
     def take_socket(self) -> tuple[_socket.socket, bytes, bytes]:
         """Take the socket; what was read ahead, and the answer 101 (RFC 6455 section 4.2.2), which goes out first.

@@ -1,4 +1,4 @@
-"""The engine served under each async mode, and under gevent also behind gevent-websocket's own handler."""
+"""The engine served under each async mode, and under gevent by each server and handler that hosts have."""
 
 from __future__ import annotations
 
@@ -12,9 +12,18 @@ from .support import Served
 
 # Short enough for a test, in seconds.
 PING = {"ping_interval": 0.3, "ping_timeout": 0.2}
-KINDS = {"gevent": ("gevent", "ours"), "gevent-websocket": ("gevent", "stock"), "threading": ("threading", "ours")}
+KINDS = {
+    "gevent": ("gevent", "ours"),
+    "gevent, pywsgi": ("gevent", "pywsgi"),
+    "gevent-websocket": ("gevent", "stock"),
+    "threading": ("threading", "ours"),
+}
 # The same engine where it cannot have the raw sockets, and with a handler that does not wait long for a request.
-FURTHER = {"gevent, TLS": ("gevent", "tls"), "gevent, hasty": ("gevent", "hasty")}
+FURTHER = {
+    "gevent, TLS": ("gevent", "tls"),
+    "gevent, hasty": ("gevent", "hasty"),
+    "gevent, pywsgi, hasty": ("gevent", "hasty pywsgi"),
+}
 
 
 @contextmanager

@@ -134,6 +134,8 @@ class App:
             "/state": self.state, "/emit": self.emit, "/shutdown": self.shutdown, "/gone": self.log_of,
             "/polls": self.polls, "/whose": self.whose, "/garbage": self.garbage,
         }
+        if environ["PATH_INFO"].startswith("/environ"):
+            own[environ["PATH_INFO"]] = lambda _: {name: value for name, value in environ.items() if type(value) is str}
         handler = own.get(environ["PATH_INFO"])
         if handler is None:
             return self.server.handle_request(environ, start_response)
@@ -200,15 +202,18 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
         from geventwebsocket.handler import WebSocketHandler as Stock
 
         from repo_notify.engine.websocket import WebSocketHandler
+        from repo_notify.engine.wsgi import ArrivalServer
 
         class Hasty(WebSocketHandler):
             patience = 0.5
 
-        handler_class = {"stock": Stock, "hasty": Hasty}.get(handler, WebSocketHandler)
+        handler_class = {"stock": Stock, "hasty": Hasty, "hasty pywsgi": Hasty}.get(handler, WebSocketHandler)
         secured = {"ssl_context": certified()} if handler == "tls" else {}
         listener = WSGIServer.get_listener(("127.0.0.1", 0), family=socket.AF_INET)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        server = WSGIServer(listener, app, handler_class=handler_class, log=None, **secured)
+        # gevent's own is what hosts and gunicorn have.
+        make = WSGIServer if handler in ("stock", "pywsgi", "hasty pywsgi") else ArrivalServer
+        server = make(listener, app, handler_class=handler_class, log=None, **secured)
         server.start()
         print(server.server_port, flush=True)
         server.serve_forever()

@@ -157,11 +157,12 @@ def test_one_byte_at_a_time_lasts_no_longer_than_silence(start: Start) -> None:
     until(lambda: served.call("/state")["connections"] == 0)
 
 
+@pytest.mark.parametrize("kind", ["gevent, hasty", "gevent, pywsgi, hasty"])
 @pytest.mark.parametrize(
     ("begun", "answer"), [(b"", b""), (b"GET /chat/", b""), (b"GET /chat/ HTTP/1.1\r\nHost: h\r\nX-", b"HTTP/1.1 400 ")]
 )
-def test_who_does_not_finish_a_request_is_not_waited_for(start: Start, begun: bytes, answer: bytes) -> None:
-    served = start("gevent, hasty")
+def test_who_does_not_finish_a_request_is_not_waited_for(start: Start, kind: str, begun: bytes, answer: bytes) -> None:
+    served = start(kind)
     with served.raw() as slow, opened(served.port) as patient:
         slow.sendall(begun)
         assert ending(slow).startswith(answer)

@@ -1,0 +1,187 @@
+"""Our server reads a WebSocket's handshake at once where it comes in one piece; nothing else may be different by it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import string
+from collections.abc import Callable, Iterator
+from http.client import HTTPConnection, HTTPResponse
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from repo_notify.engine import frames
+from repo_notify.engine.headers import MAX_FIELDS, OpeningHandshake
+
+from .support import Served
+
+Servers = dict[str, Served]
+KEY = "dGhlIHNhbXBsZSBub25jZQ=="
+UPGRADE = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
+# Other for each connection or server.
+OF_THE_CONNECTION = ("REMOTE_PORT", "SERVER_PORT", "SERVER_NAME")
+
+
+@pytest.fixture(scope="module")
+def both() -> Iterator[Servers]:
+    """Our server, and gevent's own with the same handler, which reads every request line by line."""
+    servers = {"ours": Served("gevent"), "pywsgi": Served("gevent", "pywsgi")}
+    yield servers
+    for served in servers.values():
+        served.stop()
+
+
+def asked(served: Served, request: bytes) -> tuple[int, Any]:
+    """What the application made of a request: status, and the environ where it was asked at all."""
+    with served.raw() as raw:
+        raw.sendall(request)
+        return answered(raw)
+
+
+def answered(raw: socket.socket) -> tuple[int, Any]:
+    with HTTPResponse(raw) as answer:
+        answer.begin()
+        content = answer.read()
+        if answer.status != 200:
+            return answer.status, None
+        environ = json.loads(content)
+        return 200, {name: value for name, value in environ.items() if name not in OF_THE_CONNECTION}
+
+
+def alike(both: Servers, request: bytes) -> tuple[int, Any]:
+    """What both servers make of it."""
+    ours, theirs = asked(both["ours"], request), asked(both["pywsgi"], request)
+    assert ours == theirs
+    return ours
+
+
+REQUESTS = {
+    "a handshake": f"GET /environ/a?b=c&d=%20 HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n",
+    "escapes": f"GET /environ/%C3%A9%2F%zz?%C3 HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n",
+    "a second question mark": f"GET /environ?a?b HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n",
+    "an empty query": f"GET /environ? HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n",
+    "blanks around a value": f"GET /environ HTTP/1.1\r\nHost: \t h \t \r\n{UPGRADE}\r\n",
+    "an empty value": f"GET /environ HTTP/1.1\r\nHost:\r\n{UPGRADE}\r\n",
+    "two cookies": f"GET /environ HTTP/1.1\r\nHost: h\r\nCookie: a=1\r\nCookie: b=2\r\n{UPGRADE}\r\n",
+    "two of another": f"GET /environ HTTP/1.1\r\nHost: h\r\nX-Some: a\r\nx-some: b\r\n{UPGRADE}\r\n",
+    "a name with underscores": f"GET /environ HTTP/1.1\r\nHost: h\r\nX_Some: a\r\n{UPGRADE}\r\n",
+    "two upgrades": f"GET /environ HTTP/1.1\r\nHost: h\r\nUpgrade: h2c\r\n{UPGRADE}\r\n",
+    "not Latin-1 alone": f"GET /environ HTTP/1.1\r\nHost: h\r\nX-Some: \xe9\r\n{UPGRADE}\r\n",
+    "no HTTP/1.1": f"GET /environ HTTP/1.0\r\nHost: h\r\n{UPGRADE}\r\n",
+    "a version that is none": f"GET /environ HTTP/3\r\nHost: h\r\n{UPGRADE}\r\n",
+    "another method": f"POST /environ HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n",
+    "a body": f"GET /environ HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nContent-Type: a/b\r\n{UPGRADE}\r\n{{}}",
+    "a length of nothing": f"GET /environ HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n{UPGRADE}\r\n",
+    "a bare LF": f"GET /environ HTTP/1.1\nHost: h\r\n{UPGRADE}\r\n",
+    "a bare CR": f"GET /environ HTTP/1.1\r\nHost: h\rh\r\n{UPGRADE}\r\n",
+    "a folded line": f"GET /environ HTTP/1.1\r\nHost: h\r\n h\r\n{UPGRADE}\r\n",
+    "no colon": f"GET /environ HTTP/1.1\r\nHost\r\n{UPGRADE}\r\n",
+    "too many fields": f"GET /environ HTTP/1.1\r\n{'X: x' * 2}\r\n" + "A: a\r\n" * MAX_FIELDS + f"{UPGRADE}\r\n",
+    "a long target": f"GET /environ?{'x' * 7000} HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n",
+    "a target too long": f"GET /environ?{'x' * 9000} HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n",
+    "a target with blanks": f"GET /environ? a HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n",
+    "no WebSocket": "GET /environ HTTP/1.1\r\nHost: h\r\n\r\n",
+    "nothing but a line": "GET /environ HTTP/1.1\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("name", REQUESTS)
+def test_a_request_is_what_it_is_to_gevents_own_server(both: Servers, name: str) -> None:
+    alike(both, REQUESTS[name].encode("latin-1"))
+
+
+NAMES = st.text("-!_" + string.ascii_letters + string.digits, min_size=1, max_size=40).filter(
+    lambda name: name.lower() not in {"content-length", "content-type", "transfer-encoding", "expect", "connection"}
+)
+VALUES = st.text([chr(code) for code in (*range(0x20, 0x7F), *range(0xA0, 0x100), 9)], max_size=40)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    target=st.text([chr(code) for code in range(0x21, 0x7F)], max_size=30),
+    fields=st.lists(st.tuples(NAMES, VALUES), max_size=8),
+)
+def test_whatever_is_asked(both: Servers, target: str, fields: list[tuple[str, str]]) -> None:
+    lines = "".join(f"{name}: {value}\r\n" for name, value in fields)
+    request = f"GET /environ{target} HTTP/1.1\r\nHost: h\r\n{UPGRADE}{lines}\r\n".encode("latin-1")
+    assert alike(both, request)[0] == 200
+
+
+def test_a_handshake_in_one_piece_is_read_at_once() -> None:
+    found = OpeningHandshake.parse(REQUESTS["a handshake"].encode() + b"frames")
+    assert found is not None
+    assert (found.target, found.rest) == ("/environ/a?b=c&d=%20", b"frames")
+
+
+@given(st.binary())
+def test_whatever_comes_is_no_handshake_unless_it_is_one(data: bytes) -> None:
+    assert OpeningHandshake.parse(data) is None
+
+
+@pytest.mark.parametrize("cut", [1, 20, -3, -1])
+def test_a_handshake_may_come_in_pieces(both: Servers, cut: int) -> None:
+    """Whether the server sees them apart or together."""
+    request = REQUESTS["a handshake"].encode()
+    whole = asked(both["ours"], request)
+    with both["ours"].raw() as raw:
+        raw.sendall(request[:cut])
+        # Somebody else is served meanwhile, so the first piece has been seen.
+        assert asked(both["ours"], request) == whole
+        raw.sendall(request[cut:])
+        assert answered(raw) == whole
+
+
+def test_a_handshake_that_is_answered_over_http_keeps_its_connection(both: Servers) -> None:
+    connection = HTTPConnection("127.0.0.1", both["ours"].port, timeout=10)
+    fields = dict(line.split(": ") for line in UPGRADE.strip().split("\r\n"))
+    local = None
+    for _ in range(3):
+        connection.request("GET", "/environ", headers=fields)
+        answer = connection.getresponse()
+        environ = json.loads(answer.read())
+        assert environ["HTTP_SEC_WEBSOCKET_KEY"] == KEY
+        assert local in (None, environ["REMOTE_PORT"])
+        local = environ["REMOTE_PORT"]
+    connection.close()
+
+
+def test_requests_that_wait_behind_one_another_are_answered_in_order(both: Servers) -> None:
+    requests = [f"GET /environ?{number} HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n" for number in range(3)]
+    requests.append("GET /environ?3 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    with both["ours"].raw() as raw, raw.makefile("rb") as answers:
+        raw.sendall("".join(requests).encode())
+        assert re.findall(rb'"QUERY_STRING": "(.)"', answers.read()) == [b"0", b"1", b"2", b"3"]
+
+
+def masked(text: str) -> bytes:
+    payload = text.encode()
+    return bytes((0x81, 0x80 | len(payload))) + b"abcd" + frames.unmask(payload, b"abcd")
+
+
+@pytest.mark.parametrize("raw_sockets", [True, False])
+def test_what_is_sent_behind_the_handshake_is_not_lost(start: Callable[..., Served], raw_sockets: bool) -> None:
+    served = start(raw_sockets=raw_sockets)
+    handshake = f"GET /chat/?EIO=4&transport=websocket HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n".encode()
+    with served.raw() as raw:
+        # More than a reader's buffer holds.
+        events = [masked(f'42{number}["message-with-ack","{"x" * 80}"]') for number in range(200)]
+        raw.sendall(handshake + masked("40") + b"".join(events))
+        found = b""
+        while b"43199[" not in found:
+            data = raw.recv(65_536)
+            assert data, found
+            found += data
+    assert found.startswith(b"HTTP/1.1 101 ")
+    assert [int(number) for number in re.findall(rb"43(\d+)\[", found)] == list(range(200))
+
+
+def test_who_comes_and_goes_without_a_word_leaves_nothing(both: Servers) -> None:
+    served = both["ours"]
+    before = served.call("/state")
+    for _ in range(50):
+        served.raw().close()
+    assert served.call("/state") == before
