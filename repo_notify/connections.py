@@ -29,10 +29,14 @@ class Connections:
         self._server = server
         self.namespaces = namespaces
         # Two publications must not overtake one another on the way to one socket.
-        self._order: Lock = threading.RLock()
+        self._order = self.new_lock()
         self._fan_out: Callable[..., int] = self._fan_out_stock
         if isinstance(server, Server):
-            self._order, self._fan_out = server.new_lock(), server.manager.deliver
+            self._fan_out = server.manager.deliver
+
+    def new_lock(self) -> Lock:
+        """Return what keeps the server's handlers apart where they run in threads; nothing may wait within."""
+        return self._server.new_lock() if isinstance(self._server, Server) else threading.RLock()
 
     def of(self, sid: str, namespace: str) -> str | None:
         """Return the connection (its Engine.IO id) of a namespace's sid."""

@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from time import monotonic
 
+from .engine.timers import Lock
+
 
 class Bucket:
     """A token bucket: `burst` at once, `rate` a second for long. `clock` gives seconds."""
@@ -37,7 +39,7 @@ class Turnstile:
 
     __slots__ = ("_lock", "_passing", "_waiting")
 
-    def __init__(self, lock: threading.Lock) -> None:
+    def __init__(self, lock: Lock) -> None:
         self._passing = False
         # Most connections never ask for a second thing before the first is answered.
         self._waiting: deque[threading.Event] | None = None
@@ -75,7 +77,7 @@ class Allowance:
 
     __slots__ = ("_asked", "_flood", "_rate", "_refused", "turnstile")
 
-    def __init__(self, burst: int, rate: float, flood: int, lock: threading.Lock) -> None:
+    def __init__(self, burst: int, rate: float, flood: int, lock: Lock) -> None:
         self._asked = Bucket(burst, rate)
         self._flood, self._rate = flood, rate
         # Most connections are never refused anything.

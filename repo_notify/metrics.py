@@ -19,12 +19,14 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.joins = Counter(
+        self._joins = Counter(
             "repo_notify_joins",
             "Joins and leaves by action and outcome.",
             ["action", "outcome"],
             registry=self.registry,
         )
+        # labels() looks for a counter anew each time.
+        self._joins_by: dict[tuple[str, str], Counter] = {}
         self.published = Counter("repo_notify_events_published", "Events by type.", ["type"], registry=self.registry)
         self.deliveries = Counter("repo_notify_deliveries", "Events handed to connections.", registry=self.registry)
         self.latency = Histogram(
@@ -48,6 +50,13 @@ class Metrics:
         self.queue_dropped = Counter(
             "repo_notify_queue_dropped", "Messages for other processes that were given up.", registry=self.registry
         )
+
+    def joined(self, action: str, outcome: str) -> None:
+        """Count a join or leave."""
+        counter = self._joins_by.get((action, outcome))
+        if counter is None:
+            counter = self._joins_by[action, outcome] = self._joins.labels(action, outcome)
+        counter.inc()
 
     def watch(self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Samples]) -> None:
         """Add a gauge that is read when somebody asks: `read()` gives values by label values."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from time import monotonic
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 from uuid import UUID
 
 from cachetools import LRUCache
@@ -25,6 +26,9 @@ REFUSAL_SECONDS = 0.5
 PAUSE_SECONDS = 0.5
 
 Key = tuple[str, ...]
+
+# Many ask for the same few.
+_uuid = lru_cache(1024)(UUID)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,14 +119,14 @@ class Permissions:
         """Whether `user` may read the model; `project` None stands for whichever project holds it (section 4)."""
         if not is_teamspace(teamspace) or not is_model_id(model) or (project is not None and not is_uuid(project)):
             return False
-        wanted = UUID(project) if project is not None else None
+        wanted = _uuid(project) if project is not None else None
         return self._decide(lambda since: self._reads(user, teamspace, wanted, model, since))
 
     def may_watch_project(self, user: str, teamspace: str, project: str) -> bool:
         """Whether `user` administers the project or its teamspace, and there is such a project."""
         if not is_teamspace(teamspace) or not is_uuid(project):
             return False
-        return self._decide(lambda since: self._watches(user, teamspace, UUID(project), since))
+        return self._decide(lambda since: self._watches(user, teamspace, _uuid(project), since))
 
     def administers(self, user: str, teamspace: str) -> bool:
         """Whether `user` is an admin of the teamspace."""
@@ -235,8 +239,7 @@ class Permissions:
             look_up.done.set()
 
 
-@dataclass(frozen=True, slots=True)
-class _Since:
+class _Since(NamedTuple):
     """How old an answer may be, and until when it may be waited for, in monotonic seconds."""
 
     earliest: float

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -78,7 +78,7 @@ class Protocol:
         self._haste = haste
         self._legacy_namespaces = legacy_namespaces
         self._allowances: dict[str, Allowance] = {}
-        self._lock = threading.Lock()
+        self._lock = connections.new_lock()
 
     def closed(self, connection: str) -> None:
         """Forget a connection."""
@@ -160,13 +160,13 @@ class Protocol:
         if now is None or now.username != identity.username:
             raise NotLoggedIn
 
-    def _leave(self, request: _Request, claims: list[Claim]) -> bool:
+    def _leave(self, request: _Request, claims: Sequence[Claim]) -> bool:
         """Leave what is claimed; whether any of it was joined."""
         left = [self._connections.leave(request.sid, request.namespace, claim.room) for claim in claims]
         return any(left)
 
     def _confirm(self, request: _Request) -> dict[str, Any]:
-        self._metrics.joins.labels(request.action, "success").inc()
+        self._metrics.joined(request.action, "success")
         if request.legacy and request.action == "join":
             joined = {key: request.data[key] for key in ("account", "model") if key in request.data}
             self._connections.reply(request.sid, request.namespace, "joined", joined)
@@ -176,7 +176,7 @@ class Protocol:
 
     def _refuse(self, request: _Request, error: ChatError) -> dict[str, Any]:
         action = request.action if request.action in ACTIONS else "other"
-        self._metrics.joins.labels(action, error.code.lower()).inc()
+        self._metrics.joined(action, error.code.lower())
         if request.legacy or (request.kind is None and request.namespace in self._legacy_namespaces):
             self._connections.reply(request.sid, request.namespace, "credentialError", error.reply())
         reply = {**error.reply(), "details": {"action": request.action, "data": request.data}}

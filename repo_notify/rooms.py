@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple
 
 from marshmallow import Schema, ValidationError
@@ -18,6 +19,10 @@ from .schemas import ModelRoomSchema, NotificationsRoomSchema, ProjectRoomSchema
 PREFIX = "repo_notify:"
 # Made once: json.dumps would make an encoder for each key.
 _compact = json.JSONEncoder(separators=(",", ":")).encode
+
+# How many rooms are remembered that many ask for, and how long their ids may be together.
+_MANY = 1024
+_USUAL_LENGTH = 200
 
 Right = Literal["self", "model", "project", "teamspace"]
 
@@ -31,14 +36,21 @@ class Room(NamedTuple):
     @property
     def key(self) -> str:
         """The engine's name for the room: injective; project and model UUIDs without regard to case."""
-        owner, *inner = self.ids
-        return PREFIX + _compact([self.kind, owner, *map(fold_uuid, inner)])
+        return _usual_key(self) if sum(map(len, self.ids)) <= _USUAL_LENGTH else _key(self)
 
     @classmethod
     def parse(cls, key: str) -> Room:
         """Return the room of that key."""
         kind, *ids = json.loads(key.removeprefix(PREFIX))
         return cls(kind, tuple(ids))
+
+
+def _key(room: Room) -> str:
+    owner, *inner = room.ids
+    return PREFIX + _compact([room.kind, owner, *map(fold_uuid, inner)])
+
+
+_usual_key = lru_cache(_MANY)(_key)
 
 
 class Claim(NamedTuple):
@@ -73,7 +85,7 @@ class Membership:
         return dict(zip(self.fields, room.ids, strict=True))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class RoomKind:
     """A row: which objects it takes, how they are checked, and what they claim.
 
@@ -84,7 +96,7 @@ class RoomKind:
     name: str
     shape: Callable[[Mapping[str, Any]], bool]
     schema: Schema
-    claims: Callable[[Mapping[str, Any], str], list[Claim]]
+    claims: Callable[[Mapping[str, Any], str], Sequence[Claim]]
     legacy: bool = False
 
 
@@ -143,13 +155,22 @@ def kind_of(data: object, kinds: tuple[RoomKind, ...]) -> RoomKind | None:
     return next((kind for kind in kinds if kind.shape(data)), None)
 
 
-def claims_of(data: Mapping[str, Any], kind: RoomKind, username: str) -> list[Claim]:
+def claims_of(data: Mapping[str, Any], kind: RoomKind, username: str) -> Sequence[Claim]:
     """Return what `data` claims for `username`.
 
     Raises `RoomNotFound` when an id is missing, empty or of a wrong type.
     """
+    asked = tuple((name, data[name]) for name in kind.schema.fields if name in data)
+    usual = all(type(value) is str for _, value in asked) and sum(len(value) for _, value in asked) <= _USUAL_LENGTH
+    return (_usual_claims if usual else _claims)(asked, kind, username)
+
+
+def _claims(asked: tuple[tuple[str, Any], ...], kind: RoomKind, username: str) -> tuple[Claim, ...]:
     try:
-        fields = kind.schema.load(data)
+        fields = kind.schema.load(dict(asked))
     except ValidationError:
         raise RoomNotFound(RoomNotFound.UNKNOWN) from None
-    return kind.claims(fields, username)
+    return tuple(kind.claims(fields, username))
+
+
+_usual_claims = lru_cache(_MANY)(_claims)

@@ -13,6 +13,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from typing import Any, Protocol
 
 import engineio
@@ -33,6 +34,18 @@ _NO_LOCK = contextlib.nullcontext()
 TRANSPORTS = ("polling", "websocket")
 UnsupportedHint = Callable[[str], str | None]
 Defer = Callable[[Connection, Callable[[], None]], None]
+
+
+@lru_cache(16)
+def _rest_of_greeting(upgrades: tuple[str, ...], timing: Timing, max_payload: int) -> str:
+    """What is the same for everybody."""
+    greeting = {
+        "upgrades": upgrades,
+        "pingInterval": round(timing.ping_interval * 1000),
+        "pingTimeout": round(timing.ping_timeout * 1000),
+        "maxPayload": max_payload,
+    }
+    return jsoncodec.dumps(greeting).removeprefix("{")
 
 
 class Task(Protocol):
@@ -258,15 +271,9 @@ class EngineServer(engineio.Server):
 
     def _greeting(self, connection: Connection) -> str:
         """The handshake's JSON (Engine.IO protocol, "Handshake")."""
-        upgrades = ["websocket"] if connection.transport.name == "polling" and self._can_upgrade() else []
-        greeting = {
-            "sid": connection.sid,
-            "upgrades": upgrades,
-            "pingInterval": round(self.timing.ping_interval * 1000),
-            "pingTimeout": round(self.timing.ping_timeout * 1000),
-            "maxPayload": self.max_http_buffer_size,
-        }
-        return jsoncodec.dumps(greeting)
+        upgrades = ("websocket",) if connection.transport.name == "polling" and self._can_upgrade() else ()
+        rest = _rest_of_greeting(upgrades, self.timing, self.max_http_buffer_size)
+        return f'{{"sid":{jsoncodec.dumps(connection.sid)},{rest}'
 
     def _can_upgrade(self) -> bool:
         return self.allow_upgrades and "websocket" in self.transports and self._async["websocket"] is not None

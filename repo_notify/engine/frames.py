@@ -44,26 +44,26 @@ class FrameError(Exception):
         self.code = code
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Message:
     """A whole message, put together from its frames."""
 
     data: Frame
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Ping:
     """A ping; it is answered with a pong of the same payload."""
 
     data: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Pong:
     """A pong."""
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class Close:
     """The peer closes; `code` is None where its frame has none."""
 
