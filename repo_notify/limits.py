@@ -55,10 +55,27 @@ class Turnstile:
             if not self._passing:
                 self._passing = True
                 return
-            mine = threading.Event()
-            self._waiting = self._waiting or deque()
-            self._waiting.append(mine)
-        mine.wait()
+        self._wait(threading.Event())
+
+    def _wait(self, mine: threading.Event) -> None:
+        try:
+            with self._lock:
+                if not self._passing:
+                    self._passing = True
+                    return
+                self._waiting = self._waiting or deque()
+                self._waiting.append(mine)
+            mine.wait()
+        except BaseException:  # a task that is ended while it waits must not hold up those behind it
+            self._leave(mine)
+            raise
+
+    def _leave(self, mine: threading.Event) -> None:
+        with self._lock:
+            if self._waiting and mine in self._waiting:
+                self._waiting.remove(mine)
+        if mine.is_set():
+            self.__exit__()
 
     def __exit__(self, *_: object) -> None:
         with self._lock:

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import sleep
 
 import pytest
 from hypothesis import given
@@ -100,3 +105,72 @@ def test_a_turnstile_goes_on_after_an_error() -> None:
     with turnstile:
         pass
     assert not turnstile.waiting
+
+
+class Ended(Exception):
+    """A task is told to end while it waits."""
+
+
+@contextmanager
+def on_alarm(what: Callable[[], None]) -> Iterator[None]:
+    """Have the main thread do that and then end what it waits in, when SIGALRM comes."""
+
+    def end(*_: object) -> None:
+        what()
+        raise Ended
+
+    before = signal.signal(signal.SIGALRM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGALRM, before)
+
+
+def when_waiting(turnstile: Turnstile, *steps: Callable[[], object]) -> threading.Thread:
+    """Carry out the first step when one waits, the second when two do."""
+
+    def run() -> None:
+        for number, step in enumerate(steps, 1):
+            while turnstile.waiting < number:
+                sleep(0.001)
+            step()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    return thread
+
+
+def alarm() -> None:
+    os.kill(os.getpid(), signal.SIGALRM)
+
+
+def test_who_is_ended_while_waiting_holds_nobody_up() -> None:
+    turnstile = Turnstile(threading.Lock())
+    with unmeasured(), on_alarm(lambda: None), turnstile:
+        ending = when_waiting(turnstile, alarm)
+        with pytest.raises(Ended), turnstile:
+            pytest.fail("it was not its turn")
+        ending.join(SECONDS)
+        assert not turnstile.waiting
+    with turnstile:
+        pass
+
+
+def test_who_is_ended_when_the_turn_has_come_passes_it_on() -> None:
+    turnstile = Turnstile(threading.Lock())
+    passed = threading.Event()
+
+    def pass_through() -> None:
+        with turnstile:
+            passed.set()
+
+    behind = threading.Thread(target=pass_through)
+    turnstile.__enter__()
+    # At the alarm the turn becomes the waiting one's.
+    with unmeasured(), on_alarm(lambda: turnstile.__exit__()):
+        ending = when_waiting(turnstile, behind.start, alarm)
+        with pytest.raises(Ended), turnstile:
+            pytest.fail("it was ended")
+        ending.join(SECONDS)
+        assert passed.wait(SECONDS)
+        behind.join(SECONDS)

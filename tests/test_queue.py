@@ -213,11 +213,12 @@ def test_a_removed_model_is_no_longer_found_in_the_other_process(
     assert client.ask("join", room)["code"] == "ROOM_NOT_FOUND"
 
 
-def test_a_broker_that_goes_and_comes_back(sample: str, chat: Connect, tmp_path: Path) -> None:
-    port = free_port()
+@pytest.mark.parametrize("kind", brokers.BROKERS)
+def test_a_broker_that_goes_and_comes_back(kind: str, sample: str, chat: Connect, tmp_path: Path) -> None:
+    run, port = brokers.BROKERS[kind], free_port()
     with ExitStack() as stack:
         broker = stack.enter_context(ExitStack())
-        queue = broker.enter_context(brokers.redis(tmp_path, port))
+        queue = broker.enter_context(run(tmp_path, port))
         config = {**host_defaults(sample), **queue_settings(queue)}
         here, there = (stack.enter_context(host_app(config)) for _ in range(2))
         near, far = listen(chat, here), listen(chat, there)
@@ -229,7 +230,7 @@ def test_a_broker_that_goes_and_comes_back(sample: str, chat: Connect, tmp_path:
         assert near.hear_event("containerUpdateTicket")["data"] == {"n": 1}
         assert metric(here, "repo_notify_queue_errors_total") > 0
 
-        stack.enter_context(brokers.redis(tmp_path, port))
+        stack.enter_context(run(tmp_path, port))
         for served in (here, there):
             until_ready(served)
         User(here).publish("TicketUpdated", **FIELDS, data={"n": 2})

@@ -59,10 +59,10 @@ def redis(folder: Path, port: int | None = None) -> Iterator[str]:
 
 
 @contextmanager
-def rabbitmq(folder: Path) -> Iterator[str]:
+def rabbitmq(folder: Path, port: int | None = None) -> Iterator[str]:
     """Run a RabbitMQ node with a port mapper of its own; its address."""
     server, mapper = binary(RABBITMQ, "rabbitmq-server"), binary("epmd")
-    port, names = free_port(), free_port()
+    port, names = port or free_port(), free_port()
     (folder / "plugins").write_text("[].\n")
     env = {
         "HOME": str(folder),
