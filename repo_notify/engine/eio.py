@@ -23,7 +23,18 @@ from .codec import Body, Codec
 from .connection import Connection, Environ, Reason, Timing
 from .errors import ErrorCode, ProtocolError, RequestError
 from .frames import Frame
-from .http import TAKE_SOCKET, AllowedOrigins, Origins, Request, Response, StartResponse, compact, compress, read_body
+from .http import (
+    OPENED_WEBSOCKET,
+    TAKE_SOCKET,
+    AllowedOrigins,
+    Origins,
+    Request,
+    Response,
+    StartResponse,
+    compact,
+    compress,
+    read_body,
+)
 from .packets import EioPacket, EioType, Outgoing, control
 from .raw import Bounds, RawSockets, RawTransport
 from .timers import Lock, Signal, Timers
@@ -195,7 +206,7 @@ class EngineServer(engineio.Server):
                 response = answered
         except RequestError as error:
             response = Response(codec.error_body(error), status=error.status)
-        websocket = environ.get("wsgi.websocket")
+        websocket = environ.get(OPENED_WEBSOCKET)
         if websocket is not None:
             # A foreign handler has switched protocols already: closing is all that can still be said.
             websocket.close()
@@ -329,9 +340,11 @@ class EngineServer(engineio.Server):
     def _websocket(self, request: Request, start_response: StartResponse, serve: Callable[[Any], None]) -> Any:
         """Switch protocols by the async mode's own driver, which calls `serve` with its WebSocket."""
         request.accept_websocket(self.max_http_buffer_size)
+        # The drivers keep `run`, and a connection keeps its driver: it must not keep the connection, through `serve`.
+        once = [serve]
 
         def run(websocket: Any) -> list[bytes]:
-            serve(websocket)
+            once.pop()(websocket)
             return []
 
         return self._async["websocket"](run, self)(request.environ, start_response)

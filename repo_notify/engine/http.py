@@ -29,7 +29,7 @@ AllowedOrigins = str | Sequence[str] | OriginCheck | None
 _NO_INPUT = io.BytesIO()
 ACCEPT_WEBSOCKET = "repo_notify.accept_websocket"
 TAKE_SOCKET = "repo_notify.take_socket"
-_OPENED_WEBSOCKET = "wsgi.websocket"
+OPENED_WEBSOCKET = "wsgi.websocket"
 _CHUNK = 65_536
 
 
@@ -80,7 +80,7 @@ class Request:
     def check_websocket(self) -> None:
         """RequestError unless this is a WebSocket's opening handshake (RFC 6455 section 4.2.1) on a server that can."""
         environ = self.environ
-        if any(environ.get(key) is not None for key in (_OPENED_WEBSOCKET, ACCEPT_WEBSOCKET)):
+        if any(environ.get(key) is not None for key in (OPENED_WEBSOCKET, ACCEPT_WEBSOCKET)):
             able = True
         else:
             # What simple-websocket looks for under the threading servers.
@@ -97,13 +97,13 @@ class Request:
 
     def opened_websocket(self) -> Any:
         """The WebSocket that a foreign handler has opened before the engine was asked, else None."""
-        return self.environ.get(_OPENED_WEBSOCKET)
+        return self.environ.get(OPENED_WEBSOCKET)
 
     def accept_websocket(self, max_size: int) -> None:
         """Have the handshake answered where that is still due; messages above `max_size` bytes end the WebSocket."""
         accept = self.environ.get(ACCEPT_WEBSOCKET)
         if accept is not None:
-            self.environ[_OPENED_WEBSOCKET] = accept(max_size)
+            self.environ[OPENED_WEBSOCKET] = accept(max_size)
 
 
 def _is_websocket_key(key: str) -> bool:

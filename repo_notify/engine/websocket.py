@@ -24,13 +24,20 @@ from geventwebsocket.websocket import Header, Stream, WebSocket
 from .arrivals import Arrival, detached
 from .frames import unmask
 from .headers import Headers, OpeningHandshake, environ_key
-from .http import ACCEPT_WEBSOCKET, TAKE_SOCKET
+from .http import ACCEPT_WEBSOCKET, OPENED_WEBSOCKET, TAKE_SOCKET
 
 TOO_BIG = 1009
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _SWITCHING = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
 )
+
+
+class _Nobody:
+    """Who is told of a WebSocket's end."""
+
+    def on_close(self, *_: object) -> None:
+        """Nothing is to be done."""
 
 
 class BoundedWebSocket(WebSocket):
@@ -43,6 +50,11 @@ class BoundedWebSocket(WebSocket):
         stock.__init__(environ, stream, handler)
         self.max_size = max_size
         self.size = 0
+
+    @property
+    def current_app(self) -> _Nobody:
+        """gevent-websocket's makes a class for each WebSocket that ends."""
+        return _Nobody()
 
     def read_frame(self) -> tuple[Header, bytes]:
         """One frame, unmasked; gevent-websocket's errors for what the RFC forbids, which close the WebSocket."""
@@ -189,7 +201,7 @@ class WebSocketHandler(StockHandler):
             WSGIHandler.run_application(self)
         finally:
             # Handler and environ would keep one another until the garbage collector comes.
-            for key in (ACCEPT_WEBSOCKET, TAKE_SOCKET):
+            for key in (ACCEPT_WEBSOCKET, TAKE_SOCKET, OPENED_WEBSOCKET):
                 environ.pop(key, None)
 
     def on_plain_tcp(self) -> bool:
@@ -213,19 +225,18 @@ class WebSocketHandler(StockHandler):
 
         The engine has checked the headers.
         """
-        handler: Any = self
-        key = handler.environ["HTTP_SEC_WEBSOCKET_KEY"].strip()
-        taken, early = self.detach()
-        accept = base64.b64encode(hashlib.sha1(f"{key}{GUID}".encode(), usedforsecurity=False).digest())
-        handler.status, handler.headers_sent, handler.close_connection = "101 Switching Protocols", True, True
-        handler.response_use_chunked = False
-        return taken, early, _SWITCHING % accept
+        return *self.detach(), self._switch()
 
     def accept(self, max_size: int) -> BoundedWebSocket:
-        """Answer 101 (RFC 6455 section 4.2.2) and return the WebSocket; the engine has checked the headers."""
-        stock: Any = self
-        stock.upgrade_connection()
-        stock.websocket.closed = True  # its finaliser would send a close frame
-        websocket = stock.websocket = BoundedWebSocket(stock.environ, Stream(self), self, max_size)
-        stock.write(b"")
-        return websocket
+        """Answer 101 and return the WebSocket; the engine has checked the headers."""
+        handler: Any = self
+        handler.socket.sendall(self._switch())
+        return BoundedWebSocket(handler.environ, Stream(self), self, max_size)
+
+    def _switch(self) -> bytes:
+        """The answer 101; to pywsgi it has been given."""
+        handler: Any = self
+        key = handler.environ["HTTP_SEC_WEBSOCKET_KEY"].strip()
+        handler.status, handler.headers_sent, handler.close_connection = "101 Switching Protocols", True, True
+        handler.response_use_chunked = False
+        return _SWITCHING % base64.b64encode(hashlib.sha1(f"{key}{GUID}".encode(), usedforsecurity=False).digest())

@@ -32,12 +32,29 @@ def come_and_go(engine: Served) -> tuple[str, list[list[str]]]:
     client.send("40")
     client.receive()
     client.close()
+    return sid, told_of(engine, sid)
+
+
+def come_upgrade_and_go(engine: Served) -> tuple[str, list[list[str]]]:
+    """The same of a client that begins with polling."""
+    poller = engine.polling_client()
+    client = engine.websocket(sid=poller.sid)
+    client.send("2probe")
+    assert client.receive() == "3probe"
+    client.send("5")
+    client.send('42["message",1]')
+    assert client.receive() == '42["message-back",1]'
+    client.close()
+    return poller.sid, told_of(engine, poller.sid)
+
+
+def told_of(engine: Served, sid: str) -> list[list[str]]:
     told: list[list[str]] = []
     deadline = time.monotonic() + 5
     while len(told) < 2:
         told = engine.call("/gone", sid=sid)
         assert time.monotonic() < deadline
-    return sid, told
+    return told
 
 
 def upgrade_and_vanish(engine: Served) -> None:
@@ -88,13 +105,17 @@ def test_nothing_is_left_of_abusive_connections(start: Callable[..., Served], ki
     settle(engine, lambda state: state["tasks"] <= idle["tasks"] and nothing.items() <= state.items())
 
 
-def test_connections_leave_nothing_to_the_garbage_collector(start: Callable[..., Served]) -> None:
-    engine = start()
+@pytest.mark.parametrize("kind", ["gevent", "gevent, pywsgi", "gevent, TLS"])
+@pytest.mark.parametrize("visit", [come_and_go, come_upgrade_and_go])
+def test_connections_leave_nothing_to_the_garbage_collector(
+    start: Callable[..., Served], kind: str, visit: Callable[[Served], object]
+) -> None:
+    engine = start(kind)
     connections = 50
-    come_and_go(engine)
+    visit(engine)
     engine.call("/garbage")
     for _ in range(connections):
-        come_and_go(engine)
+        visit(engine)
     assert engine.call("/garbage") < connections
 
 
