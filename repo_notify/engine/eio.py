@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import engineio
 
@@ -38,7 +38,8 @@ from .http import (
 from .packets import EioPacket, EioType, Outgoing, control
 from .raw import Bounds, RawSockets, RawTransport
 from .timers import Lock, Signal, Timers
-from .transports import PollingTransport, UpgradeTarget, WebSocketTransport
+from .transports import PollingTransport
+from .websocket_connections import Task, WebSocketConnections
 from .workers import Workers
 
 _NO_LOCK = contextlib.nullcontext()
@@ -57,13 +58,6 @@ def _rest_of_greeting(upgrades: tuple[str, ...], timing: Timing, max_payload: in
         "maxPayload": max_payload,
     }
     return jsoncodec.dumps(greeting).removeprefix("{")
-
-
-class Task(Protocol):
-    """What a thread and a greenlet have in common."""
-
-    def join(self) -> None:
-        """Wait for its end."""
 
 
 class EngineServer(engineio.Server):
@@ -96,7 +90,8 @@ class EngineServer(engineio.Server):
         self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
         self.slow_clients = 0
         self.max_outbox = bounds.max_bytes
-        self.raw = RawSockets(self.timers, bounds, max_http_buffer_size, logger) if raw_sockets else None
+        raw = RawSockets(self.timers, bounds, max_http_buffer_size, logger) if raw_sockets else None
+        self._websockets = WebSocketConnections(self, raw, max_http_buffer_size, logger)
         self._defer = defer
         self._workers = Workers(logger)
         self.sockets: dict[str, Connection] = {}
@@ -255,7 +250,7 @@ class EngineServer(engineio.Server):
         if self._refusing:
             raise RequestError(ErrorCode.BAD_REQUEST, "The server is shutting down", status=503)
         if transport == "websocket":
-            taken = self.raw.take(codec, request.environ.get(TAKE_SOCKET)) if self.raw is not None else None
+            taken = self._websockets.take(codec, request.environ.get(TAKE_SOCKET))
             if taken is not None:
                 return self._serve_raw(codec, request.environ, *taken)
             return self._websocket(request, start_response, lambda ws: self._serve_new(codec, request.environ, ws))
@@ -335,7 +330,7 @@ class EngineServer(engineio.Server):
         request.check_websocket()
         if connection.upgraded or connection.closed or not self._can_upgrade():
             raise RequestError(ErrorCode.BAD_REQUEST)
-        return self._websocket(request, start_response, lambda ws: self._serve_upgrade(connection, ws))
+        return self._websocket(request, start_response, lambda ws: self._websockets.upgrade(connection, ws))
 
     def _websocket(self, request: Request, start_response: StartResponse, serve: Callable[[Any], None]) -> Any:
         """Switch protocols by the async mode's own driver, which calls `serve` with its WebSocket."""
@@ -357,76 +352,7 @@ class EngineServer(engineio.Server):
         return []
 
     def _serve_new(self, codec: Codec, environ: Environ, websocket: Any) -> None:
-        transport, begin = self._transport(codec, websocket)
+        transport, begin = self._websockets.transport(codec, websocket)
         connection = Connection(self, self.new_sid(), codec, compact(environ), transport)
         if self._open(connection):
             begin(connection)
-
-    def _transport(self, codec: Codec, websocket: Any) -> tuple[UpgradeTarget, Callable[[Connection], None]]:
-        """The best transport that this WebSocket allows, and the call that serves a connection on it."""
-        taking = getattr(getattr(websocket, "_sock", None), "take_socket", None)
-        taken = self.raw.take(codec, taking) if self.raw is not None else None
-        if taken is not None:
-            raw, early = taken
-            return raw, lambda connection: raw.start(connection, early)
-        transport = WebSocketTransport(codec, websocket, self.new_signal(), self.logger)
-        return transport, lambda connection: self._serve(connection, transport)
-
-    def _serve_upgrade(self, connection: Connection, websocket: Any) -> None:
-        """The probe, then the change of transport (Engine.IO protocol, "Upgrade")."""
-        probing = WebSocketTransport(connection.codec, websocket, self.new_signal(), self.logger)
-        if not connection.start_upgrade():
-            websocket.close()
-            return
-        limit = self.timers.after(self.timing.upgrade_timeout, lambda: probing.abort(EioType.CLOSE))
-        try:
-            proven = self._probe(connection, probing, websocket)
-        finally:
-            limit.cancel()
-        if proven:
-            transport, begin = self._transport(connection.codec, websocket)
-            if connection.complete_upgrade(transport):
-                begin(connection)
-                return
-            transport.abort(EioType.CLOSE)
-        connection.stop_upgrade()
-        probing.finish(goodbye=False)
-        probing.write()
-
-    def _probe(self, connection: Connection, probing: WebSocketTransport, websocket: Any) -> bool:
-        """Whether the client probed the WebSocket and then asked for the change."""
-        codec = connection.codec
-        try:
-            if self._next(probing, codec) != EioPacket(EioType.PING, "probe"):
-                return False
-            websocket.send(codec.encode_packet(EioPacket(EioType.PONG, "probe")))
-            connection.end_open_poll()
-            return self._next(probing, codec) == EioPacket(EioType.UPGRADE)
-        except (ProtocolError, OSError) as error:
-            self.logger.info("%s: upgrade failed: %s", connection.sid, type(error).__name__)
-            return False
-
-    def _next(self, transport: WebSocketTransport, codec: Codec) -> EioPacket | None:
-        frame = transport.receive()
-        if frame is None:
-            return None
-        if len(frame) > self.max_http_buffer_size:
-            raise ProtocolError("message too large")
-        return codec.decode_packet(frame)
-
-    def _serve(self, connection: Connection, transport: WebSocketTransport) -> None:
-        """Read until the end, in the request's own task; the writer has one of its own."""
-        writer = self.spawn(transport.write)
-        try:
-            while not connection.closed:
-                packet = self._next(transport, connection.codec)
-                if packet is None:
-                    break
-                connection.receive(packet)
-        except ProtocolError as error:
-            self.logger.info("%s: %s", connection.sid, error.problem)
-            connection.fail(error)
-        finally:
-            connection.finish(Reason.TRANSPORT_CLOSE, goodbye=False)
-            writer.join()
-            connection.gone()

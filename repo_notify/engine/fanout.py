@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from .codec import Codec
 from .packets import Outgoing
-from .raw import RawTransport, Turns
+from .raw import RawTransport
+from .turns import Turns
 
 if TYPE_CHECKING:
     from .rooms import Member

@@ -11,8 +11,9 @@ from .codec import Codec
 from .connection import Connection
 from .fanout import Route
 from .packets import Outgoing, SioPacket, SioType, message
-from .raw import RawTransport, Turns
+from .raw import RawTransport
 from .timers import Lock
+from .turns import Turns
 
 Callback = Callable[..., Any]
 
