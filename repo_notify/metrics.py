@@ -25,9 +25,9 @@ class Metrics:
             ["action", "outcome"],
             registry=self.registry,
         )
+        self._published = Counter("repo_notify_events_published", "Events by type.", ["type"], registry=self.registry)
         # labels() looks for a counter anew each time.
-        self._joins_by: dict[tuple[str, str], Counter] = {}
-        self.published = Counter("repo_notify_events_published", "Events by type.", ["type"], registry=self.registry)
+        self._counters: dict[tuple[str, ...], Counter] = {}
         self.deliveries = Counter("repo_notify_deliveries", "Events handed to connections.", registry=self.registry)
         self.latency = Histogram(
             "repo_notify_publish_seconds",
@@ -53,9 +53,16 @@ class Metrics:
 
     def joined(self, action: str, outcome: str) -> None:
         """Count a join or leave."""
-        counter = self._joins_by.get((action, outcome))
+        self._count(self._joins, action, outcome)
+
+    def published(self, event_type: str) -> None:
+        """Count an event."""
+        self._count(self._published, event_type)
+
+    def _count(self, family: Counter, *labels: str) -> None:
+        counter = self._counters.get(labels)
         if counter is None:
-            counter = self._joins_by[action, outcome] = self._joins.labels(action, outcome)
+            counter = self._counters[labels] = family.labels(*labels)
         counter.inc()
 
     def watch(self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Samples]) -> None:

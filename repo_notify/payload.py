@@ -16,6 +16,10 @@ from bson import Binary, ObjectId
 MAX_DEPTH = 200
 
 
+_AS_THEY_ARE = (str, bool, type(None))
+_PLAIN = frozenset({*_AS_THEY_ARE, int})
+
+
 class NotPlain(ValueError):
     """A value cannot be sent; the text says which and why."""
 
@@ -28,14 +32,15 @@ def plain(value: Any, depth: int = 0) -> Any:
     """
     if depth > MAX_DEPTH:
         raise NotPlain(f"nested no deeper than {MAX_DEPTH} levels")
-    if value is None or isinstance(value, str | bool):
+    if isinstance(value, _AS_THEY_ARE):
         return value
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise NotPlain("an object whose keys are strings")
-        return {key: plain(item, depth + 1) for key, item in value.items()}
+        # Most values are plain already: a call for each of them costs more than everything else.
+        return {key: item if type(item) in _PLAIN else plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [plain(item, depth + 1) for item in value]
+        return [item if type(item) in _PLAIN else plain(item, depth + 1) for item in value]
     for types, convert in _CONVERSIONS:
         if isinstance(value, types):
             return convert(value)

@@ -56,7 +56,7 @@ class Publisher:
         plain = checked(event)
         if plain.emitter is None and emitter:
             plain = dataclasses.replace(plain, emitter=emitter)
-        self._metrics.published.labels(type(plain).__name__).inc()
+        self._metrics.published(type(plain).__name__)
         if self._bus is not None:
             self._bus.send(event_message(plain))
         self._deliver(plain)

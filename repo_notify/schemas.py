@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validate
@@ -20,6 +21,8 @@ else:
     # marshmallow 3's Field takes no type argument at run time.
     _AnyField = fields.Field
 
+# How long the ids of an event may be together for their validity to be remembered.
+_USUAL_LENGTH = 300
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
@@ -179,9 +182,30 @@ def checked(event: Event) -> Event:
 def load(event: type[Event], values: Mapping[str, Any]) -> Event:
     """Build an event of that type from plain values; raises `InvalidEvent` naming each wrong field."""
     try:
-        return event(**EVENT_SCHEMAS[event].load(values))
+        return event(**(_load_usual(event, values) or EVENT_SCHEMAS[event].load(values)))
     except ValidationError as error:
         raise InvalidEvent(event.__name__, _first_messages(error.normalized_messages())) from None
+
+
+def _load_usual(event: type[Event], values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Load values of which all but the data was looked at lately; None where something is wrong, or not usual."""
+    fields = EVENT_SCHEMAS[event].fields
+    where = tuple(item for item in values.items() if item[0] != "data")
+    if not all(value is None or type(value) is str for _, value in where) or ("data" in fields) != ("data" in values):
+        return None
+    if sum(len(value) for _, value in where if value is not None) > _USUAL_LENGTH:
+        return None
+    try:
+        loaded = _load_where(event.__name__, where)
+        return {**loaded, "data": fields["data"].deserialize(values["data"])} if "data" in values else loaded
+    except ValidationError:
+        return None  # loading them together tells everything that is wrong
+
+
+@lru_cache(1024)
+def _load_where(event: str, where: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    found: dict[str, Any] = EVENT_SCHEMAS[events.EVENT_TYPES[event]].load(dict(where), partial=("data",))
+    return found
 
 
 def from_json(document: Any) -> Event:
