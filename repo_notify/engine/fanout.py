@@ -8,7 +8,7 @@ the room has changed.
 from __future__ import annotations
 
 import _socket
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from itertools import repeat
 from typing import TYPE_CHECKING
 
@@ -32,28 +32,36 @@ def _plain(member: Member) -> RawTransport | None:
 class Direct:
     """Members of one protocol generation on raw sockets."""
 
-    __slots__ = ("_sockets", "_transports")
+    __slots__ = ("_places", "_sockets", "_transports")
 
     def __init__(self) -> None:
         self._sockets: list[_socket.socket] = []
         self._transports: list[RawTransport] = []
+        self._places: dict[RawTransport, int] = {}
 
     def add(self, transport: RawTransport) -> None:
         """Add a member's transport."""
+        self._places[transport] = len(self._transports)
         self._sockets.append(transport.raw)
         self._transports.append(transport)
 
-    def send(self, data: bytes, skip: RawTransport | None) -> int:
-        """Send to all but one; returns to how many."""
-        sockets, transports = self._sockets, self._transports
-        if skip is not None and skip in transports:
-            place = transports.index(skip)
-            sockets = sockets[:place] + sockets[place + 1 :]
-            transports = transports[:place] + transports[place + 1 :]
-        taken = _send_all(sockets, data)
-        if taken.count(len(data)) == len(taken):
-            return len(taken)
-        return sum(map(_complete, transports, taken, repeat(data)))
+    def send(self, data: bytes, skip: RawTransport | None, irregular: Collection[RawTransport]) -> int:
+        """Send to all but `skip`, and have it wait for those who are irregular; returns to how many."""
+        if skip is None and not irregular:
+            return _send_to(self._sockets, self._transports, data)
+        places = self._places
+        apart = [found for found in irregular if found in places and found is not skip]
+        without = {places[found] for found in (*apart, skip) if found in places}
+        sockets = [found for place, found in enumerate(self._sockets) if place not in without]
+        transports = [found for place, found in enumerate(self._transports) if place not in without]
+        return _send_to(sockets, transports, data) + sum(found.push(data) for found in apart)
+
+
+def _send_to(sockets: list[_socket.socket], transports: list[RawTransport], data: bytes) -> int:
+    taken = _send_all(sockets, data)
+    if taken.count(len(data)) == len(taken):
+        return len(taken)
+    return sum(map(_complete, transports, taken, repeat(data)))
 
 
 def _send_all(sockets: list[_socket.socket], data: bytes) -> list[int]:
@@ -107,12 +115,13 @@ class Route:
 
     @property
     def is_open(self) -> bool:
-        """Whether all of `direct` take a send right now, with nothing of theirs waiting that it would overtake."""
-        return self.turns is not None and not self.turns.busy and not self.turns.irregular
+        """Whether a send overtakes nothing that waits for the end of this turn."""
+        return self.turns is not None and not self.turns.busy
 
     def send(self, out: Outgoing, skip: RawTransport | None) -> int:
         """Send to all of `direct` but one; returns to how many."""
         assert self.turns is not None
         # Before anything is sent: what a send leads to is published later, and must not overtake this.
         self.turns.begin()
-        return sum(direct.send(out.wire(codec), skip) for codec, direct in self.direct.items())
+        irregular = self.turns.irregular
+        return sum(direct.send(out.wire(codec), skip, irregular) for codec, direct in self.direct.items())

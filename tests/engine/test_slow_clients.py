@@ -39,8 +39,8 @@ def connection_of(served: Served, client: Socket) -> str:
     return str(served.call("/whose", sid=sid))
 
 
-def emit(served: Served, number: int, data: str = BIG) -> None:
-    served.call("/emit", event="tick", data=[number, data], namespace="/", room=ROOM)
+def emit(served: Served, number: int, data: str = BIG, **more: str) -> None:
+    served.call("/emit", event="tick", data=[number, data], namespace="/", room=ROOM, **more)
 
 
 def number_of(frame: object) -> int:
@@ -88,6 +88,21 @@ def test_a_client_that_reads_late_gets_everything_in_order(start: Start, kind: s
         # Small ones between the big: they must not overtake what waits.
         emit(served, number, BIG if number % 3 else "small")
     assert [number_of(late.receive()) for _ in range(total)] == list(range(total))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_who_is_late_and_who_is_left_out_change_nothing_for_the_others(start: Start, kind: str) -> None:
+    served = start(kind, max_outbox=100_000_000)
+    late, left_out, reader = (member(served) for _ in range(3))
+    late.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 131_072)
+    emitter = connection_of(served, left_out)
+    total = 200
+    for number in range(total):
+        emit(served, number, skip_sid=emitter)
+        assert number_of(reader.receive()) == number
+    emit(served, total)
+    assert number_of(left_out.receive()) == number_of(reader.receive()) == total
+    assert [number_of(late.receive()) for _ in range(total + 1)] == list(range(total + 1))
 
 
 @pytest.mark.parametrize("kind", KINDS)
