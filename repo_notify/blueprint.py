@@ -55,7 +55,7 @@ def make_blueprint(app: Flask, state: State) -> Blueprint:
         return Response(state.metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     def publish() -> Answer:
-        return _publish(settings.api_key, settings.max_event_bytes, state.publisher.publish)
+        return _publish(settings.api_key, settings.max_event_bytes, state.publisher.send)
 
     routes: tuple[tuple[str | None, str, Callable[[], Any], str], ...] = (
         (settings.config_js, "config_js", answer_config_js, "GET"),
@@ -92,7 +92,7 @@ def _error(status: int, message: str) -> Answer:
     return jsonify(errors=[{"message": message}]), status
 
 
-def _publish(key: str | None, limit: int, publish: Callable[[Event], None]) -> Answer:
+def _publish(key: str | None, limit: int, send: Callable[[Event], None]) -> Answer:
     if key is None:
         return _error(404, "publishing over HTTP is off: REPO_NOTIFY_API_KEY is not set")
     if not _authorised(key):
@@ -108,10 +108,10 @@ def _publish(key: str | None, limit: int, publish: Callable[[Event], None]) -> A
     documents = document if isinstance(document, list) else [document]
     if len(documents) > MAX_EVENTS:
         return _error(413, f"an array should hold at most {MAX_EVENTS} events")
-    return _publish_all(documents, publish)
+    return _publish_all(documents, send)
 
 
-def _publish_all(documents: list[Any], publish: Callable[[Event], None]) -> Answer:
+def _publish_all(documents: list[Any], send: Callable[[Event], None]) -> Answer:
     found: list[Event] = []
     errors: list[dict[str, Any]] = []
     for index, document in enumerate(documents):
@@ -122,7 +122,7 @@ def _publish_all(documents: list[Any], publish: Callable[[Event], None]) -> Answ
     if errors:
         return jsonify(errors=errors), 400
     for event in found:
-        publish(event)
+        send(event)
     return jsonify(accepted=len(found)), 202
 
 

@@ -56,10 +56,14 @@ class Publisher:
         plain = checked(event)
         if plain.emitter is None and emitter:
             plain = dataclasses.replace(plain, emitter=emitter)
-        self._metrics.published(type(plain).__name__)
+        self.send(plain)
+
+    def send(self, event: Event) -> None:
+        """As `publish`, for an event that was checked and holds plain values."""
+        self._metrics.published(type(event).__name__)
         if self._bus is not None:
-            self._bus.send(event_message(plain))
-        self._deliver(plain)
+            self._bus.send(event_message(event))
+        self._deliver(event)
 
     def bind(self, socket_id: str, identity: Identity) -> None:
         """Bind the socket that a REST request named, in whichever process it is."""
