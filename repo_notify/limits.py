@@ -51,23 +51,19 @@ class Turnstile:
         return len(self._waiting or ())
 
     def __enter__(self) -> None:
-        with self._lock:
-            if not self._passing:
-                self._passing = True
-                return
-        self._wait(threading.Event())
-
-    def _wait(self, mine: threading.Event) -> None:
+        mine = None
         try:
             with self._lock:
                 if not self._passing:
                     self._passing = True
                     return
+                mine = threading.Event()
                 self._waiting = self._waiting or deque()
                 self._waiting.append(mine)
             mine.wait()
         except BaseException:  # a task that is ended while it waits must not hold up those behind it
-            self._leave(mine)
+            if mine is not None:
+                self._leave(mine)
             raise
 
     def _leave(self, mine: threading.Event) -> None:

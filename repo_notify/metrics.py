@@ -27,7 +27,7 @@ class Metrics:
         )
         self._published = Counter("repo_notify_events_published", "Events by type.", ["type"], registry=self.registry)
         # labels() looks for a counter anew each time.
-        self._counters: dict[tuple[str, ...], Counter] = {}
+        self._counters: dict[tuple[Counter | str, ...], Counter] = {}
         self.deliveries = Counter("repo_notify_deliveries", "Events handed to connections.", registry=self.registry)
         self.latency = Histogram(
             "repo_notify_publish_seconds",
@@ -35,7 +35,7 @@ class Metrics:
             buckets=_BUCKETS,
             registry=self.registry,
         )
-        self.bindings = Counter(
+        self._bindings = Counter(
             "repo_notify_bindings",
             "Sockets named by a request's x-socket-id, by outcome.",
             ["outcome"],
@@ -59,10 +59,15 @@ class Metrics:
         """Count an event."""
         self._count(self._published, event_type)
 
+    def bound(self, outcome: str) -> None:
+        """Count a socket that a request named."""
+        self._count(self._bindings, outcome)
+
     def _count(self, family: Counter, *labels: str) -> None:
-        counter = self._counters.get(labels)
+        key: tuple[Counter | str, ...] = (family, *labels)
+        counter = self._counters.get(key)
         if counter is None:
-            counter = self._counters[labels] = family.labels(*labels)
+            counter = self._counters[key] = family.labels(*labels)
         counter.inc()
 
     def watch(self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Samples]) -> None:

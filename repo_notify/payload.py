@@ -34,13 +34,14 @@ def plain(value: Any, depth: int = 0) -> Any:
         raise NotPlain(f"nested no deeper than {MAX_DEPTH} levels")
     if isinstance(value, _AS_THEY_ARE):
         return value
+    # Most values are plain already: a call for each of them, which the last level needs, costs more than all the rest.
+    as_they_are = _PLAIN if depth < MAX_DEPTH else frozenset()
     if isinstance(value, Mapping):
         if not all(isinstance(key, str) for key in value):
             raise NotPlain("an object whose keys are strings")
-        # Most values are plain already: a call for each of them costs more than everything else.
-        return {key: item if type(item) in _PLAIN else plain(item, depth + 1) for key, item in value.items()}
+        return {key: item if type(item) in as_they_are else plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [item if type(item) in _PLAIN else plain(item, depth + 1) for item in value]
+        return [item if type(item) in as_they_are else plain(item, depth + 1) for item in value]
     for types, convert in _CONVERSIONS:
         if isinstance(value, types):
             return convert(value)

@@ -80,7 +80,7 @@ class Publisher:
     def _bind(self, socket_id: str, identity: Identity) -> Outcome:
         connection = self._connections.resolve(socket_id)
         outcome: Outcome = "unknown" if connection is None else self._identities.bind(connection, identity)
-        self._metrics.bindings.labels(outcome).inc()
+        self._metrics.bound(outcome)
         return outcome
 
     def _deliver(self, event: Event) -> None:

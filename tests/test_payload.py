@@ -82,6 +82,21 @@ def test_depth() -> None:
         plain(nested(MAX_DEPTH + 1))
 
 
+@pytest.mark.parametrize("leaf", ["text", 1, 1.5, True, None, b"x"])
+def test_whatever_is_innermost_counts_as_a_level(leaf: Any) -> None:
+    def around(levels: int) -> Any:
+        found = leaf
+        for _ in range(levels):
+            found = [found] if levels % 2 else {"inner": found}
+        return found
+
+    assert plain(around(MAX_DEPTH)) == around(MAX_DEPTH)
+    with pytest.raises(NotPlain, match=f"no deeper than {MAX_DEPTH}"):
+        plain(around(MAX_DEPTH + 1))
+    with pytest.raises(NotPlain, match=f"no deeper than {MAX_DEPTH}"):
+        plain(around(MAX_DEPTH + 2))
+
+
 def test_a_cycle_is_refused() -> None:
     value: dict[str, Any] = {}
     value["self"] = value

@@ -47,11 +47,11 @@ class Direct:
 
     def send(self, data: bytes, skip: RawTransport | None, irregular: Collection[RawTransport]) -> int:
         """Send to all but `skip`, and have it wait for those who are irregular; returns to how many."""
-        if skip is None and not irregular:
-            return _send_to(self._sockets, self._transports, data)
         places = self._places
         apart = [found for found in irregular if found in places and found is not skip]
         without = {places[found] for found in (*apart, skip) if found in places}
+        if not without:
+            return _send_to(self._sockets, self._transports, data)
         sockets = [found for place, found in enumerate(self._sockets) if place not in without]
         transports = [found for place, found in enumerate(self._transports) if place not in without]
         return _send_to(sockets, transports, data) + sum(found.push(data) for found in apart)

@@ -25,8 +25,8 @@ OriginCheck = Callable[[str, Environ], bool]
 # None: the service's own origin only; "*": any; one or several origins; or a function of origin and environ.
 AllowedOrigins = str | Sequence[str] | OriginCheck | None
 
-# A handler that leaves the upgrade to us puts this function into the environ: it answers 101, returns the WebSocket.
 _NO_INPUT = io.BytesIO()
+# A handler that leaves the upgrade to us puts this function into the environ: it answers 101, returns the WebSocket.
 ACCEPT_WEBSOCKET = "repo_notify.accept_websocket"
 TAKE_SOCKET = "repo_notify.take_socket"
 OPENED_WEBSOCKET = "wsgi.websocket"
@@ -94,10 +94,6 @@ class Request:
         )
         if not able or not good:
             raise RequestError(ErrorCode.BAD_REQUEST, "Not a WebSocket opening handshake")
-
-    def opened_websocket(self) -> Any:
-        """The WebSocket that a foreign handler has opened before the engine was asked, else None."""
-        return self.environ.get(OPENED_WEBSOCKET)
 
     def accept_websocket(self, max_size: int) -> None:
         """Have the handshake answered where that is still due; messages above `max_size` bytes end the WebSocket."""
