@@ -17,9 +17,9 @@ from benchmarks.process import raise_open_files
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.scenario import Scenario
 from benchmarks.sizes import SIZES
-from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
+from repo_notify.access.store import connect
 from repo_notify.demo.seed import seed
-from repo_notify.store import connect
+from repo_notify.testing.embedded import MEMORY, EmbeddedMongo
 
 USERS = "users"
 SEED_SECONDS = 10.0

@@ -1,6 +1,6 @@
 """The wire of old frontends: Engine.IO 3 with Socket.IO protocol 4, as socket.io-client 1.x and 2.x speak it.
 
-It has the members of `repo_notify.engine.codec.Codec`, so that nobody branches on the generation after the handshake.
+It has the members of `repo_notify.engine.wire.codec.Codec`, so that nobody branches on the generation after the handshake.
 What differs from Engine.IO 4 is in PROTOCOL section 7; grammar:
 
     packet    = type digit, data                                   a WebSocket text message
@@ -20,10 +20,10 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
-from repo_notify.engine.codec import Body, EngineIO4, Query
-from repo_notify.engine.errors import ErrorCode, ProtocolError, RequestError
-from repo_notify.engine.frames import Frame
-from repo_notify.engine.packets import EioPacket, EioType, SioPacket, SioType
+from repo_notify.engine.wire.codec import Body, EngineIO4, Query
+from repo_notify.engine.wire.errors import ErrorCode, ProtocolError, RequestError
+from repo_notify.engine.wire.frames import Frame
+from repo_notify.engine.wire.packets import EioPacket, EioType, SioPacket, SioType
 
 BINARY = "application/octet-stream"
 SCRIPT = "text/javascript; charset=UTF-8"

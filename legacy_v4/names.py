@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from repo_notify import events
-from repo_notify.catalogue import Delivery
 from repo_notify.events import Event
-from repo_notify.rooms import Room
+from repo_notify.protocol.rooms import Room
+from repo_notify.protocol.rows import Delivery
 from repo_notify.settings import NameSet
 
 from .rooms import model_room, own_room, teamspace_room

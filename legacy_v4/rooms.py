@@ -7,8 +7,8 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema
 
-from repo_notify.rooms import Claim, Membership, Room, RoomKind
-from repo_notify.schemas import Id
+from repo_notify.protocol.rooms import Claim, Membership, Room, RoomKind
+from repo_notify.protocol.schemas import Id
 
 V4_MEMBERSHIPS: dict[str, Membership] = {
     "v4 model": Membership("model", ("account", "model"), where=lambda ids: (ids[0], None, ids[1]), legacy=True),

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .bus import QueuePublisher
+    from .delivery.queue import QueuePublisher
     from .errors import InvalidEvent, NotifyError, QueueUnavailable, SettingsError
     from .extension import RepoNotify
-    from .identity import flask_login_user
+    from .sessions.bindings import flask_login_user
 
 __version__ = "0.1.0"
 

@@ -13,8 +13,8 @@ from typing import IO, Any
 
 import click
 
-from repo_notify import __version__
-from repo_notify.errors import NotifyError
+from . import __version__
+from .errors import NotifyError
 
 
 @click.group()
@@ -41,7 +41,7 @@ def main(verbose: bool) -> None:
 @click.option("--open", "open_browser", is_flag=True, help="Open the console page in a browser.")
 def demo(host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -> None:
     """Run a small REST API with sample data and a console page that shows every event arrive."""
-    from repo_notify.demo import run
+    from .demo import run
 
     with _told():
         run(host=host, port=port, data_dir=data_dir, seed=seed, open_browser=open_browser)
@@ -59,8 +59,8 @@ def demo(host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -
 )
 def serve(host: str, port: int, folder: Path | None) -> None:
     """Run the standalone service; settings come from the environment."""
-    from repo_notify.app import create_app
-    from repo_notify.serving import serve as serve_app
+    from .app import create_app
+    from .serving import serve as serve_app
 
     with _told():
         serve_app(
@@ -76,7 +76,7 @@ def serve(host: str, port: int, folder: Path | None) -> None:
 @click.option("--channel", envvar="REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL", default="repo_notify", show_default=True)
 def publish(file: IO[str], url: str | None, key: str | None, queue: str | None, channel: str) -> None:
     """Publish the events in FILE (`-`: standard input): a JSON object with `type`, or an array of them."""
-    from repo_notify import publishing
+    from . import client as publishing
 
     with _told():
         try:
@@ -95,7 +95,7 @@ def publish(file: IO[str], url: str | None, key: str | None, queue: str | None, 
 @main.command()
 def doctor() -> None:
     """Look at the settings of the environment, MongoDB and the message queue, and say what is wrong."""
-    from repo_notify.doctor import examine
+    from .doctor import examine
 
     healthy = True
     for finding in examine():

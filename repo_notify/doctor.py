@@ -6,10 +6,10 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from .bus import QueuePublisher
+from .access.store import Store, Unreachable, connect
+from .delivery.queue import QueuePublisher
 from .errors import QueueUnavailable, SettingsError
 from .settings import Settings, from_environment, read
-from .store import Store, Unreachable, connect
 
 
 class Finding(NamedTuple):

@@ -14,23 +14,23 @@ from flask.globals import request_ctx
 from flask.sessions import SessionMixin
 from flask_socketio import SocketIO
 
-from . import rooms
-from .blueprint import make_blueprint
-from .bus import Bus
-from .catalogue import v5_deliveries
-from .connections import Connections
-from .engine.codec import Codec
+from .access.permissions import Permissions
+from .access.store import Store, connect
+from .delivery.publisher import Deliveries, Publisher
+from .delivery.queue import Bus
+from .engine.wire.codec import Codec
 from .errors import NotInitialised, NotMonkeyPatched, SettingsError
 from .events import Event, SessionsEnded
-from .identity import Identities, IdentityLoader, session_user
+from .membership.handlers import Haste, Protocol
+from .membership.revocation import Recheck
 from .metrics import Metrics
-from .mounting import attach, hook_connections, make_socketio, mount, watch_connections
-from .permissions import Permissions
-from .protocol import Haste, Protocol
-from .publisher import Deliveries, Publisher
-from .recheck import Recheck
+from .protocol import rooms
+from .protocol.rows import v5_deliveries
+from .sessions.bindings import Identities, IdentityLoader, session_user
 from .settings import Settings, read
-from .store import Store, connect
+from .sockets import Connections
+from .web.blueprint import make_blueprint
+from .web.mount import attach, hook_connections, make_socketio, mount, watch_connections
 
 logger = logging.getLogger(__name__)
 

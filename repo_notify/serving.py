@@ -17,9 +17,9 @@ from gevent.pywsgi import WSGIServer
 from geventwebsocket.handler import WebSocketHandler as StockHandler
 
 from .engine import Server
-from .engine.websocket import WebSocketHandler
-from .engine.workers import Workers
-from .engine.wsgi import ArrivalServer
+from .engine.engine_io.greenlets import Workers
+from .engine.pywsgi.handler import WebSocketHandler
+from .engine.pywsgi.server import ArrivalServer
 from .extension import NAME, State
 
 logger = logging.getLogger(__name__)

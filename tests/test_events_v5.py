@@ -209,7 +209,7 @@ def test_what_documents_hold_arrives_as_plain_values(
 
 
 def test_times_of_other_zones_are_the_same_moment() -> None:
-    from repo_notify.payload import plain
+    from repo_notify.protocol.values import plain
 
     assert plain(NOW.astimezone(timezone(timedelta(hours=9)))) == EPOCH_MS
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from itsdangerous import BadData
 from werkzeug.test import create_environ
 
-from repo_notify.handshakes import HandshakeSessions, with_session_cookie
+from repo_notify.sessions.flask import HandshakeSessions, with_session_cookie
 
 USER = {"user": {"username": "carol"}, "seen": ("a", b"b")}
 NAME = "connect.sid"

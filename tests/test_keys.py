@@ -7,8 +7,8 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo_notify.rooms import PREFIX, Room, model_room
-from repo_notify.schemas import fold_uuid, is_uuid
+from repo_notify.protocol.rooms import PREFIX, Room, model_room
+from repo_notify.protocol.schemas import fold_uuid, is_uuid
 
 texts = st.text(max_size=8) | st.sampled_from(["a::b", "a", "b::c", '"', '","', "\\", "[", "\ud800"])
 rooms = st.builds(

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo_notify.limits import Allowance, Bucket, Turnstile
+from repo_notify.membership.rate_limit import Allowance, Bucket, Turnstile
 from tests.support.unmeasured import unmeasured
 
 SECONDS = 5

@@ -11,7 +11,7 @@ import pytest
 import requests
 from websocket import WebSocketBadStatusException, create_connection
 
-from repo_notify.origins import OriginCheck, own_address, with_port
+from repo_notify.web.origins import OriginCheck, own_address, with_port
 from tests.conftest import host_defaults
 from tests.support.nginx import nginx
 from tests.support.ports import free_port

@@ -13,7 +13,7 @@ from bson import Binary, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo_notify.payload import MAX_DEPTH, NotPlain, pack, plain, unpack
+from repo_notify.protocol.values import MAX_DEPTH, NotPlain, pack, plain, unpack
 
 ID = UUID("a608516e-0fef-4185-bca8-bf03a256ad3d")
 

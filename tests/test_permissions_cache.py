@@ -15,9 +15,9 @@ from bson import Binary
 from pymongo import MongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
+from repo_notify.access.permissions import Permissions
+from repo_notify.access.store import Store, connect
 from repo_notify.errors import PermissionsUnavailable
-from repo_notify.permissions import Permissions
-from repo_notify.store import Store, connect
 from tests.support.ports import free_port
 from tests.support.served import SECONDS
 from tests.support.unmeasured import unmeasured

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from repo_notify.contract.markdown import events_markdown
 from repo_notify.events import EVENT_TYPES
-from repo_notify.reference import events_markdown
 from repo_notify.settings import as_markdown
 
 README = Path(__file__).parent.parent / "README.md"

@@ -13,11 +13,11 @@ from pathlib import Path
 
 from pymongo.errors import PyMongoError
 
+from repo_notify.access.store import connect
 from repo_notify.errors import NotifyError
 from repo_notify.settings import from_environment
-from repo_notify.store import connect
+from repo_notify.testing.embedded import EmbeddedMongo
 
-from .embedded import EmbeddedMongo
 from .seed import PASSWORD, USERS
 from .seed import seed as write_sample_data
 

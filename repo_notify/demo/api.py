@@ -19,7 +19,7 @@ from flask_session import Session
 from werkzeug.wrappers import Response as AnyResponse
 
 from repo_notify import RepoNotify
-from repo_notify.store import connect, uuid_of
+from repo_notify.access.store import connect, uuid_of
 
 from . import auth, notifications, v4, v5
 from .access import kind_of

@@ -11,12 +11,12 @@ gevent, and import it.
 
 from __future__ import annotations
 
-from .codec import Body, Codec, EngineIO4
-from .connection import Connection, Reason
-from .errors import EngineError, ErrorCode, ProtocolError, RequestError
-from .packets import EioPacket, EioType, Outgoing, SioPacket, SioType
-from .rooms import Member, RoomManager
-from .server import Server
+from .engine_io.connection import Connection, Reason
+from .socket_io.manager import Member, RoomManager
+from .socket_io.server import Server
+from .wire.codec import Body, Codec, EngineIO4
+from .wire.errors import EngineError, ErrorCode, ProtocolError, RequestError
+from .wire.packets import EioPacket, EioType, Outgoing, SioPacket, SioType
 
 __all__ = [
     "Body",

@@ -13,8 +13,8 @@ import pytest
 pytest.importorskip("legacy_v4")
 
 from legacy_v4.codec import EngineIO3
-from repo_notify.engine.codec import Body
-from repo_notify.engine.packets import EioPacket, EioType, SioPacket, SioType
+from repo_notify.engine.wire.codec import Body
+from repo_notify.engine.wire.packets import EioPacket, EioType, SioPacket, SioType
 from tests.clients.harness import restore_bytes, to_wire
 from tests.clients.install import Node
 from tests.legacy_v4.vectors import BASE64, FRAMES, MESSAGES, PAYLOADS, PLAIN, Payload

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from pymongo import uri_parser
 
-from repo_notify.demo.embedded import EmbeddedMongo, EmbeddedMongoError
-from repo_notify.store import connect
+from repo_notify.access.store import connect
+from repo_notify.testing.embedded import EmbeddedMongo, EmbeddedMongoError
 from tests.demo.support import SECONDS
 from tests.support.unmeasured import unmeasured_children
 
@@ -71,7 +71,7 @@ def test_it_ends_with_its_parent_however_that_ends(end: signal.Signals) -> None:
 
 
 def test_one_that_does_not_end_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("repo_notify.demo.embedded.STOP_SECONDS", 0.0)
+    monkeypatch.setattr("repo_notify.testing.embedded.STOP_SECONDS", 0.0)
     with EmbeddedMongo(tmp_path) as embedded:
         pass
     assert refuses(embedded.uri)

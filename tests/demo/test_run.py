@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 from pymongo import MongoClient
 
-from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
 from repo_notify.demo.seed import STRUCTURE, USERS
+from repo_notify.testing.embedded import MEMORY, EmbeddedMongo
 from tests.demo.support import STRUCTURE_PATH, Client, Document
 from tests.support.served import running
 

@@ -201,8 +201,8 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
         from gevent.pywsgi import WSGIServer
         from geventwebsocket.handler import WebSocketHandler as Stock
 
-        from repo_notify.engine.websocket import WebSocketHandler
-        from repo_notify.engine.wsgi import ArrivalServer
+        from repo_notify.engine.pywsgi.handler import WebSocketHandler
+        from repo_notify.engine.pywsgi.server import ArrivalServer
 
         class Hasty(WebSocketHandler):
             patience = 0.5

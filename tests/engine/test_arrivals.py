@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from repo_notify.engine import frames
-from repo_notify.engine.headers import MAX_FIELDS, OpeningHandshake
+from repo_notify.engine.pywsgi.headers import MAX_FIELDS, OpeningHandshake
+from repo_notify.engine.wire import frames
 
 from .support import Served
 

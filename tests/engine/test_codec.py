@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repo_notify.engine import Body, EioPacket, EioType, EngineIO4, ProtocolError, SioPacket, SioType
-from repo_notify.engine.packets import join_binary
+from repo_notify.engine.wire.packets import join_binary
 
 CODEC = EngineIO4()
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo_notify.engine import frames
-from repo_notify.engine.frames import Close, CloseCode, Event, FrameError, FrameParser, Message, Ping, Pong
+from repo_notify.engine.wire import frames
+from repo_notify.engine.wire.frames import Close, CloseCode, Event, FrameError, FrameParser, Message, Ping, Pong
 
 LIMIT = 100_000
 MASK = b"\x37\xfa\x21\x3d"

@@ -12,7 +12,7 @@ from time import monotonic
 
 import pytest
 
-from repo_notify.engine.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, CloseCode, unmask
+from repo_notify.engine.wire.frames import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, CloseCode, unmask
 from tests.support.until import until
 
 from .conftest import PING as HASTY

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo_notify.engine.headers import MAX_FIELDS, MAX_LINE_BYTES, Headers
+from repo_notify.engine.pywsgi.headers import MAX_FIELDS, MAX_LINE_BYTES, Headers
 
 from .support import Served
 

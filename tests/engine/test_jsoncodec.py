@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repo_notify.engine import ProtocolError
-from repo_notify.engine.jsoncodec import _dumps_deep, _loads_deep, dumps, loads
+from repo_notify.engine.wire.jsoncodec import _dumps_deep, _loads_deep, dumps, loads
 
 pytestmark = pytest.mark.slow
 

@@ -10,7 +10,7 @@ import gevent
 import gevent.event
 import pytest
 
-from repo_notify.engine.workers import MAX_IDLE, Workers
+from repo_notify.engine.engine_io.greenlets import MAX_IDLE, Workers
 
 LOGGER = logging.getLogger("tests.workers")
 VARIABLE = ContextVar("VARIABLE", default="nothing")

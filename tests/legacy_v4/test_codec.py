@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 pytest.importorskip("legacy_v4")
 
 from legacy_v4.codec import BINARY, PAGE, SCRIPT, EngineIO3
-from repo_notify.engine.codec import TEXT, Body, Query
-from repo_notify.engine.errors import ErrorCode, ProtocolError, RequestError
-from repo_notify.engine.frames import Frame
-from repo_notify.engine.packets import EioPacket, EioType, SioPacket, SioType
+from repo_notify.engine.wire.codec import TEXT, Body, Query
+from repo_notify.engine.wire.errors import ErrorCode, ProtocolError, RequestError
+from repo_notify.engine.wire.frames import Frame
+from repo_notify.engine.wire.packets import EioPacket, EioType, SioPacket, SioType
 from tests.legacy_v4.vectors import (
     BASE64,
     DECODED,

@@ -13,7 +13,7 @@ from legacy_v4.rooms import model_room, teamspace_room
 from repo_notify import events
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import EVENT_TYPES
-from repo_notify.schemas import checked, from_json
+from repo_notify.protocol.schemas import checked, from_json
 from repo_notify.settings import NameSet
 
 IN_MODEL: dict[str, Any] = {"teamspace": "acme", "model": "m"}

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from legacy_v4.codec import BINARY
-from repo_notify.engine.codec import TEXT, Body, Query
-from repo_notify.engine.frames import Frame
-from repo_notify.engine.packets import EioPacket, EioType, SioPacket, SioType
+from repo_notify.engine.wire.codec import TEXT, Body, Query
+from repo_notify.engine.wire.frames import Frame
+from repo_notify.engine.wire.packets import EioPacket, EioType, SioPacket, SioType
 
 Packets = tuple[EioPacket, ...]
 PLAIN: Query = {}

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-from repo_notify.demo.embedded import MEMORY, EmbeddedMongo
+from repo_notify.testing.embedded import MEMORY, EmbeddedMongo
 from tests.support.nursery import COVERAGE
 
 

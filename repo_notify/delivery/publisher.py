@@ -1,0 +1,111 @@
+"""Event -> deliveries -> connections, in this process and, through the message queue, in the others."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable
+from time import perf_counter
+from typing import Any
+
+from repo_notify.access.permissions import Permissions
+from repo_notify.events import EVENT_TYPES, Event, ModelCreated, ModelRemoved, SessionsEnded
+from repo_notify.metrics import Metrics
+from repo_notify.protocol.rows import LOGGED_OUT, Delivery, merged, v5_deliveries
+from repo_notify.protocol.schemas import checked
+from repo_notify.protocol.values import pack, unpack
+from repo_notify.sessions.bindings import Identities, Identity, Outcome
+from repo_notify.sockets import Connections
+
+from .queue import Bus
+
+logger = logging.getLogger(__name__)
+
+Deliveries = Callable[[Event], list[Delivery]]
+
+
+def event_message(event: Event) -> dict[str, Any]:
+    """Return a checked event as a message for the queue."""
+    return {"what": "event", "type": type(event).__name__, **pack(vars(event))}
+
+
+class Publisher:
+    """Delivers what is published, binds sockets and ends sessions, in every process of one app."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        identities: Identities,
+        permissions: Permissions,
+        metrics: Metrics,
+        *,
+        deliveries: tuple[Deliveries, ...] = (v5_deliveries,),
+        bus: Bus | None = None,
+    ) -> None:
+        self._connections = connections
+        self._identities = identities
+        self._permissions = permissions
+        self._metrics = metrics
+        self._deliveries = deliveries
+        self._bus = bus
+
+    def publish(self, event: Event, *, emitter: str | None = None) -> None:
+        """Deliver an event everywhere but to its emitter, by default the one given here.
+
+        Raises `InvalidEvent`, or `TypeError` when it is none.
+        """
+        plain = checked(event)
+        if plain.emitter is None and emitter:
+            plain = dataclasses.replace(plain, emitter=emitter)
+        self.send(plain)
+
+    def send(self, event: Event) -> None:
+        """As `publish`, for an event that was checked and holds plain values."""
+        self._metrics.published(type(event).__name__)
+        if self._bus is not None:
+            self._bus.send(event_message(event))
+        self._deliver(event)
+
+    def bind(self, socket_id: str, identity: Identity) -> None:
+        """Bind the socket that a REST request named, in whichever process it is."""
+        if self._bind(socket_id, identity) == "unknown" and self._bus is not None:
+            self._bus.send({"what": "bind", "socket": socket_id, **dataclasses.asdict(identity)})
+
+    def receive(self, message: dict[str, Any]) -> None:
+        """Carry out a message of another process."""
+        if message["what"] == "bind":
+            self._bind(message["socket"], Identity(message["username"], message["session_id"]))
+        else:
+            self._deliver(EVENT_TYPES[message["type"]](**unpack(message)))
+
+    def _bind(self, socket_id: str, identity: Identity) -> Outcome:
+        connection = self._connections.resolve(socket_id)
+        outcome: Outcome = "unknown" if connection is None else self._identities.bind(connection, identity)
+        self._metrics.bound(outcome)
+        return outcome
+
+    def _deliver(self, event: Event) -> None:
+        started = perf_counter()
+        if isinstance(event, SessionsEnded):
+            self._end(event)
+        else:
+            self._fan_out(event)
+        self._metrics.latency.observe(perf_counter() - started)
+
+    def _end(self, event: SessionsEnded) -> None:
+        for connection in self._identities.end(event.session_ids):
+            self._connections.leave_all(connection)
+            self._connections.tell(connection, LOGGED_OUT, {"reason": event.reason})
+
+    def _fan_out(self, event: Event) -> None:
+        if isinstance(event, ModelCreated | ModelRemoved):
+            self._permissions.forget(event.teamspace)
+        skip = self._connections.resolve(event.emitter) if event.emitter is not None else None
+        for delivery in merged([found for deliveries in self._deliveries for found in deliveries(event)]):
+            try:
+                number = self._connections.deliver(delivery.name, delivery.payload, delivery.rooms, skip=skip)
+            # One delivery that fails must not cost the caller's view an answer, nor the others their event.
+            except Exception:
+                logger.exception("an event of type %s could not be delivered", type(event).__name__)
+            else:
+                self._metrics.deliveries.inc(number)

@@ -1,0 +1,294 @@
+"""One Engine.IO connection: its transport, heartbeat and end. What the messages mean is the listener's matter."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from repo_notify.engine.wire.codec import Codec
+from repo_notify.engine.wire.errors import ProtocolError
+from repo_notify.engine.wire.frames import Frame
+from repo_notify.engine.wire.packets import EioPacket, EioType, Outgoing, control
+
+from .timers import Lock, Timer, Timers
+from .transports import PollingTransport, Transport, UpgradeTarget, WebSocketTransport
+
+Environ = dict[str, Any]
+
+
+class Reason:
+    """Why a connection ended, in python-engineio's words."""
+
+    SERVER_DISCONNECT = "server disconnect"
+    CLIENT_DISCONNECT = "client disconnect"
+    PING_TIMEOUT = "ping timeout"
+    TRANSPORT_CLOSE = "transport close"
+    TRANSPORT_ERROR = "transport error"
+    SLOW_CLIENT = "slow client"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """The engine's times, in seconds."""
+
+    ping_interval: float
+    ping_timeout: float
+    upgrade_timeout: float
+    close_timeout: float
+
+
+class Owner(Protocol):
+    """What a connection tells the server."""
+
+    timers: Timers
+    timing: Timing
+    slow_clients: int
+    max_outbox: int
+
+    def new_lock(self) -> Lock:
+        """A re-entrant lock of the async mode."""
+
+    def received(self, connection: Connection, data: Frame) -> None:
+        """A message arrived; ProtocolError ends the connection."""
+
+    def closed(self, connection: Connection, reason: str) -> None:
+        """The connection is closed for the application; what is queued may still leave."""
+
+    def drained(self, connection: Connection) -> None:
+        """Nothing of the connection is left."""
+
+
+class Connection:
+    """One Engine.IO session. `environ` is the handshake's, `session` the application's own."""
+
+    __slots__ = (
+        "__weakref__",
+        "_closing",
+        "_heartbeat",
+        "_lock",
+        "_owner",
+        "_session",
+        "closed",
+        "codec",
+        "environ",
+        "sid",
+        "transport",
+        "upgrading",
+    )
+
+    def __init__(self, owner: Owner, sid: str, codec: Codec, environ: Environ, transport: Transport) -> None:
+        self.sid = sid
+        self.codec = codec
+        self.environ = environ
+        self._session: dict[str, Any] | None = None
+        self.transport = transport
+        self.closed = False
+        self.upgrading = False
+        self._owner = owner
+        self._lock = owner.new_lock()
+        self._heartbeat: Timer | None = None
+        self._closing: Timer | None = None
+
+    @property
+    def session(self) -> dict[str, Any]:
+        """The application's own data of the connection."""
+        if self._session is None:
+            self._session = {}
+        return self._session
+
+    @session.setter
+    def session(self, session: dict[str, Any]) -> None:
+        self._session = session
+
+    @property
+    def upgraded(self) -> bool:
+        """Whether the transport is a WebSocket (python-engineio's name)."""
+        return self.transport.name == WebSocketTransport.name
+
+    def send(self, out: Outgoing) -> bool:
+        """Queue a packet; whether the connection took it. TypeError or ValueError where it cannot be encoded."""
+        out.packets(self.codec)
+        with self._lock:
+            if self.closed:
+                return False
+            self.transport.send(out)
+            if self.transport.waiting > self._owner.max_outbox:
+                self.too_slow()
+                return False
+            return True
+
+    def start_heartbeat(self) -> None:
+        """Begin to ping, or to wait for the client's pings (Engine.IO protocol, "Heartbeat")."""
+        timing = self._owner.timing
+        if self.codec.server_pings:
+            self._beat(timing.ping_interval, self._ping)
+        else:
+            self._beat(timing.ping_interval + timing.ping_timeout, self._silent)
+
+    def _beat(self, seconds: float, call: Callable[[], None]) -> None:
+        with self._lock:
+            if self._heartbeat is not None:
+                self._heartbeat.cancel()
+            self._heartbeat = None if self.closed else self._owner.timers.after(seconds, call)
+
+    def _ping(self) -> None:
+        self.send(control(EioType.PING))
+        self._beat(self._owner.timing.ping_timeout, self._silent)
+
+    def _silent(self) -> None:
+        self.close(Reason.PING_TIMEOUT)
+
+    def receive(self, packet: EioPacket) -> None:
+        """Handle a packet of the client; ProtocolError where the protocol has no such packet from a client."""
+        if self.closed:
+            return
+        handle = _FROM_CLIENT[self.codec.server_pings].get(packet.type)
+        if handle is None:
+            raise ProtocolError(f"unexpected {packet.type.name} packet")
+        handle(self, packet)
+
+    def _pong(self, _packet: EioPacket) -> None:
+        self.start_heartbeat()
+
+    def _client_ping(self, packet: EioPacket) -> None:
+        self.start_heartbeat()
+        if isinstance(packet.data, str):
+            self.send(control(EioType.PONG, packet.data))
+
+    def _message(self, packet: EioPacket) -> None:
+        self._owner.received(self, packet.data)
+
+    def _client_close(self, _packet: EioPacket) -> None:
+        self.close(Reason.CLIENT_DISCONNECT, final=EioType.NOOP)
+
+    @contextlib.contextmanager
+    def polling(self) -> Iterator[PollingTransport]:
+        """The one GET that may be open; ProtocolError, which ends the session, for a second one."""
+        with self._claim("polling") as transport:
+            yield transport
+
+    @contextlib.contextmanager
+    def posting(self) -> Iterator[PollingTransport]:
+        """The one POST that may be under way; as `polling`."""
+        with self._claim("posting") as transport:
+            yield transport
+
+    @contextlib.contextmanager
+    def _claim(self, direction: str) -> Iterator[PollingTransport]:
+        with self._lock:
+            transport = self.transport
+            if not isinstance(transport, PollingTransport):
+                raise ProtocolError("the transport is no longer polling")
+            if getattr(transport, direction):
+                raise ProtocolError(f"second concurrent request while {direction}")
+            setattr(transport, direction, True)
+        try:
+            yield transport
+        finally:
+            setattr(transport, direction, False)
+            self._check_drained()
+
+    def start_upgrade(self) -> bool:
+        """Begin; False where there is nothing to upgrade or an upgrade is under way."""
+        with self._lock:
+            if self.closed or self.upgrading or not isinstance(self.transport, PollingTransport):
+                return False
+            self.upgrading = True
+            return True
+
+    def end_open_poll(self) -> None:
+        """The probe was answered: the client now waits for its poll to end (Engine.IO protocol, "Upgrade")."""
+        with self._lock:
+            if isinstance(self.transport, PollingTransport):
+                self.transport.start_upgrade()
+
+    def stop_upgrade(self) -> None:
+        """The upgrade failed; polling goes on."""
+        with self._lock:
+            self.upgrading = False
+            if isinstance(self.transport, PollingTransport):
+                self.transport.stop_upgrade()
+
+    def complete_upgrade(self, transport: UpgradeTarget) -> bool:
+        """Change to `transport`, which takes over what is queued, in order. False if the connection ended meanwhile."""
+        with self._lock:
+            self.upgrading = False
+            if self.closed or not isinstance(self.transport, PollingTransport):
+                return False
+            transport.adopt(self.transport.release())
+            self.transport = transport
+            return True
+
+    def close(self, reason: str, *, final: EioType = EioType.CLOSE) -> None:
+        """End at once, what is queued is lost. An open poll is answered with `final`."""
+        if self._mark_closed():
+            self.transport.abort(final)
+            self._owner.closed(self, reason)
+            self._owner.drained(self)
+
+    def finish(self, reason: str, *, goodbye: bool = True) -> None:
+        """End when what is queued has left, or after `close_timeout`; with `goodbye` its last packet is a close."""
+        if self._mark_closed():
+            self._closing = self._owner.timers.after(self._owner.timing.close_timeout, self._give_up)
+            self.transport.finish(goodbye=goodbye)
+            self._owner.closed(self, reason)
+            self._check_drained()
+
+    def fail(self, error: ProtocolError) -> None:
+        """End because of what the client did; the transport says so in its own way."""
+        del error
+        if isinstance(self.transport, WebSocketTransport):
+            self.finish(Reason.TRANSPORT_ERROR, goodbye=False)
+        else:
+            self.close(Reason.TRANSPORT_ERROR)
+
+    def ended(self) -> None:
+        """The client has closed the transport, or is gone."""
+        self.finish(Reason.TRANSPORT_CLOSE, goodbye=False)
+        self._check_drained()
+
+    def broken(self) -> None:
+        """The client broke the transport's protocol, which has been said in its own way."""
+        self.finish(Reason.TRANSPORT_ERROR, goodbye=False)
+
+    def too_slow(self) -> None:
+        """The client does not take what is sent to it: nothing can be said, and nothing is kept any more."""
+        self._owner.slow_clients += 1
+        self.close(Reason.SLOW_CLIENT)
+
+    def _mark_closed(self) -> bool:
+        with self._lock:
+            if self.closed:
+                return False
+            self.closed = True
+            if self._heartbeat is not None:
+                self._heartbeat.cancel()
+            return True
+
+    def _give_up(self) -> None:
+        self.transport.abort(EioType.CLOSE)
+        self._owner.drained(self)
+
+    def _check_drained(self) -> None:
+        if self.closed and self.transport.drained:
+            self.gone()
+
+    def gone(self) -> None:
+        """The transport has ended: nothing is left to wait for."""
+        if self._closing is not None:
+            self._closing.cancel()
+        self._owner.drained(self)
+
+
+_Handler = Callable[[Connection, EioPacket], None]
+_ALWAYS: dict[EioType, _Handler] = {
+    EioType.MESSAGE: Connection._message,
+    EioType.CLOSE: Connection._client_close,
+}
+# What a client may send, by whether the server pings.
+_FROM_CLIENT: dict[bool, dict[EioType, _Handler]] = {
+    True: {**_ALWAYS, EioType.PONG: Connection._pong},
+    False: {**_ALWAYS, EioType.PING: Connection._client_ping},
+}

@@ -1,0 +1,398 @@
+"""WebSockets on raw sockets: no greenlet each, frames sent straight from the fan-out, bounded outboxes.
+
+After the 101 answer a connection's socket is taken from the WSGI handler and watched by gevent's loop itself. The first
+send in a turn of the loop goes to the socket at once; whatever else is sent to anybody in that turn waits for its end,
+and leaves in one piece per socket. What a socket does not take goes to its outbox and leaves when it is writable. Order
+per socket is kept throughout: nothing overtakes what waits.
+
+A client whose outbox grows over `max_bytes`, or does not move for `max_seconds`, is disconnected: a slow client costs
+itself, nobody else.
+"""
+
+from __future__ import annotations
+
+import _socket
+import contextlib
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from time import monotonic
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from repo_notify.engine.wire.codec import Codec
+from repo_notify.engine.wire.errors import ProtocolError
+from repo_notify.engine.wire.frames import (
+    PONG,
+    Close,
+    CloseCode,
+    Event,
+    FrameError,
+    FrameParser,
+    Message,
+    Ping,
+    build,
+    build_close,
+)
+from repo_notify.engine.wire.packets import EioType, Outgoing, control
+
+from .flush import Turns
+from .timers import Signal, Timers
+
+if TYPE_CHECKING:
+    from .connection import Connection
+
+# Gives the socket, what was read ahead from it, and what is to leave before anything else.
+Take = Callable[[], "tuple[_socket.socket, bytes, bytes] | None"]
+
+READ, WRITE = 1, 2
+_CHUNK = 65_536
+# How much of an outbox is handed to the kernel at once; more would only be copied to be refused.
+_PIECE = 262_144
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """What a client may let wait: `max_bytes` in all, and `max_seconds` without any of it leaving."""
+
+    max_bytes: int
+    max_seconds: float
+
+
+class RawTransport:
+    """One WebSocket on a raw, non-blocking socket. All calls come from the thread of gevent's loop."""
+
+    name: ClassVar[str] = "websocket"
+    __slots__ = (
+        "_codec",
+        "_connection",
+        "_ending",
+        "_logger",
+        "_max_bytes",
+        "_offset",
+        "_outbox",
+        "_parser",
+        "_reader",
+        "_size",
+        "_socket",
+        "_writer",
+        "blocked_since",
+        "raw",
+        "turns",
+    )
+
+    def __init__(
+        self, codec: Codec, raw: _socket.socket, turns: Turns, max_bytes: int, max_size: int, logger: logging.Logger
+    ) -> None:
+        self._codec = codec
+        self._socket: _socket.socket | None = raw
+        # Kept when it is closed: then it refuses by itself.
+        self.raw = raw
+        self.turns = turns
+        self._max_bytes = max_bytes
+        self._logger = logger
+        self._parser = FrameParser(max_size)
+        self._connection: Connection | None = None
+        self._outbox: deque[bytes] | None = None
+        self._offset = 0
+        self._size = 0
+        self.blocked_since = 0.0
+        self._ending = False
+        self._reader: Any = None
+        self._writer: Any = None
+        if raw.gettimeout() != 0:
+            raw.setblocking(False)
+        with contextlib.suppress(OSError):  # a UNIX socket has no such option
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return self._socket is None
+
+    @property
+    def waiting(self) -> int:
+        """How much waits for a client that does not take it; what waits for the end of the turn does not count."""
+        return self._size if self.blocked_since else 0
+
+    def begin(self, answer: bytes) -> None:
+        """Have the handshake's answer leave at the end of the turn, together with what is sent until then."""
+        self._outbox = deque((answer,))
+        self._size = len(answer)
+        self.turns.wait(self)
+        self.turns.begin()
+
+    def start(self, connection: Connection, early: bytes) -> None:
+        """Begin to read; `early` is what the client had sent behind its handshake."""
+        if self._socket is None:
+            return
+        self._connection = connection
+        self._reader = self.turns.loop.io(self._socket.fileno(), READ)
+        self._reader.start(self._readable)
+        if early:
+            self._feed(early)
+
+    # What leaves.
+
+    def send(self, out: Outgoing) -> None:
+        """Send a packet, or have it wait where something waits already."""
+        if not self._ending:
+            self._write(out.wire(self._codec))
+
+    def _write(self, data: bytes) -> None:
+        if self.push(data):
+            self.turns.begin()
+
+    def push(self, data: bytes) -> bool:
+        """Send, or have it wait; whether it was taken. Whoever pushes to many says so once, by `Turns.begin`."""
+        if self._ending:
+            return False
+        if self._outbox is not None:
+            self._append(data)
+        elif self.turns.busy:
+            self._outbox = deque((data,))
+            self._size = len(data)
+            self.turns.wait(self)
+        else:
+            try:
+                sent = self.raw.send(data)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._lost()
+                return False
+            if sent != len(data):
+                self.keep(data, sent)
+        return True
+
+    def keep(self, data: bytes, sent: int) -> None:
+        """The socket took only `sent` bytes of these: the rest waits, before anything else."""
+        if self._outbox is None:
+            self._outbox = deque()
+        self._outbox.appendleft(data)
+        self._offset = sent
+        self._size += len(data) - sent
+        self._block()
+
+    def _append(self, data: bytes) -> None:
+        if self._outbox is None:
+            return
+        self._outbox.append(data)
+        self._size += len(data)
+        if self.blocked_since and self._size > self._max_bytes:
+            self.too_slow()
+
+    def flush(self) -> None:
+        """Send what waits, as far as the socket takes it."""
+        while self._outbox and not self._writer_active():
+            piece = self._piece()
+            try:
+                sent = self.raw.send(piece)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                self._lost()
+                return
+            self._sent(sent)
+            if sent < len(piece):
+                self._block()
+                return
+        if self._outbox is not None and not self._outbox:
+            self._outbox = None
+            if not self._ending:
+                self.turns.irregular.discard(self)
+            self._flushed()
+
+    def _piece(self) -> bytes:
+        """The next bytes, many small frames in one."""
+        assert self._outbox is not None
+        if len(self._outbox) == 1 and not self._offset:
+            return self._outbox[0]
+        parts: list[bytes] = []
+        size = -self._offset
+        for frame in self._outbox:
+            parts.append(frame)
+            size += len(frame)
+            if size >= _PIECE:
+                break
+        return b"".join(parts)[self._offset :]
+
+    def _sent(self, count: int) -> None:
+        assert self._outbox is not None
+        self._size -= count
+        count += self._offset
+        while self._outbox and count >= len(self._outbox[0]):
+            count -= len(self._outbox.popleft())
+        self._offset = count
+
+    def _writer_active(self) -> bool:
+        return self._writer is not None and bool(self._writer.active)
+
+    def _block(self) -> None:
+        """The socket takes no more for now: go on when it is writable."""
+        if self._socket is None:
+            return
+        self.blocked_since = monotonic()
+        self.turns.irregular.add(self)
+        self.turns.block(self)
+        if self._writer is None:
+            self._writer = self.turns.loop.io(self._socket.fileno(), WRITE)
+        self._writer.start(self._writable)
+        if self._size > self._max_bytes:
+            self.too_slow()
+
+    def _writable(self) -> None:
+        self._writer.stop()
+        self.blocked_since = 0.0
+        self.flush()
+
+    def too_slow(self) -> None:
+        """The client takes too little: disconnect it."""
+        if self._connection is not None:
+            self._connection.too_slow()
+
+    def adopt(self, left: Iterable[Outgoing]) -> None:
+        """Take over what another transport could not send; before anything else is sent here."""
+        for out in left:
+            self._write(out.wire(self._codec))
+
+    def finish(self, *, goodbye: bool) -> None:
+        """Send what is queued, then the WebSocket's closing handshake."""
+        self._finish(CloseCode.NORMAL, goodbye=goodbye)
+
+    def _finish(self, code: CloseCode, *, goodbye: bool) -> None:
+        if self._ending:
+            return
+        if goodbye:
+            self.send(control(EioType.CLOSE))
+        self._write(build_close(code))
+        self._ending = True
+        self.turns.irregular.add(self)
+        if self._outbox is None:
+            self._flushed()
+
+    def abort(self, final: EioType) -> None:
+        """End the TCP connection at once."""
+        del final
+        self._ending = True
+        self._close()
+
+    def _flushed(self) -> None:
+        """Everything has left: at the end the client is told so, and answers by closing, or time does."""
+        if self._ending and self._socket is not None:
+            with contextlib.suppress(OSError):  # the client was faster
+                self._socket.shutdown(socket.SHUT_WR)
+            self.turns.irregular.discard(self)  # from now on its socket refuses by itself
+
+    # What arrives.
+
+    def throttle(self, room: Signal) -> None:
+        """Read nothing more until `room` is set."""
+        if self._reader is not None:
+            self._reader.stop()
+            resume: Any = room
+            resume.rawlink(self._resume)
+
+    def _resume(self, _signal: object) -> None:
+        if self._reader is not None and not self._reader.active:
+            self._reader.start(self._readable)
+
+    def _readable(self) -> None:
+        """The loop's callback: whatever goes wrong in it must end this connection only."""
+        try:
+            self._read()
+        except Exception:
+            self._logger.exception("a connection failed while reading")
+            self._lost()
+
+    def _read(self) -> None:
+        assert self._socket is not None
+        try:
+            data = self._socket.recv(_CHUNK)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            self._feed(data)
+        else:
+            self._lost()
+
+    def _feed(self, data: bytes) -> None:
+        if self._ending:
+            return
+        try:
+            for event in self._parser.feed(data):
+                self._handle(event)
+        except FrameError as error:
+            self._fail(error.code, str(error))
+        except ProtocolError as error:
+            self._fail(CloseCode.NORMAL, error.problem)
+
+    def _handle(self, event: Event) -> None:
+        connection = self._connection
+        if self._ending or connection is None:
+            return
+        if isinstance(event, Message):
+            connection.receive(self._codec.decode_packet(event.data))
+        elif isinstance(event, Ping):
+            self._write(build(PONG, event.data))
+        elif isinstance(event, Close):
+            self._finish(CloseCode.NORMAL, goodbye=False)
+            connection.ended()
+
+    def _fail(self, code: CloseCode, problem: str) -> None:
+        self._logger.info("a WebSocket is closed with %s: %s", int(code), problem)
+        self._finish(code, goodbye=False)
+        if self._connection is not None:
+            self._connection.broken()
+
+    def _lost(self) -> None:
+        """The client is gone."""
+        self._ending = True
+        connection = self._connection
+        self._close()
+        if connection is not None:
+            connection.ended()
+
+    def _close(self) -> None:
+        # They would keep one another until the garbage collector comes.
+        self._connection = None
+        self._outbox, self._size, self.blocked_since = None, 0, 0.0
+        self.turns.irregular.discard(self)
+        for watcher in (self._reader, self._writer):
+            if watcher is not None:
+                watcher.stop()
+                watcher.close()
+        self._reader = self._writer = None
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+class RawSockets:
+    """Makes raw transports out of WebSockets, where gevent's own server has them on plain TCP."""
+
+    def __init__(self, timers: Timers, bounds: Bounds, max_size: int, logger: logging.Logger) -> None:
+        self._timers, self._bounds, self._max_size, self._logger = timers, bounds, max_size, logger
+        self._turns: Turns | None = None
+
+    def take(self, codec: Codec, taking: Take | None) -> tuple[RawTransport, bytes] | None:
+        """A transport on the socket that `taking` gives, and what was read ahead; None where it is not to be had."""
+        taken = taking() if taking is not None else None
+        if taken is None:
+            return None
+        raw, early, first = taken
+        transport = RawTransport(codec, raw, self._of_loop(), self._bounds.max_bytes, self._max_size, self._logger)
+        if first:
+            transport.begin(first)
+        return transport, early
+
+    def _of_loop(self) -> Turns:
+        # At the first connection, not before: a server may fork after the app was made, and the loop is the child's.
+        if self._turns is None:
+            import gevent
+
+            self._turns = Turns(gevent.get_hub().loop, self._timers, self._bounds.max_seconds)
+        return self._turns

@@ -1,0 +1,248 @@
+"""The HTTP side of the wire: what a request asks, whether its origin may ask it, its body, and the answer."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import gzip
+import io
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any
+from urllib.parse import parse_qs
+
+from repo_notify.engine.wire.codec import Body
+from repo_notify.engine.wire.errors import ErrorCode, RequestError
+
+Environ = dict[str, Any]
+StartResponse = Callable[[str, list[tuple[str, str]]], Any]
+OriginCheck = Callable[[str, Environ], bool]
+# None: the service's own origin only; "*": any; one or several origins; or a function of origin and environ.
+AllowedOrigins = str | Sequence[str] | OriginCheck | None
+
+_NO_INPUT = io.BytesIO()
+# A handler that leaves the upgrade to us puts this function into the environ: it answers 101, returns the WebSocket.
+ACCEPT_WEBSOCKET = "repo_notify.accept_websocket"
+TAKE_SOCKET = "repo_notify.take_socket"
+OPENED_WEBSOCKET = "wsgi.websocket"
+_CHUNK = 65_536
+
+
+# Handshakes ask for the same, and are short; longer ones name a session, and come once.
+_USUAL_LENGTH = 48
+
+
+def _query(text: str) -> Mapping[str, Sequence[str]]:
+    return parse_qs(text, keep_blank_values=True, max_num_fields=100)
+
+
+_usual_query = lru_cache(_query)
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request to the engine's path. Absent parameters are None."""
+
+    environ: Environ
+    query: Mapping[str, Sequence[str]]
+
+    @classmethod
+    def parse(cls, environ: Environ) -> Request:
+        """The request of a WSGI environ; RequestError when the query string cannot be read."""
+        text = environ.get("QUERY_STRING", "")
+        try:
+            return cls(environ, _usual_query(text) if len(text) <= _USUAL_LENGTH else _query(text))
+        except ValueError:
+            raise RequestError(ErrorCode.BAD_REQUEST) from None
+
+    @property
+    def method(self) -> str:
+        """The HTTP method."""
+        return str(self.environ["REQUEST_METHOD"])
+
+    @property
+    def origin(self) -> str | None:
+        """The Origin header."""
+        return self.environ.get("HTTP_ORIGIN")
+
+    def parameter(self, name: str) -> str | None:
+        """A query parameter that may be there once; RequestError when it is there more often."""
+        values = self.query.get(name, ())
+        if len(values) > 1:
+            raise RequestError(ErrorCode.BAD_REQUEST, f"{name} is given more than once")
+        return values[0] if values else None
+
+    def check_websocket(self) -> None:
+        """RequestError unless this is a WebSocket's opening handshake (RFC 6455 section 4.2.1) on a server that can."""
+        environ = self.environ
+        if any(environ.get(key) is not None for key in (OPENED_WEBSOCKET, ACCEPT_WEBSOCKET)):
+            able = True
+        else:
+            # What simple-websocket looks for under the threading servers.
+            able = any(key in environ for key in ("werkzeug.socket", "gunicorn.socket", "eventlet.input"))
+        tokens = {token.strip().lower() for token in environ.get("HTTP_CONNECTION", "").split(",")}
+        good = (
+            environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+            and "upgrade" in tokens
+            and environ.get("HTTP_SEC_WEBSOCKET_VERSION") == "13"
+            and _is_websocket_key(environ.get("HTTP_SEC_WEBSOCKET_KEY", ""))
+        )
+        if not able or not good:
+            raise RequestError(ErrorCode.BAD_REQUEST, "Not a WebSocket opening handshake")
+
+    def accept_websocket(self, max_size: int) -> None:
+        """Have the handshake answered where that is still due; messages above `max_size` bytes end the WebSocket."""
+        accept = self.environ.get(ACCEPT_WEBSOCKET)
+        if accept is not None:
+            self.environ[OPENED_WEBSOCKET] = accept(max_size)
+
+
+def _is_websocket_key(key: str) -> bool:
+    try:
+        return len(base64.b64decode(key.strip(), validate=True)) == 16
+    except (binascii.Error, ValueError):
+        return False
+
+
+@dataclass
+class Response:
+    """An HTTP answer in the making."""
+
+    body: Body
+    status: int = 200
+    headers: list[tuple[str, str]] = field(default_factory=list)
+
+    def start(self, start_response: StartResponse) -> list[bytes]:
+        """Begin the answer; returns the body as WSGI wants it."""
+        headers = list(self.headers)
+        if self.status != HTTPStatus.NO_CONTENT:
+            headers += [("Content-Type", self.body.content_type), ("Content-Length", str(len(self.body.data)))]
+        start_response(f"{self.status} {HTTPStatus(self.status).phrase}", headers)
+        return [self.body.data] if self.body.data else []
+
+
+def _gzip(data: bytes) -> bytes:
+    return gzip.compress(data, compresslevel=6, mtime=0)
+
+
+_COMPRESSIONS: dict[str, Callable[[bytes], bytes]] = {"gzip": _gzip, "deflate": zlib.compress}
+
+
+def compress(response: Response, environ: Environ, threshold: int) -> None:
+    """Compress a body of at least `threshold` bytes, in place, where the client accepts it."""
+    if len(response.body.data) < threshold:
+        return
+    for accepted in environ.get("HTTP_ACCEPT_ENCODING", "").split(","):
+        name, _, parameters = accepted.partition(";")
+        encode = _COMPRESSIONS.get(name.strip().lower())
+        if encode is not None and parameters.replace(" ", "") not in {"q=0", "q=0.0"}:
+            response.body = Body(encode(response.body.data), response.body.content_type)
+            response.headers.append(("Content-Encoding", name.strip().lower()))
+            response.headers.append(("Vary", "Accept-Encoding"))
+            return
+
+
+class Origins:
+    """Which origins may ask, and what a browser is told about it (Fetch standard, "CORS protocol")."""
+
+    def __init__(self, allowed: AllowedOrigins, *, credentials: bool) -> None:
+        self._allowed = allowed
+        self._credentials = credentials
+
+    def check(self, request: Request) -> None:
+        """RequestError for an origin that is not allowed, `null` among them; who sends none is no browser."""
+        if request.origin is not None and not self._allows(request.origin, request.environ):
+            raise RequestError(ErrorCode.FORBIDDEN, "Origin not allowed")
+
+    def _allows(self, origin: str, environ: Environ) -> bool:
+        allowed = self._allowed
+        if allowed is None:
+            own = f"{environ.get('wsgi.url_scheme')}://{environ.get('HTTP_HOST')}"
+            return origin.lower() == own.lower()
+        if isinstance(allowed, (str, Sequence)):
+            listed = [allowed] if isinstance(allowed, str) else allowed
+            return "*" in listed or origin in listed
+        return bool(allowed(origin, environ))
+
+    def headers(self, request: Request) -> list[tuple[str, str]]:
+        """The CORS headers of an answer to an origin that was let in."""
+        if request.origin is None:
+            return []
+        headers = [("Access-Control-Allow-Origin", request.origin), ("Vary", "Origin")]
+        if self._credentials:
+            headers.append(("Access-Control-Allow-Credentials", "true"))
+        if request.method == "OPTIONS":
+            headers.append(("Access-Control-Allow-Methods", "GET, POST, OPTIONS"))
+            asked = request.environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS")
+            if asked:
+                headers.append(("Access-Control-Allow-Headers", asked))
+        return headers
+
+
+# What the request context of a Flask handler may ask for; the rest of a handshake is not needed once it is over.
+_KEPT = frozenset(
+    {
+        "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL",
+        "REMOTE_ADDR", "REMOTE_PORT", "wsgi.url_scheme", "flask.app",
+    }
+)
+_DROPPED_HEADERS = frozenset(
+    {"HTTP_UPGRADE", "HTTP_CONNECTION", "HTTP_SEC_WEBSOCKET_KEY", "HTTP_SEC_WEBSOCKET_VERSION"},
+)
+
+
+def compact(environ: Environ) -> Environ:
+    """A handshake's environ without what only its request needed: streams, the server's objects, the WebSocket's keys.
+
+    Values that most handshakes share are kept once.
+    """
+    kept = {
+        sys.intern(key): sys.intern(value) if type(value) is str and len(value) < 32 else value
+        for key, value in environ.items()
+        if key in _KEPT or (key.startswith("HTTP_") and key not in _DROPPED_HEADERS)
+    }
+    kept["wsgi.input"] = _NO_INPUT
+    return kept
+
+
+def read_body(environ: Environ, limit: int, patience: Callable[[], AbstractContextManager[Any]]) -> Body:
+    """The request's body. RequestError: 413 above `limit` bytes, if possible before reading; 400 for a wrong length.
+
+    `patience` is entered around the reading and may end it with a TimeoutError.
+    """
+    length = environ.get("CONTENT_LENGTH") or ""
+    source = environ["wsgi.input"]
+    if length:
+        if not (length.isascii() and length.isdigit()):
+            raise RequestError(ErrorCode.BAD_REQUEST, "Content-Length is no length")
+        if len(length) > 18 or int(length) > limit:
+            raise RequestError(ErrorCode.BAD_REQUEST, "Payload too large", status=413)
+        due = int(length)
+    elif environ.get("wsgi.input_terminated"):
+        due = None
+    else:
+        due = 0
+    try:
+        with patience():
+            data = b"".join(_chunks(source, limit if due is None else due))
+            overflow = due is None and len(data) == limit and bool(source.read(1))
+    except TimeoutError:
+        raise RequestError(ErrorCode.BAD_REQUEST, "The body did not arrive in time", status=408) from None
+    except OSError:
+        raise RequestError(ErrorCode.BAD_REQUEST, "The body ended early") from None
+    if overflow:
+        raise RequestError(ErrorCode.BAD_REQUEST, "Payload too large", status=413)
+    if due is not None and len(data) != due:
+        raise RequestError(ErrorCode.BAD_REQUEST, "The body ended early")
+    return Body(data, environ.get("CONTENT_TYPE", ""))
+
+
+def _chunks(source: Any, most: int) -> Iterable[bytes]:
+    while most > 0 and (chunk := source.read(min(most, _CHUNK))):
+        most -= len(chunk)
+        yield chunk

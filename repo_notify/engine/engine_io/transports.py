@@ -1,0 +1,245 @@
+"""How packets leave: a transport owns what has not left yet, and never makes the sender wait."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+from collections import deque
+from collections.abc import Iterable
+from typing import Any, ClassVar, Protocol
+
+from repo_notify.engine.wire.codec import Codec
+from repo_notify.engine.wire.frames import Frame
+from repo_notify.engine.wire.packets import EioPacket, EioType, Outgoing, control
+
+from .timers import Signal
+
+# How long a poll stays open during an upgrade before a noop ends it: the client finishes the poll before it upgrades.
+UPGRADING_HOLD_S = 0.1
+
+
+class Transport(Protocol):
+    """What a connection asks of its transport."""
+
+    @property
+    def name(self) -> str:
+        """The name in `transport=`."""
+
+    def send(self, out: Outgoing) -> None:
+        """Queue a packet; never waits."""
+
+    def finish(self, *, goodbye: bool) -> None:
+        """Send what is queued (and with `goodbye` an Engine.IO close), then end."""
+
+    def abort(self, final: EioType) -> None:
+        """End now; whoever waits for packets gets `final`."""
+
+    def throttle(self, room: Signal) -> None:
+        """Take no more from the client until `room` is set; may wait for it."""
+
+    @property
+    def waiting(self) -> int:
+        """How much waits for a client that does not take it, in bytes or characters."""
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing waits to be sent."""
+
+
+class UpgradeTarget(Transport, Protocol):
+    """A transport to which polling changes."""
+
+    def adopt(self, left: Iterable[Outgoing]) -> None:
+        """Take over what another transport could not send; before anything else is sent."""
+
+
+class PollingTransport:
+    """HTTP long-polling: packets wait for the next GET. `poll` is called by the request's own thread or greenlet."""
+
+    name: ClassVar[str] = "polling"
+
+    def __init__(self, codec: Codec, signal: Signal) -> None:
+        self._codec = codec
+        self._signal = signal
+        self._outbox: deque[Outgoing] = deque()
+        self.waiting = 0
+        self._final: EioType | None = None
+        self._hold: float | None = None
+        self.polling = False
+        self.posting = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return not self._outbox and not self.polling
+
+    def throttle(self, room: Signal) -> None:
+        """The POST that brought the packets waits."""
+        room.wait()
+
+    def send(self, out: Outgoing) -> None:
+        """Queue a packet for the open or the next poll."""
+        if self._final is None:
+            self._outbox.append(out)
+            self.waiting += out.size(self._codec)
+            self._signal.set()
+
+    def poll(self) -> list[EioPacket]:
+        """Wait for packets, at least one; the connection sees to it that only one poll is open."""
+        while True:
+            self._signal.clear()
+            packets = self._take()
+            if packets:
+                return packets
+            if self._final is not None:
+                return [EioPacket(self._final)]
+            if not self._signal.wait(self._hold) and self._hold is not None:
+                return [EioPacket(EioType.NOOP)]
+
+    def _take(self) -> list[EioPacket]:
+        packets: list[EioPacket] = []
+        while self._outbox:
+            packets += self._outbox.popleft().packets(self._codec)
+        self.waiting = 0
+        return packets
+
+    def start_upgrade(self) -> None:
+        """End the open poll; later ones are short, until the upgrade has succeeded or failed."""
+        self._hold = UPGRADING_HOLD_S
+        if self.polling:
+            self.send(control(EioType.NOOP))
+
+    def stop_upgrade(self) -> None:
+        """Go on as before."""
+        self._hold = None
+
+    def release(self) -> list[Outgoing]:
+        """Hand over what has not left; polls end with a noop from now on."""
+        self._final = EioType.NOOP
+        left = list(self._outbox)
+        self._outbox.clear()
+        self._signal.set()
+        return left
+
+    def finish(self, *, goodbye: bool) -> None:
+        """The open or next poll gets what is queued and, as a poll has no end of its own, always a close packet."""
+        del goodbye
+        self.send(control(EioType.CLOSE))
+        self._final = EioType.CLOSE
+
+    def abort(self, final: EioType) -> None:
+        """The open poll gets `final`."""
+        self._outbox.clear()
+        self._final = final
+        self._signal.set()
+
+
+class WebSocketTransport:
+    """A WebSocket of the async mode's own driver, with a writer task that sends what is queued.
+
+    `socket` is the driver's object (`send`, `wait`, `close`); `raw` the TCP socket under it, where it could be found.
+    """
+
+    name: ClassVar[str] = "websocket"
+
+    def __init__(self, codec: Codec, websocket: Any, signal: Signal, logger: logging.Logger) -> None:
+        self._codec = codec
+        self._websocket = websocket
+        self._raw = raw_socket(websocket)
+        self._signal = signal
+        self._logger = logger
+        self._outbox: deque[Outgoing] = deque()
+        self.waiting = 0
+        self._ending = False
+        self._ended = False
+        if self._raw is not None:
+            with contextlib.suppress(OSError):  # a UNIX socket has no such option
+                self._raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    @property
+    def drained(self) -> bool:
+        """Whether nothing waits to be sent."""
+        return self._ended
+
+    def throttle(self, room: Signal) -> None:
+        """The reader waits."""
+        room.wait()
+
+    def send(self, out: Outgoing) -> None:
+        """Queue a packet for the writer."""
+        if not self._ending:
+            self._outbox.append(out)
+            self.waiting += out.size(self._codec)
+            self._signal.set()
+
+    def adopt(self, left: Iterable[Outgoing]) -> None:
+        """Take over what another transport could not send; before anything else is sent here."""
+        self._outbox.extend(left)
+        self._signal.set()
+
+    def receive(self) -> Frame | None:
+        """Wait for a message; None when the peer is gone or broke RFC 6455."""
+        try:
+            frame = self._websocket.wait()
+        except OSError:
+            return None
+        return bytes(frame) if isinstance(frame, (bytearray, memoryview)) else frame
+
+    def finish(self, *, goodbye: bool) -> None:
+        """Send what is queued, then the WebSocket's closing handshake."""
+        if goodbye:
+            self.send(control(EioType.CLOSE))
+        self._ending = True
+        self._signal.set()
+
+    def abort(self, final: EioType) -> None:
+        """End the TCP connection, also under a writer or reader that waits on it."""
+        del final
+        self._outbox.clear()
+        self._ending = True
+        self._signal.set()
+        self._shutdown(socket.SHUT_RDWR)
+
+    def write(self) -> None:
+        """The writer task: sends until the end, then closes the WebSocket."""
+        try:
+            while not self._ending or self._outbox:
+                self._signal.wait()
+                self._signal.clear()
+                self._flush()
+            self._websocket.close()
+        except Exception as error:  # noqa: BLE001 - the drivers' errors for a dead peer have no common base
+            self._logger.info("websocket writer ended: %s", type(error).__name__)
+        finally:
+            self._ending = self._ended = True
+            self._outbox.clear()
+            # The reader waits for the peer's end, which the connection's closing time bounds.
+            self._shutdown(socket.SHUT_WR)
+
+    def _flush(self) -> None:
+        while self._outbox:
+            out = self._outbox.popleft()
+            for frame in out.frames(self._codec):
+                self._websocket.send(frame)
+            self.waiting -= out.size(self._codec)
+
+    def _shutdown(self, how: int) -> None:
+        if self._raw is not None:
+            with contextlib.suppress(OSError):  # closed already
+                self._raw.shutdown(how)
+
+
+# Where the drivers keep the TCP socket: simple-websocket; gevent-websocket behind its request handler.
+_RAW_PATHS = (("ws", "sock"), ("_sock", "handler", "socket"))
+
+
+def raw_socket(websocket: Any) -> socket.socket | None:
+    """The TCP socket under a driver's WebSocket object, None if it is of an unknown kind."""
+    for path in _RAW_PATHS:
+        found = websocket
+        for name in path:
+            found = getattr(found, name, None)
+        if hasattr(found, "shutdown") and hasattr(found, "setsockopt"):
+            return found  # type: ignore[no-any-return]  # the drivers are untyped; gevent's socket is none of socket.socket
+    return None

@@ -1,0 +1,253 @@
+"""The Socket.IO side of one connection: namespaces, incoming packets, and handlers' calls in order of arrival."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from repo_notify.engine.engine_io.connection import Connection, Reason
+from repo_notify.engine.engine_io.timers import Lock, Signal, Timer
+from repo_notify.engine.wire.errors import ProtocolError
+from repo_notify.engine.wire.frames import Frame
+from repo_notify.engine.wire.packets import SioPacket, SioType, join_binary, message
+
+from .manager import Member, RoomManager
+
+# Calls that may wait for their turn before the reader of the connection waits too.
+MAX_WAITING_CALLS = 1000
+
+
+class Host(Protocol):
+    """What a session needs of the server."""
+
+    manager: RoomManager
+    max_attachments: int
+    logger: logging.Logger
+
+    def spawn(self, call: Callable[[], None]) -> None:
+        """Run a call in a task of its own, or at once where handlers are not asynchronous."""
+
+    def new_lock(self) -> Lock:
+        """A re-entrant lock of the async mode."""
+
+    def new_signal(self) -> Signal:
+        """An event of the async mode."""
+
+    def new_sid(self) -> str:
+        """An id that nobody has."""
+
+    def handle_connect(self, member: Member, auth: Any) -> Any:
+        """Ask the application: None, or the data of a refusal; never raises."""
+
+    def handle_event(self, member: Member, packet: SioPacket) -> None:
+        """Call the event's handler and send its acknowledgement; never raises."""
+
+    def handle_disconnect(self, member: Member, reason: str) -> None:
+        """Call the disconnect handler; never raises."""
+
+    def knows(self, namespace: str) -> bool:
+        """Whether a namespace exists."""
+
+    def disconnect(self, sid: str, namespace: str) -> None:
+        """End a member's stay in a namespace."""
+
+
+class Session:
+    """Decodes and checks in the reader's context; handlers run one by one in a task that lives while there is work."""
+
+    __slots__ = (
+        "_asked",
+        "_calls",
+        "_connect_timeout",
+        "_ended",
+        "_host",
+        "_lock",
+        "_partial",
+        "_room_for_calls",
+        "_working",
+        "connection",
+        "members",
+    )
+
+    def __init__(self, host: Host, connection: Connection, connect_timeout: Timer) -> None:
+        self._host = host
+        self.connection = connection
+        self.members: dict[str, Member] = {}
+        # Few and short: lists are a third of sets, and there are as many of them as connections.
+        self._asked: list[str] = []
+        self._ended: list[str] | None = None
+        self._partial: tuple[SioPacket, list[bytes]] | None = None
+        self._connect_timeout = connect_timeout
+        self._calls: deque[Callable[[], None]] | None = None
+        self._working = False
+        self._lock = host.new_lock()
+        self._room_for_calls: Signal | None = None
+
+    def receive(self, data: Frame) -> None:
+        """A message of the client; ProtocolError where Socket.IO does not allow it."""
+        packet = self._assemble(data)
+        if packet is None:
+            return
+        handle = _FROM_CLIENT.get(packet.type)
+        if handle is None:
+            raise ProtocolError(f"unexpected {packet.type.name} packet")
+        if packet.type is not SioType.CONNECT and packet.namespace not in self._asked:
+            if self._ended and packet.namespace in self._ended:
+                return  # on its way when the server ended the namespace
+            raise ProtocolError(f"{packet.type.name} before CONNECT")
+        handle(self, packet)
+
+    def _assemble(self, data: Frame) -> SioPacket | None:
+        """The next complete packet; None while attachments are missing."""
+        if self._partial is None:
+            if isinstance(data, bytes):
+                raise ProtocolError("binary data without a packet that announces it")
+            packet = self.connection.codec.decode_message(data, self._host.max_attachments)
+            if packet.attachments:
+                self._partial = packet, []
+                return None
+            return packet
+        if not isinstance(data, bytes):
+            raise ProtocolError("text where an attachment is due")
+        packet, parts = self._partial
+        parts.append(data)
+        if len(parts) < packet.attachments:
+            return None
+        self._partial = None
+        return SioPacket(packet.type, packet.namespace, packet.id, join_binary(packet.data, parts))
+
+    def connect(self, namespace: str = "/", auth: Any = None) -> None:
+        """The client asks to enter a namespace; ProtocolError if it is in it already."""
+        if namespace in self._asked:
+            raise ProtocolError("already connected to the namespace")
+        self._asked.append(namespace)
+        if self._ended and namespace in self._ended:
+            self._ended.remove(namespace)
+        self._call(lambda: self._enter(namespace, auth))
+
+    def _connect(self, packet: SioPacket) -> None:
+        self.connect(packet.namespace, packet.data)
+
+    def _enter(self, namespace: str, auth: Any) -> None:
+        connection, manager = self.connection, self._host.manager
+        if connection.closed:
+            return
+        # Where the handshake connects the default namespace it exists, also on a server that makes no use of it.
+        by_itself = namespace == "/" and connection.codec.connects_by_itself
+        if not by_itself and not self._host.knows(namespace):
+            self._refuse(namespace, {"message": "Invalid namespace"})
+            return
+        sid = connection.codec.client_id(connection.sid, namespace, self._host.new_sid())
+        member = self.members[namespace] = manager.add(sid, namespace, connection)
+        refusal = self._host.handle_connect(member, auth)
+        if refusal is not None:
+            del self.members[namespace]
+            manager.remove(member)
+            self._refuse(namespace, refusal)
+            return
+        self._connect_timeout.cancel()
+        manager.admit(member, message(connection.codec.connect_packet(namespace, sid)))
+        if member.leaving:
+            self._host.disconnect(sid, namespace)
+
+    def _refuse(self, namespace: str, data: Any) -> None:
+        self._forget(namespace)
+        self.connection.send(message(self.connection.codec.refusal_packet(namespace, data)))
+
+    def _forget(self, namespace: str) -> None:
+        if namespace in self._asked:
+            self._asked.remove(namespace)
+
+    def _disconnect(self, packet: SioPacket) -> None:
+        self._asked.remove(packet.namespace)
+        self._call(lambda: self._leave(packet.namespace, Reason.CLIENT_DISCONNECT))
+
+    def _event(self, packet: SioPacket) -> None:
+        self._wait_for_room()
+        self._call(lambda: self._handle(packet))
+
+    def _handle(self, packet: SioPacket) -> None:
+        member = self.members.get(packet.namespace)
+        if member is not None and not member.gone:
+            self._host.handle_event(member, packet)
+
+    def _acknowledgement(self, packet: SioPacket) -> None:
+        """Not one of the waiting calls: a handler may wait for it."""
+        member = self.members.get(packet.namespace)
+        if member is None or packet.id is None:
+            return
+        callback = self._host.manager.take_callback(member.sid, packet.id)
+        if callback is not None:
+            self._host.spawn(lambda: callback(*packet.data))
+
+    def _leave(self, namespace: str, reason: str) -> None:
+        member = self.members.pop(namespace, None)
+        if member is None or member.gone:
+            return
+        self._host.manager.retire(member)
+        self._host.handle_disconnect(member, reason)
+        self._host.manager.remove(member)
+
+    def end_namespace(self, namespace: str, reason: str) -> bool:
+        """The server ends a namespace, in the caller's context; whether the connection has none left."""
+        self._forget(namespace)
+        if self._ended is None:
+            self._ended = []
+        if namespace not in self._ended:
+            self._ended.append(namespace)
+        self._leave(namespace, reason)
+        return not self._asked
+
+    def close(self, last_call: Callable[[], None]) -> None:
+        """The connection has ended: `last_call` has its turn after the calls that wait."""
+        self._connect_timeout.cancel()
+        self._partial = None
+        self._call(last_call)
+
+    def leave_all(self, reason: str) -> None:
+        """The members leave their namespaces."""
+        for namespace in list(self.members):
+            self._leave(namespace, reason)
+
+    def _call(self, call: Callable[[], None]) -> None:
+        with self._lock:
+            if self._calls is None:
+                self._calls = deque()
+            self._calls.append(call)
+            start, self._working = not self._working, True
+        if start:
+            self._host.spawn(self._work)
+
+    def _work(self) -> None:
+        while True:
+            with self._lock:
+                if not self._calls:
+                    self._calls = None
+                    self._working = False
+                    return
+                call = self._calls.popleft()
+                if self._room_for_calls is not None and len(self._calls) < MAX_WAITING_CALLS // 2:
+                    self._room_for_calls.set()
+            try:
+                call()
+            except Exception:
+                self._host.logger.exception("a call for connection %s failed", self.connection.sid)
+
+    def _wait_for_room(self) -> None:
+        """Who sends faster than the handlers work waits itself, instead of filling the server's memory."""
+        with self._lock:
+            if self._calls is None or len(self._calls) < MAX_WAITING_CALLS:
+                return
+            signal = self._room_for_calls = self._room_for_calls or self._host.new_signal()
+            signal.clear()
+        self.connection.transport.throttle(signal)
+
+
+_FROM_CLIENT: dict[SioType, Callable[[Session, SioPacket], None]] = {
+    SioType.CONNECT: Session._connect,
+    SioType.DISCONNECT: Session._disconnect,
+    SioType.EVENT: Session._event,
+    SioType.ACK: Session._acknowledgement,
+}

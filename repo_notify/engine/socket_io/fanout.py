@@ -1,0 +1,127 @@
+"""The shortest way to the members of a room: what the fan-out touches for each of them, and nothing else.
+
+For a room of thousands the time goes into fetching memory: the member, its connection, its transport, its socket. A
+`Route` keeps the sockets of those who need no more than a `send`; it is made at a room's first event, and anew when
+the room has changed.
+"""
+
+from __future__ import annotations
+
+import _socket
+from collections.abc import Collection, Iterable
+from itertools import repeat
+from typing import TYPE_CHECKING
+
+from repo_notify.engine.engine_io.flush import Turns
+from repo_notify.engine.engine_io.raw_sockets import RawTransport
+from repo_notify.engine.wire.codec import Codec
+from repo_notify.engine.wire.packets import Outgoing
+
+if TYPE_CHECKING:
+    from .manager import Member
+
+GONE = -1
+
+
+def _plain(member: Member) -> RawTransport | None:
+    """The transport of a member that needs no more than a send."""
+    transport = member.connection.transport
+    return transport if type(transport) is RawTransport and member.held is None else None
+
+
+class Direct:
+    """Members of one protocol generation on raw sockets."""
+
+    __slots__ = ("_places", "_sockets", "_transports")
+
+    def __init__(self) -> None:
+        self._sockets: list[_socket.socket] = []
+        self._transports: list[RawTransport] = []
+        self._places: dict[RawTransport, int] = {}
+
+    def add(self, transport: RawTransport) -> None:
+        """Add a member's transport."""
+        self._places[transport] = len(self._transports)
+        self._sockets.append(transport.raw)
+        self._transports.append(transport)
+
+    def send(self, data: bytes, skip: RawTransport | None, irregular: Collection[RawTransport]) -> int:
+        """Send to all but `skip`, and have it wait for those who are irregular; returns to how many."""
+        places = self._places
+        apart = [found for found in irregular if found in places and found is not skip]
+        without = {places[found] for found in (*apart, skip) if found in places}
+        if not without:
+            return _send_to(self._sockets, self._transports, data)
+        sockets = [found for place, found in enumerate(self._sockets) if place not in without]
+        transports = [found for place, found in enumerate(self._transports) if place not in without]
+        return _send_to(sockets, transports, data) + sum(found.push(data) for found in apart)
+
+
+def _send_to(sockets: list[_socket.socket], transports: list[RawTransport], data: bytes) -> int:
+    taken = _send_all(sockets, data)
+    if taken.count(len(data)) == len(taken):
+        return len(taken)
+    return sum(map(_complete, transports, taken, repeat(data)))
+
+
+def _send_all(sockets: list[_socket.socket], data: bytes) -> list[int]:
+    """Send to each; how many bytes each took, a negative number where the client is gone.
+
+    The loop is in C, as there is little to do for each but the kernel's part. It goes on where an exception left it.
+    """
+    sending = map(_socket.socket.send, sockets, repeat(data))
+    taken: list[int] = []
+    while True:
+        try:
+            taken.extend(sending)
+        except BlockingIOError:
+            taken.append(0)
+        except OSError:
+            taken.append(GONE)
+        else:
+            return taken
+
+
+def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:
+    """See to what a socket did not take; whether the transport did."""
+    if sent == GONE:
+        return transport.push(data)
+    if sent != len(data):
+        transport.keep(data, sent)
+    return True
+
+
+class Route:
+    """The members of one room: `direct` by generation, and `others`, who need a closer look each time."""
+
+    __slots__ = ("direct", "others", "turns")
+
+    def __init__(self, members: Iterable[Member]) -> None:
+        self.direct: dict[Codec, Direct] = {}
+        self.others: list[Member] = []
+        self.turns: Turns | None = None
+        for member in members:
+            transport = _plain(member)
+            if transport is not None:
+                self.direct.setdefault(member.connection.codec, Direct()).add(transport)
+                self.turns = transport.turns
+            elif not member.gone:
+                self.others.append(member)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether one of the others has come to need no more than a send: it has upgraded."""
+        return any(map(_plain, self.others))
+
+    @property
+    def is_open(self) -> bool:
+        """Whether a send overtakes nothing that waits for the end of this turn."""
+        return self.turns is not None and not self.turns.busy
+
+    def send(self, out: Outgoing, skip: RawTransport | None) -> int:
+        """Send to all of `direct` but one; returns to how many."""
+        assert self.turns is not None
+        # Before anything is sent: what a send leads to is published later, and must not overtake this.
+        self.turns.begin()
+        irregular = self.turns.irregular
+        return sum(direct.send(out.wire(codec), skip, irregular) for codec, direct in self.direct.items())

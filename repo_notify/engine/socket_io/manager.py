@@ -1,0 +1,351 @@
+"""Who is in which namespace and room: two mirrored maps, room to members and member to rooms, and their fan-out."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import Any
+
+from repo_notify.engine.engine_io.connection import Connection
+from repo_notify.engine.engine_io.flush import Turns
+from repo_notify.engine.engine_io.raw_sockets import RawTransport
+from repo_notify.engine.engine_io.timers import Lock
+from repo_notify.engine.wire.codec import Codec
+from repo_notify.engine.wire.packets import Outgoing, SioPacket, SioType, message
+
+from .fanout import Route
+
+Callback = Callable[..., Any]
+
+
+class Member:
+    """One connection in one namespace. `held` has what was sent before its CONNECT is answered; None afterwards."""
+
+    __slots__ = ("callbacks", "connection", "gone", "held", "last_id", "leaving", "namespace", "rooms", "sid")
+
+    def __init__(self, sid: str, namespace: str, connection: Connection) -> None:
+        self.sid = sid
+        self.namespace = namespace
+        self.connection = connection
+        self.rooms: set[Hashable] = set()
+        self.held: list[Outgoing] | None = []
+        self.callbacks: dict[int, Callback] | None = None
+        self.last_id = 0
+        self.leaving = False
+        self.gone = False
+
+
+class Namespace:
+    """The members of one namespace, by their id and by their connection's, and its rooms."""
+
+    __slots__ = ("by_connection", "members", "rooms", "routes")
+
+    def __init__(self) -> None:
+        self.members: dict[str, Member] = {}
+        self.by_connection: dict[str, Member] = {}
+        self.rooms: dict[Hashable, dict[str, Member]] = {}
+        self.routes: dict[Hashable, Route] = {}
+
+    def by_any_id(self, any_id: str) -> Member | None:
+        """The member of that id, be it its own or its connection's."""
+        return self.members.get(any_id) or self.by_connection.get(any_id)
+
+
+def _listed(several: Any) -> list[Any]:
+    """None as nothing, one as a list of one; lists, tuples and sets are several."""
+    if several is None:
+        return []
+    return list(several) if isinstance(several, (list, tuple, set, frozenset)) else [several]
+
+
+class RoomManager:
+    """What python-socketio calls a client manager, without its maps' growing costs.
+
+    What python-socketio and Flask-SocketIO call keeps its name and signature; `deliver` is emit with a count.
+    A member's own id is a room of one, which nobody else can enter.
+    """
+
+    def __init__(self, logger: logging.Logger) -> None:
+        self._logger = logger
+        self._lock: Lock = threading.RLock()
+        self._namespaces: dict[str, Namespace] = {}
+
+    def set_server(self, server: Any) -> None:
+        """Called once by the server, before anybody connects."""
+        self._lock = server.eio.new_lock()
+
+    def initialize(self) -> None:
+        """Called before the first request; nothing to do."""
+
+    def get_namespaces(self) -> list[str]:
+        """The namespaces that have members."""
+        return list(self._namespaces)
+
+    @property
+    def rooms(self) -> dict[str, dict[Hashable, dict[str, Member]]]:
+        """Each namespace's rooms and their members, to look at."""
+        return {name: space.rooms for name, space in list(self._namespaces.items())}
+
+    def count_rooms(self) -> int:
+        """How many rooms have members, over all namespaces."""
+        return sum(len(namespace.rooms) for namespace in list(self._namespaces.values()))
+
+    def get_participants(self, namespace: str, room: Any) -> Iterator[tuple[str, str]]:
+        """The members of a room (None: the namespace) or of several, each once: pairs of own id and Engine.IO id."""
+        for member in self._select(namespace, room, frozenset()):
+            yield member.sid, member.connection.sid
+
+    def member(self, sid: str, namespace: str) -> Member | None:
+        """The member of that id, whether connected or still connecting."""
+        space = self._namespaces.get(namespace)
+        return space.members.get(sid) if space else None
+
+    def find(self, sid: str) -> Member | None:
+        """The member of that id in whichever namespace."""
+        for space in list(self._namespaces.values()):
+            member = space.members.get(sid)
+            if member is not None:
+                return member
+        return None
+
+    def is_connected(self, sid: str, namespace: str) -> bool:
+        """Whether the member's CONNECT was answered and its disconnection has not begun."""
+        member = self.member(sid, namespace)
+        return member is not None and member.held is None and not member.gone
+
+    can_disconnect = is_connected
+
+    def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
+        """The id in a namespace of the connection with that Engine.IO id."""
+        space = self._namespaces.get(namespace)
+        member = space.by_connection.get(eio_sid) if space else None
+        return member.sid if member else None
+
+    def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
+        """The Engine.IO id of a member."""
+        member = self.member(sid, namespace)
+        return member.connection.sid if member else None
+
+    def add(self, sid: str, namespace: str, connection: Connection) -> Member:
+        """Register a connection in a namespace; what is sent to it is held until `admit`."""
+        member = Member(sid, namespace, connection)
+        with self._lock:
+            space = self._namespaces.setdefault(namespace, Namespace())
+            space.members[sid] = member
+            space.by_connection[connection.sid] = member
+        return member
+
+    def admit(self, member: Member, answer: Outgoing) -> None:
+        """Send the answer to a CONNECT and then what was held."""
+        with self._lock:
+            held, member.held = member.held or [], None
+            for out in (answer, *held):
+                member.connection.send(out)
+
+    def retire(self, member: Member) -> None:
+        """Send nothing more to a member, which is about to be removed."""
+        with self._lock:
+            member.gone = True
+            space = self._namespaces.get(member.namespace)
+            if space is not None:
+                for room in member.rooms:
+                    space.routes.pop(room, None)
+
+    def remove(self, member: Member) -> None:
+        """Forget a member; costs its own rooms only."""
+        with self._lock:
+            space = self._namespaces.get(member.namespace)
+            if space is None or space.members.get(member.sid) is not member:
+                return
+            for room in list(member.rooms):
+                self._leave(space, member, room)
+            del space.members[member.sid]
+            del space.by_connection[member.connection.sid]
+            member.callbacks = None
+            if not space.members:
+                del self._namespaces[member.namespace]
+
+    def enter_room(self, sid: str, namespace: str, room: Hashable) -> None:
+        """Put a member into a room; ValueError if there is no such member, or the room is another member's id."""
+        with self._lock:
+            member = self.member(sid, namespace)
+            if member is None:
+                raise ValueError("sid is not connected to requested namespace")
+            if room == sid:
+                return
+            space = self._namespaces[namespace]
+            if room in space.members:
+                raise ValueError("cannot enter a sid room")
+            space.rooms.setdefault(room, {})[sid] = member
+            space.routes.pop(room, None)
+            member.rooms.add(room)
+
+    def leave_room(self, sid: str, namespace: str, room: Hashable) -> None:
+        """Take a member out of a room, if it is in it."""
+        with self._lock:
+            member = self.member(sid, namespace)
+            if member is not None:
+                self._leave(self._namespaces[namespace], member, room)
+
+    @staticmethod
+    def _leave(space: Namespace, member: Member, room: Hashable) -> None:
+        if room in member.rooms:
+            member.rooms.discard(room)
+            members = space.rooms[room]
+            del members[member.sid]
+            space.routes.pop(room, None)
+            if not members:
+                del space.rooms[room]
+
+    def close_room(self, room: Hashable, namespace: str) -> None:
+        """Take everybody out of a room; ValueError if it is a member's id."""
+        with self._lock:
+            space = self._namespaces.get(namespace)
+            if space is None:
+                return
+            if room in space.members:
+                raise ValueError("cannot close a sid room")
+            for member in list(space.rooms.get(room, {}).values()):
+                self._leave(space, member, room)
+
+    def get_rooms(self, sid: str, namespace: str) -> list[Hashable]:
+        """The rooms of a member, its own id among them."""
+        member = self.member(sid, namespace)
+        return [] if member is None else [sid, *member.rooms]
+
+    def emit(
+        self, event: str, data: Any, namespace: str, room: Any = None, skip_sid: Any = None,
+        callback: Callback | None = None, to: Any = None, ignore_queue: bool = False,
+    ) -> None:
+        """As `deliver`, in python-socketio's signature; there is no queue to ignore."""
+        del ignore_queue
+        self.deliver(event, data, namespace, room=to if to is not None else room, skip_sid=skip_sid, callback=callback)
+
+    def deliver(
+        self, event: str, data: Any, namespace: str = "/", *, room: Any = None, skip_sid: Any = None,
+        callback: Callback | None = None,
+    ) -> int:
+        """Send an event to a room or rooms (None: the namespace), once per member; returns to how many.
+
+        A tuple is several arguments, None none. `skip_sid`: one or several of any ids of connections. `callback` gets
+        each member's acknowledgement. TypeError or ValueError when `data` is not JSON; a failing recipient is logged.
+        """
+        if namespace not in self._namespaces:
+            return 0
+        arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
+        packet = SioPacket(SioType.EVENT, namespace, data=[event, *arguments])
+        skip = frozenset(_listed(skip_sid))
+        if callback is None:
+            out = message(packet)
+            sent = self._along(namespace, room, skip, out)
+            return self._fan_out(self._select(namespace, room, skip), out) if sent is None else sent
+        members = self._select(namespace, room, skip)
+        return sum(self._fan_out([member], message(self._asking(packet, member, callback))) for member in members)
+
+    def _along(self, namespace: str, room: Any, skip: frozenset[str], out: Outgoing) -> int | None:
+        """Send along the route of a room; None where there is none, or it is not open."""
+        with self._lock:
+            space = self._namespaces.get(namespace)
+            name = self._only_room(space, room) if space and room is not None and len(skip) <= 1 else None
+            if space is None or name is None:
+                return None
+            route = space.routes.get(name)
+            if route is None or route.is_outdated:
+                route = space.routes[name] = Route(space.rooms[name].values())
+            without = space.by_any_id(next(iter(skip))) if skip else None
+        if not route.is_open:
+            return None
+        transport = without.connection.transport if without else None
+        sent = route.send(out, transport if isinstance(transport, RawTransport) else None)
+        return sent + self._fan_out([member for member in route.others if member is not without], out)
+
+    @staticmethod
+    def _only_room(space: Namespace, room: Any) -> Hashable | None:
+        """Which of these rooms is the only one that has members; None where it is not so, or a member's id is there."""
+        found = None
+        for name in _listed(room):
+            if name in space.members:
+                return None
+            if name in space.rooms:
+                if found is not None:
+                    return None
+                found = name
+        return found
+
+    def _fan_out(self, members: Iterable[Member], out: Outgoing) -> int:
+        """Send one packet to many; what cannot be encoded is the caller's mistake and shows at the first of them."""
+        sent = 0
+        wires: dict[Codec, bytes] = {}
+        turns: Turns | None = None
+        for member in members:
+            connection = member.connection
+            transport = connection.transport
+            if type(transport) is RawTransport and member.held is None:
+                data = wires.get(connection.codec)
+                if data is None:
+                    data = wires[connection.codec] = out.wire(connection.codec)
+                sent += transport.push(data)
+                turns = transport.turns
+            else:
+                out.packets(connection.codec)
+                sent += self._send(member, out)
+        if turns is not None:
+            turns.begin()
+        return sent
+
+    def _asking(self, packet: SioPacket, member: Member, callback: Callback | None) -> SioPacket:
+        with self._lock:
+            member.last_id += 1
+            if callback is not None:
+                member.callbacks = member.callbacks or {}
+                member.callbacks[member.last_id] = callback
+            return SioPacket(packet.type, packet.namespace, member.last_id, packet.data)
+
+    def _send(self, member: Member, out: Outgoing) -> bool:
+        try:
+            if member.held is None:
+                return member.connection.send(out)
+            with self._lock:
+                return self._hold(member, out)
+        except Exception:
+            self._logger.exception("delivery to %s failed", member.connection.sid)
+            return False
+
+    @staticmethod
+    def _hold(member: Member, out: Outgoing) -> bool:
+        if member.held is None:
+            return member.connection.send(out)
+        member.held.append(out)
+        return True
+
+    def _select(self, namespace: str, room: Any, skip: Iterable[str]) -> list[Member]:
+        """The one selection under every fan-out: union of rooms, each member once, without those to skip."""
+        with self._lock:
+            space = self._namespaces.get(namespace)
+            if space is None:
+                return []
+            if not skip and isinstance(room, str) and room not in space.members:
+                return [member for member in space.rooms.get(room, {}).values() if not member.gone]
+            if room is None:
+                found = space.members
+            else:
+                found = {}
+                for name in _listed(room):
+                    own = space.members.get(name)
+                    found.update({own.sid: own} if own else space.rooms.get(name, {}))
+            return [
+                member for member in found.values()
+                if not member.gone and member.sid not in skip and member.connection.sid not in skip
+            ]
+
+    def trigger_callback(self, sid: str, id: int, data: list[Any]) -> None:  # noqa: A002 - python-socketio's signature
+        """Hand an acknowledgement to who waits for it; an unknown one is ignored."""
+        callback = self.take_callback(sid, id)
+        if callback is not None:
+            callback(*data)
+
+    def take_callback(self, sid: str, ack_id: int) -> Callback | None:
+        """Who waits for that acknowledgement of that member, once."""
+        member = self.find(sid)
+        return member.callbacks.pop(ack_id, None) if member and member.callbacks else None

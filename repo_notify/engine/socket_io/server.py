@@ -1,0 +1,246 @@
+"""The Socket.IO server on our own Engine.IO server; used through python-socketio's API, as Flask-SocketIO does.
+
+Names used that python-socketio does not document: `_engineio_server_class`, `_trigger_event`, and the three handlers
+that its constructor registers, overridden here: `_handle_eio_connect`, `_handle_eio_message`, `_handle_eio_disconnect`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import socketio
+from socketio.exceptions import ConnectionRefusedError as Refused
+
+from repo_notify.engine.engine_io.connection import Connection, Environ, Reason
+from repo_notify.engine.engine_io.raw_sockets import Bounds
+from repo_notify.engine.engine_io.requests import AllowedOrigins
+from repo_notify.engine.engine_io.server import TRANSPORTS, EngineServer, UnsupportedHint
+from repo_notify.engine.engine_io.timers import Lock, Signal
+from repo_notify.engine.wire.codec import Codec, EngineIO4
+from repo_notify.engine.wire.frames import Frame
+from repo_notify.engine.wire.packets import SioPacket, SioType, message
+
+from .client import Session
+from .manager import Callback, Member, RoomManager
+
+OnOpen = Callable[[str, Environ], None]
+OnClose = Callable[[str, str], None]
+
+LOGGER = logging.getLogger("repo_notify.engine")
+_REJECTED = {"message": "Connection rejected by server"}
+
+
+def _no_hint(eio: str) -> str | None:
+    del eio
+    return None
+
+
+class Server(socketio.Server):
+    """A Socket.IO server to the letter of the protocol documents. Times in seconds, sizes in bytes; keyword-only.
+
+    `codecs`: further protocol generations beside EIO=4; `unsupported_hint(eio)`: the error text for one without.
+    `namespaces`: those that exist without a handler ("*": all). `async_handlers=False`: handlers in the reader's task.
+    `on_open(eio_sid, environ)`, `on_close(eio_sid, reason)`: lists of calls before the first namespace, after the last.
+    """
+
+    def __init__(
+        self, *, async_mode: str | None = None, ping_interval: float = 25, ping_timeout: float = 20,
+        connect_timeout: float = 45, upgrade_timeout: float = 10, close_timeout: float = 10,
+        max_http_buffer_size: int = 1_000_000, max_payload_packets: int = 100, max_attachments: int = 10,
+        allow_upgrades: bool = True, http_compression: bool = True, compression_threshold: int = 1024,
+        cors_allowed_origins: AllowedOrigins = None, cors_credentials: bool = True,
+        transports: Sequence[str] = TRANSPORTS, namespaces: str | Iterable[str] | None = None,
+        async_handlers: bool = True, codecs: Iterable[Codec] = (),
+        unsupported_hint: UnsupportedHint = _no_hint, logger: logging.Logger = LOGGER,
+        max_outbox: int = 1_048_576, max_outbox_age: float = 30, raw_sockets: bool = True,
+    ) -> None:
+        self._sessions: dict[str, Session] = {}
+        self.connect_timeout = connect_timeout
+        self.max_attachments = max_attachments
+        self.on_open: list[OnOpen] = []
+        self.on_close: list[OnClose] = []
+        self.manager: RoomManager
+        self.eio: EngineServer
+        stock: Any = super()
+        stock.__init__(
+            client_manager=RoomManager(logger), logger=logger, engineio_logger=logger, async_handlers=async_handlers,
+            async_mode=async_mode, ping_interval=ping_interval, ping_timeout=ping_timeout,
+            upgrade_timeout=upgrade_timeout, close_timeout=close_timeout, max_http_buffer_size=max_http_buffer_size,
+            max_payload_packets=max_payload_packets, allow_upgrades=allow_upgrades, http_compression=http_compression,
+            compression_threshold=compression_threshold, cors_allowed_origins=cors_allowed_origins,
+            cors_credentials=cors_credentials, transports=transports, codecs=(EngineIO4(), *codecs),
+            unsupported_hint=unsupported_hint, defer=self._defer, bounds=Bounds(max_outbox, max_outbox_age),
+            raw_sockets=raw_sockets,
+        )
+        # python-socketio's own set would hold "/" where none is named.
+        self.namespaces = frozenset([namespaces] if isinstance(namespaces, str) else namespaces or ())
+
+    def _engineio_server_class(self) -> type[EngineServer]:
+        return EngineServer
+
+    def connection_of(self, any_id: str) -> str | None:
+        """The Engine.IO id of the connection that has this id, be it that id itself or its id in a namespace."""
+        if any_id in self.eio.sockets:
+            return any_id
+        member = self.manager.find(any_id)
+        return member.connection.sid if member else None
+
+    def emit(
+        self, event: str, data: Any = None, to: Any = None, room: Any = None, skip_sid: Any = None,
+        namespace: str | None = None, callback: Callback | None = None, ignore_queue: bool = False,
+    ) -> None:
+        """Send an event, as in python-socketio; an empty list of rooms is nobody, None is the whole namespace."""
+        del ignore_queue
+        target = to if to is not None else room
+        self.manager.deliver(event, data, namespace or "/", room=target, skip_sid=skip_sid, callback=callback)
+
+    def disconnect(self, sid: str, namespace: str | None = None, ignore_queue: bool = False) -> None:
+        """End a member's stay in a namespace; without any left its connection is closed too."""
+        del ignore_queue
+        namespace = namespace or "/"
+        member = self.manager.member(sid, namespace)
+        if member is None or member.gone:
+            return
+        if member.held is not None:
+            member.leaving = True  # its CONNECT is answered first
+            return
+        connection = member.connection
+        connection.send(message(SioPacket(SioType.DISCONNECT, namespace)))
+        session = self._sessions.get(connection.sid)
+        if session is not None and session.end_namespace(namespace, Reason.SERVER_DISCONNECT):
+            connection.finish(Reason.SERVER_DISCONNECT)
+
+    def shutdown(self, timeout: float = 0) -> None:
+        """Refuse handshakes with 503, close all connections so that clients reconnect; wait up to `timeout` s."""
+        self.eio.shutdown(timeout)
+
+    # What sessions need.
+
+    def spawn(self, call: Callable[[], None]) -> None:
+        """Run a call in a task of its own, or at once with `async_handlers=False`."""
+        if self.async_handlers:
+            self.eio.run(call)
+        else:
+            call()
+
+    def new_lock(self) -> Lock:
+        """A re-entrant lock of the async mode."""
+        return self.eio.new_lock()
+
+    def new_signal(self) -> Signal:
+        """An event of the async mode."""
+        return self.eio.new_signal()
+
+    def new_sid(self) -> str:
+        """An id that nobody has."""
+        return self.eio.new_sid()
+
+    def knows(self, namespace: str) -> bool:
+        """Whether a namespace exists: it has handlers, or the constructor names it."""
+        return any(
+            namespace in known or "*" in known
+            for known in (self.namespaces, self.handlers, self.namespace_handlers)
+        )
+
+    def handle_connect(self, member: Member, auth: Any) -> Any:
+        """Call the connect handler; None, or the data that tells the client of its refusal."""
+        environ = member.connection.environ
+        try:
+            accepted = self._trigger_connect(member, environ, auth)
+        except Refused as error:
+            return error.error_args
+        except ConnectionRefusedError:
+            return dict(_REJECTED)
+        except Exception:
+            self.logger.exception("the connect handler of %s failed", member.namespace)
+            return dict(_REJECTED)
+        return dict(_REJECTED) if accepted is False else None
+
+    def _trigger_connect(self, member: Member, environ: Environ, auth: Any) -> Any:
+        """Connect handlers may or may not take the client's authentication, as in python-socketio."""
+        try:
+            return self._trigger("connect", member.namespace, member.sid, environ, auth or None)
+        except TypeError as error:
+            if not _is_call_error(error):
+                raise
+        return self._trigger("connect", member.namespace, member.sid, environ)
+
+    def _trigger(self, event: str, namespace: str, *arguments: Any) -> Any:
+        stock: Any = super()
+        return stock._trigger_event(event, namespace, *arguments)
+
+    def handle_event(self, member: Member, packet: SioPacket) -> None:
+        """Call the event's handler; what it returns is the acknowledgement."""
+        event, *arguments = packet.data
+        try:
+            result = self._trigger(event, member.namespace, member.sid, *arguments)
+            if packet.id is None or result == self.not_handled:
+                return
+            data = [] if result is None else list(result) if isinstance(result, tuple) else [result]
+            member.connection.send(message(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
+        except Exception:
+            self.logger.exception("an event handler of %s failed", member.namespace)
+
+    def handle_disconnect(self, member: Member, reason: str) -> None:
+        """Call the disconnect handler."""
+        try:
+            self._trigger("disconnect", member.namespace, member.sid, reason)
+        except Exception:
+            self.logger.exception("the disconnect handler of %s failed", member.namespace)
+
+    def _forget(self, connection: Connection, reason: str) -> None:
+        """The last of a connection: its session and environ are dropped, `on_close` is called."""
+        self._sessions.pop(connection.sid, None)
+        self.environ.pop(connection.sid, None)
+        for hook in self.on_close:
+            self._guarded(hook, connection.sid, reason)
+
+    def _guarded(self, hook: Callable[..., None], *arguments: Any) -> None:
+        try:
+            hook(*arguments)
+        except Exception:
+            self.logger.exception("a hook of a connection failed")
+
+    # What the Engine.IO server tells. The base class declares these three with other arguments than its servers have.
+
+    def _handle_eio_connect(self, eio_sid: str, environ: Environ) -> None:  # type: ignore[override]  # see above
+        connection = self.eio.sockets[eio_sid]
+        self.environ[eio_sid] = environ
+        timer = self.eio.timers.after(self.connect_timeout, lambda: self._never_connected(connection))
+        session = self._sessions[eio_sid] = Session(self, connection, timer)
+        for hook in self.on_open:
+            self._guarded(hook, eio_sid, environ)
+        if connection.codec.connects_by_itself:
+            session.connect()
+
+    def _never_connected(self, connection: Connection) -> None:
+        self.logger.info("%s: no namespace within %s s", connection.sid, self.connect_timeout)
+        connection.close(Reason.TRANSPORT_CLOSE)
+
+    def _handle_eio_message(self, eio_sid: str, data: Frame) -> None:  # type: ignore[override]  # see above
+        session = self._sessions.get(eio_sid)
+        if session is not None:
+            session.receive(data)
+
+    def _defer(self, connection: Connection, call: Callable[[], None]) -> None:
+        """The end of a connection is told after its events were handled."""
+        session = self._sessions.get(connection.sid)
+        if session is not None:
+            session.close(call)
+
+    def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:  # type: ignore[override]  # see above
+        session = self._sessions.get(eio_sid)
+        if session is not None:
+            session.leave_all(reason)
+            self._forget(session.connection, reason)
+
+
+def _is_call_error(error: TypeError) -> bool:
+    """Whether the call itself failed, for its number of arguments, rather than something within the handler."""
+    depth, trace = 0, error.__traceback__
+    while trace is not None:
+        depth, trace = depth + 1, trace.tb_next
+    # _trigger_connect, _trigger and python-socketio's _trigger_event; a fourth frame would be the handler's.
+    return depth <= 3

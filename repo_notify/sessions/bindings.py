@@ -1,0 +1,169 @@
+"""Who is on which socket: session cookie, query parameter, `x-socket-id`, and the end of sessions (PROTOCOL section 2).
+
+A binding belongs to the Engine.IO connection and so covers all its namespaces. This module owns it.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import threading
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from flask import Flask, session
+from flask.sessions import SessionMixin
+
+from .flask import HandshakeSessions, with_session_cookie
+
+logger = logging.getLogger(__name__)
+
+# Where a session that is not server-side keeps the id by which events name it.
+SESSION_KEY = "_repo_notify_id"
+
+IdentityLoader = Callable[[], "str | None"]
+Outcome = Literal["bound", "refused", "unknown"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """The user and the login session on a connection; `session_id` is None where the host's loader needs none."""
+
+    username: str
+    session_id: str | None
+
+
+def session_user() -> str | None:
+    """Return `session["user"]["username"]`: the default identity loader."""
+    return _user_of(session)
+
+
+def _user_of(found: Mapping[str, Any]) -> str | None:
+    user = found.get("user")
+    username = user.get("username") if isinstance(user, dict) else None
+    return username if isinstance(username, str) and username else None
+
+
+def flask_login_user() -> str | None:
+    """Return the id of Flask-Login's `current_user`: an identity loader for hosts that use it."""
+    from flask_login import current_user
+
+    user: Any = current_user
+    return str(user.get_id()) if user.is_authenticated else None
+
+
+def session_id_of(found: Mapping[str, Any] | None) -> str | None:
+    """Return a session's id as events name it: the server-side `sid`, else the id that the extension keeps in it."""
+    if found is None:
+        return None
+    for sid in (getattr(found, "sid", None), found.get(SESSION_KEY)):
+        if isinstance(sid, str):
+            return sid
+    return None
+
+
+def ensure_session_id(found: SessionMixin) -> str | None:
+    """Return the session's id, and give a session that is not server-side one to keep."""
+    if session_id_of(found) is None:
+        found[SESSION_KEY] = secrets.token_urlsafe(24)
+    return session_id_of(found)
+
+
+class Identities:
+    """The bindings of one app's connections: connection -> identity, and session -> connections."""
+
+    def __init__(self, app: Flask) -> None:
+        self._app = app
+        self.loader: IdentityLoader = session_user
+        self._sessions = HandshakeSessions(app)
+        self._lock = threading.Lock()
+        self._of: dict[str, Identity] = {}
+        self._unread: dict[str, Mapping[str, Any]] = {}
+        self._connections: dict[str, set[str]] = {}
+
+    def opened(self, connection: str, environ: Mapping[str, Any]) -> None:
+        """Bind a new connection to the user of its handshake, if there is one.
+
+        Where the session store does not answer, the handshake is kept and read again at the first join.
+        """
+        environ = with_session_cookie(environ, str(self._app.config["SESSION_COOKIE_NAME"]))
+        if self.loader is session_user and "HTTP_COOKIE" not in environ:
+            return
+        try:
+            found = self._read(environ)
+        # A session interface may raise whatever its store raises; the socket may connect all the same.
+        except Exception:
+            logger.exception("the session of a handshake could not be read; it is tried again at the first join")
+            self._unread[connection] = environ
+            return
+        if found is not None:
+            self.bind(connection, found)
+
+    def closed(self, connection: str) -> None:
+        """Forget a connection."""
+        self._unread.pop(connection, None)
+        with self._lock:
+            self._release(connection)
+
+    def of(self, connection: str) -> Identity | None:
+        """Return who is on the connection, or None. Raises what the session store raises while it is out of reach."""
+        if (environ := self._unread.get(connection)) is not None:
+            found = self._read(environ)
+            if self._unread.pop(connection, None) is not None and found is not None:
+                self.bind(connection, found)
+        return self._of.get(connection)
+
+    def bind(self, connection: str, identity: Identity) -> Outcome:
+        """Bind the connection; a socket of one user is never given to another, a newer session takes it over."""
+        with self._lock:
+            bound = self._of.get(connection)
+            if bound is not None and bound.username != identity.username:
+                logger.warning("a socket bound to one user was named by a request of another; it stays as it is")
+                return "refused"
+            self._release(connection)
+            self._of[connection] = identity
+            if identity.session_id is not None:
+                self._connections.setdefault(identity.session_id, set()).add(connection)
+        self._unread.pop(connection, None)
+        return "bound"
+
+    def end(self, session_ids: Iterable[str]) -> list[str]:
+        """Unbind every connection of these sessions and return them."""
+        with self._lock:
+            ended = sorted({found for sid in session_ids for found in self._connections.get(sid, ())})
+            for connection in ended:
+                self._release(connection)
+        return ended
+
+    def bound(self) -> list[tuple[str, Identity]]:
+        """Return every bound connection with who is on it."""
+        return list(self._of.items())
+
+    def current(self) -> Identity | None:
+        """Return who makes the current request, giving the session an id to keep where it needs one."""
+        username = self.loader()
+        if username is None:
+            return None
+        interface = self._app.session_interface
+        current: Any = session
+        kept = None if interface.is_null_session(current._get_current_object()) else ensure_session_id(session)
+        return Identity(username, kept)
+
+    def _read(self, environ: Mapping[str, Any]) -> Identity | None:
+        if self.loader is session_user and self._sessions.need_no_request:
+            found = self._sessions.open(environ)
+            username = _user_of(found) if found is not None else None
+            return Identity(username, session_id_of(found)) if username is not None else None
+        with self._app.request_context(dict(environ)):
+            username = self.loader()
+            return Identity(username, session_id_of(session)) if username is not None else None
+
+    def _release(self, connection: str) -> None:
+        bound = self._of.pop(connection, None)
+        if bound is None or bound.session_id is None:
+            return
+        connections = self._connections[bound.session_id]
+        connections.discard(connection)
+        if not connections:
+            del self._connections[bound.session_id]

@@ -1,0 +1,140 @@
+"""The HTTP side: `config.js`, health, metrics, publishing (PROTOCOL sections 1 and 5)."""
+
+from __future__ import annotations
+
+import hmac
+import json
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from flask import Blueprint, Flask, Response, jsonify, request
+
+from repo_notify.access.store import Unreachable
+from repo_notify.errors import InvalidEvent
+from repo_notify.events import Event
+from repo_notify.protocol.schemas import from_json
+
+from .origins import public_address
+
+if TYPE_CHECKING:
+    from repo_notify.extension import State
+
+logger = logging.getLogger(__name__)
+
+MAX_EVENTS = 1_000
+READY_SECONDS = 2.0
+_JS_ESCAPES = str.maketrans({character: f"\\u{ord(character):04X}" for character in "/<>\u2028\u2029"})
+
+Answer = tuple[Response, int]
+
+
+def config_js(host: str, path: str) -> str:
+    """Return the script that sets the global `ClientConfig`, safe inside a page."""
+    text = json.dumps({"chatHost": host, "chatPath": path}, ensure_ascii=False)
+    return f"var ClientConfig = {text.translate(_JS_ESCAPES)};\n"
+
+
+def make_blueprint(app: Flask, state: State) -> Blueprint:
+    """Return the blueprint of one app."""
+    settings = state.settings
+    blueprint = Blueprint("repo_notify", __name__)
+
+    def answer_config_js() -> Response:
+        host = settings.chat_host or public_address(request.environ, settings.trusted_proxies)
+        script = config_js(host, settings.chat_path)
+        return Response(script, content_type="application/javascript; charset=utf-8")
+
+    def healthz() -> Answer:
+        return jsonify(status="ok"), 200
+
+    def readyz() -> Answer:
+        problems = _problems(state)
+        return (jsonify(status="unavailable", reasons=problems), 503) if problems else (jsonify(status="ok"), 200)
+
+    def metrics() -> Response:
+        return Response(state.metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+
+    def publish() -> Answer:
+        return _publish(settings.api_key, settings.max_event_bytes, state.publisher.send)
+
+    routes: tuple[tuple[str | None, str, Callable[[], Any], str], ...] = (
+        (settings.config_js, "config_js", answer_config_js, "GET"),
+        (f"{settings.http_prefix}/healthz", "healthz", healthz, "GET"),
+        (f"{settings.http_prefix}/readyz", "readyz", readyz, "GET"),
+        (f"{settings.http_prefix}/metrics", "metrics", metrics, "GET"),
+        (f"{settings.http_prefix}/events", "events", publish, "POST"),
+    )
+    taken = {str(rule) for rule in app.url_map.iter_rules()}
+    for path, endpoint, view, method in routes:
+        if path is None:
+            continue
+        if path in taken:
+            logger.warning("the app has a route %s of its own; repo_notify leaves it alone", path)
+            continue
+        blueprint.add_url_rule(path, endpoint, view, methods=[method])
+    return blueprint
+
+
+def _problems(state: State) -> dict[str, str]:
+    problems: dict[str, str] = {}
+    try:
+        with state.store.within(READY_SECONDS):
+            state.store.ping()
+    except Unreachable:
+        logger.warning("readiness: MongoDB does not answer", exc_info=True)
+        problems["mongodb"] = "MongoDB does not answer"
+    if state.bus is not None and (problem := state.bus.problem()):
+        problems["message_queue"] = problem
+    return problems
+
+
+def _error(status: int, message: str) -> Answer:
+    return jsonify(errors=[{"message": message}]), status
+
+
+def _publish(key: str | None, limit: int, send: Callable[[Event], None]) -> Answer:
+    if key is None:
+        return _error(404, "publishing over HTTP is off: REPO_NOTIFY_API_KEY is not set")
+    if not _authorised(key):
+        answer, status = _error(401, "Authorization should be `Bearer ` and the REPO_NOTIFY_API_KEY")
+        answer.headers["WWW-Authenticate"] = "Bearer"
+        return answer, status
+    if (body := _body(limit)) is None:
+        return _error(413, f"the body should be of at most {limit} bytes (REPO_NOTIFY_MAX_EVENT_BYTES)")
+    try:
+        document = json.loads(body)
+    except (ValueError, RecursionError):
+        return jsonify(errors=[{"index": 0, "fields": {"": "a JSON document: an event or an array of events"}}]), 400
+    documents = document if isinstance(document, list) else [document]
+    if len(documents) > MAX_EVENTS:
+        return _error(413, f"an array should hold at most {MAX_EVENTS} events")
+    return _publish_all(documents, send)
+
+
+def _publish_all(documents: list[Any], send: Callable[[Event], None]) -> Answer:
+    found: list[Event] = []
+    errors: list[dict[str, Any]] = []
+    for index, document in enumerate(documents):
+        try:
+            found.append(from_json(document))
+        except InvalidEvent as error:
+            errors.append({"index": index, "fields": error.fields})
+    if errors:
+        return jsonify(errors=errors), 400
+    for event in found:
+        send(event)
+    return jsonify(accepted=len(found)), 202
+
+
+def _authorised(key: str) -> bool:
+    scheme, _, given = request.headers.get("Authorization", "").partition(" ")
+    return scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode())
+
+
+def _body(limit: int) -> bytes | None:
+    """Return the request's body, or None when it is over the limit, which is seen before it is all read."""
+    if request.content_length is not None and request.content_length > limit:
+        return None
+    body = request.stream.read(limit + 1)
+    return body if len(body) <= limit else None
