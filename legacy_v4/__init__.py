@@ -1,34 +1,37 @@
-"""Everything that exists only for v4 frontends: their rooms, event names, namespace and wire.
+"""Everything that exists only for v4 frontends: their rooms, event names, namespace, replies and wire.
 
-`repo_notify` runs without this package; `extension.init_app` imports it while REPO_NOTIFY_LEGACY_V4 is on.
+`repo_notify` runs without this package: `wiring` loads it while REPO_NOTIFY_LEGACY_V4 is on.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
-from functools import partial
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
+from repo_notify.errors import ChatError
+from repo_notify.protocol.dialect import JoinRequest, Reply
+
+from . import names as _names
+from . import replies, rooms
 from .codec import EngineIO3
-from .names import v4_deliveries
-from .rooms import V4_MEMBERSHIPS, V4_ROOMS
 
-if TYPE_CHECKING:
-    from repo_notify.extension import Wiring
-    from repo_notify.settings import Settings
-
-__all__ = ["extend"]
+__all__ = ["V4"]
 
 
-def extend(wiring: Wiring, settings: Settings) -> Wiring:
-    """Add v4 to how an app is served (PROTOCOL section 4)."""
-    namespace = settings.legacy_v4_namespace
-    return replace(
-        wiring,
-        namespaces=tuple(dict.fromkeys((*wiring.namespaces, namespace))),
-        kinds=(*V4_ROOMS, *wiring.kinds),
-        memberships=(*wiring.memberships, *V4_MEMBERSHIPS.items()),
-        deliveries=(*wiring.deliveries, partial(v4_deliveries, settings.legacy_v4_names)),
-        codecs=(*wiring.codecs, EngineIO3()),
-        legacy_namespaces=frozenset({namespace} - set(wiring.namespaces)),
-    )
+class V4:
+    """The v4 dialect: `namespace` is the one of its own, `names` says which sets of event names are sent."""
+
+    shapes = rooms.SHAPES
+    kinds = rooms.KINDS
+
+    def __init__(self, *, namespace: str, names: str) -> None:
+        self.namespaces = (namespace,)
+        self.rows = _names.rows(names)
+        self.codecs = (EngineIO3(),)
+
+    def entered(self, request: JoinRequest) -> Sequence[Reply]:
+        """Return the replies to a success."""
+        return replies.entered(request)
+
+    def denied(self, request: JoinRequest, error: ChatError) -> Sequence[Reply]:
+        """Return the replies to a failure."""
+        return replies.denied(request, error)

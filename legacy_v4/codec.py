@@ -1,7 +1,7 @@
 """The wire of old frontends: Engine.IO 3 with Socket.IO protocol 4, as socket.io-client 1.x and 2.x speak it.
 
-It has the members of `repo_notify.engine.wire.codec.Codec`, so that nobody branches on the generation after the handshake.
-What differs from Engine.IO 4 is in PROTOCOL section 7; grammar:
+It has the members of `repo_notify.engine.wire.codec.Codec`, so that nothing branches on the generation after the
+handshake. What differs from Engine.IO 4 is in spec section 7; grammar:
 
     packet    = type digit, data                                   a WebSocket text message
               | type byte, data                                    a WebSocket binary message

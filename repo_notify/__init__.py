@@ -32,11 +32,11 @@ __all__ = [
 _HOMES = {
     "InvalidEvent": "errors",
     "NotifyError": "errors",
-    "QueuePublisher": "bus",
+    "QueuePublisher": "delivery.queue",
     "QueueUnavailable": "errors",
     "RepoNotify": "extension",
     "SettingsError": "errors",
-    "flask_login_user": "identity",
+    "flask_login_user": "sessions.bindings",
 }
 
 

@@ -1,4 +1,4 @@
-"""The command line: `repo-notify demo|serve|publish|doctor`."""
+"""The command line: `repo-notify demo|serve|publish|reference|doctor`."""
 
 # The program's first import: gevent replaces the blocking calls before anybody takes hold of them.
 from gevent import monkey
@@ -90,6 +90,14 @@ def publish(file: IO[str], url: str | None, key: str | None, queue: str | None, 
         else:
             raise click.UsageError("say where to: --url of the service, or --queue of its message queue")
         click.echo(f"published {number} event{'s' if number != 1 else ''}")
+
+
+@main.command()
+def reference() -> None:
+    """Print the tables of settings and events, in Markdown."""
+    from repo_notify.wiring import reference as page
+
+    click.echo(page(), nl=False)
 
 
 @main.command()

@@ -11,7 +11,7 @@ from typing import Any
 from .delivery.queue import QueuePublisher
 from .errors import InvalidEvent, NotifyError
 from .events import Event
-from .protocol.schemas import from_json
+from .protocol.validation import from_json
 
 TIMEOUT_SECONDS = 10
 

@@ -10,6 +10,7 @@ from .access.store import Store, Unreachable, connect
 from .delivery.queue import QueuePublisher
 from .errors import QueueUnavailable, SettingsError
 from .settings import Settings, from_environment, read
+from .wiring import load_legacy
 
 
 class Finding(NamedTuple):
@@ -59,8 +60,6 @@ def _queue(url: str, channel: str) -> Finding:
 
 
 def _legacy() -> Finding:
-    import importlib.util
-
-    if importlib.util.find_spec("legacy_v4") is None:
+    if load_legacy() is None:
         return Finding(False, "REPO_NOTIFY_LEGACY_V4 should be false, as the package legacy_v4 is not installed")
     return Finding(True, "v4 frontends are served too")

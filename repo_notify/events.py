@@ -244,7 +244,7 @@ class SessionsEnded(Event):
     reason: str
 
 
-# What only v4 frontends of 2019 and later hear of (PROTOCOL section 5, the second set of names).
+# What only the second set of v4 names has (spec section 5).
 ENTITIES_CREATED = (RiskCreated, GroupCreated, ViewCreated, ResourceCreated)
 ENTITIES_UPDATED = (RiskUpdated, GroupUpdated, ViewUpdated, ResourceUpdated)
 ENTITIES_DELETED = (RiskDeleted, GroupDeleted, ViewDeleted, ResourceDeleted)

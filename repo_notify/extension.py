@@ -1,12 +1,9 @@
-"""The Flask extension: the only file that wires the others together."""
+"""The Flask extension: init_app, publish, login and logout. Thin."""
 
 from __future__ import annotations
 
-import importlib
 import logging
 import weakref
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask, Response, current_app, has_app_context, has_request_context, request
@@ -14,63 +11,17 @@ from flask.globals import request_ctx
 from flask.sessions import SessionMixin
 from flask_socketio import SocketIO
 
-from .access.permissions import Permissions
-from .access.store import Store, connect
-from .delivery.publisher import Deliveries, Publisher
-from .delivery.queue import Bus
-from .engine.wire.codec import Codec
-from .errors import NotInitialised, NotMonkeyPatched, SettingsError
+from .errors import NotInitialised, NotMonkeyPatched
 from .events import Event, SessionsEnded
-from .membership.handlers import Haste, Protocol
-from .membership.revocation import Recheck
-from .metrics import Metrics
-from .protocol import rooms
-from .protocol.rows import v5_deliveries
-from .sessions.bindings import Identities, IdentityLoader, session_user
-from .settings import Settings, read
-from .sockets import Connections
-from .web.blueprint import make_blueprint
-from .web.mount import attach, hook_connections, make_socketio, mount, watch_connections
+from .sessions.bindings import IdentityLoader, session_user
+from .settings import read
+from .wiring import State, wire
 
 logger = logging.getLogger(__name__)
 
 NAME = "repo_notify"
-SUBSCRIBE_SECONDS = 2.0
 LOGGED_OUT = "You have been logged out"
 LOGGED_IN_ELSEWHERE = "You have logged in else where"
-
-
-@dataclass(frozen=True)
-class Wiring:
-    """What decides how an app is served; `legacy_v4` adds its own to it.
-
-    `kinds` are the rows that joins are matched against, first match first; `memberships` explains rooms by their kind;
-    `deliveries` turn events into what goes out; `codecs` are wire generations beside Engine.IO 4.
-    """
-
-    namespaces: tuple[str, ...]
-    kinds: tuple[rooms.RoomKind, ...] = rooms.V5_ROOMS
-    memberships: tuple[tuple[str, rooms.Membership], ...] = tuple(rooms.V5_MEMBERSHIPS.items())
-    deliveries: tuple[Deliveries, ...] = (v5_deliveries,)
-    codecs: tuple[Codec, ...] = ()
-    legacy_namespaces: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True)
-class State:
-    """What one app has: `app.extensions["repo_notify"]`."""
-
-    settings: Settings
-    socketio: SocketIO
-    store: Store
-    metrics: Metrics
-    connections: Connections
-    identities: Identities
-    permissions: Permissions
-    publisher: Publisher
-    bus: Bus | None
-    recheck: Recheck
-    close: Callable[[], None]
 
 
 class RepoNotify:
@@ -99,11 +50,10 @@ class RepoNotify:
             )
         settings = read(app.config)
         _require_patching(socketio.async_mode if socketio is not None else settings.async_mode)
-        state = _wire(app, settings, socketio)
+        state = wire(app, settings, socketio)
         state.identities.loader = self._loader
         app.extensions[NAME] = state
         self._apps.add(app)
-        app.register_blueprint(make_blueprint(app, state))
         app.after_request(self._after_request)
 
     def identity_loader(self, loader: IdentityLoader) -> IdentityLoader:
@@ -203,94 +153,3 @@ def _require_patching(async_mode: str) -> None:
 
         if not (monkey.is_module_patched("socket") and monkey.is_module_patched("threading")):
             raise NotMonkeyPatched
-
-
-def _wiring(settings: Settings) -> Wiring:
-    wiring = Wiring(namespaces=(settings.namespace,))
-    if not settings.legacy_v4:
-        return wiring
-    try:
-        legacy = importlib.import_module("legacy_v4")
-    except ModuleNotFoundError as error:
-        if error.name != "legacy_v4":
-            raise
-        raise SettingsError(
-            ["REPO_NOTIFY_LEGACY_V4 should be false, as the package legacy_v4 is not installed"]
-        ) from error
-    extended = legacy.extend(wiring, settings)
-    assert isinstance(extended, Wiring)
-    return extended
-
-
-def _wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
-    wiring = _wiring(settings)
-    metrics = Metrics()
-    store = Store(
-        connect(settings.mongo_uri, timeout=settings.permission_timeout), users_collection=settings.users_collection
-    )
-    permissions = Permissions(
-        store,
-        ttl=settings.permission_cache_seconds,
-        size=settings.permission_cache_size,
-        timeout=settings.permission_timeout,
-    )
-    socketio = host if host is not None else make_socketio(settings, wiring.namespaces, wiring.codecs)
-    connections = Connections(socketio.server, wiring.namespaces)
-    identities = Identities(app)
-    protocol = Protocol(
-        connections,
-        identities,
-        permissions,
-        metrics,
-        kinds=wiring.kinds,
-        haste=Haste(settings.join_burst, settings.join_rate, settings.join_flood),
-        legacy_namespaces=wiring.legacy_namespaces,
-    )
-    received: list[Publisher] = []
-    bus = (
-        Bus(
-            settings.message_queue,
-            settings.message_queue_channel,
-            lambda message: received[0].receive(message),
-            metrics,
-        )
-        if settings.message_queue is not None
-        else None
-    )
-    publisher = Publisher(connections, identities, permissions, metrics, deliveries=wiring.deliveries, bus=bus)
-    received.append(publisher)
-    recheck = Recheck(
-        connections,
-        identities,
-        permissions,
-        metrics,
-        memberships=dict(wiring.memberships),
-        seconds=settings.recheck_seconds,
-    )
-
-    def opened(connection: str, environ: Mapping[str, Any]) -> None:
-        if bus is not None:
-            bus.start(SUBSCRIBE_SECONDS)
-        identities.opened(connection, environ)
-
-    def closed(connection: str) -> None:
-        identities.closed(connection)
-        protocol.closed(connection)
-
-    def close() -> None:
-        recheck.close()
-        if bus is not None:
-            bus.close()
-        store.close()
-
-    hook_connections(socketio.server, opened, closed)
-    for namespace in wiring.namespaces:
-        attach(socketio.server, namespace, protocol.handle, unknown_too=host is None)
-    watch_connections(metrics, socketio.server)
-    if host is None:
-        mount(app, socketio, settings)
-    if settings.recheck_seconds:
-        socketio.server.start_background_task(recheck.run)
-    return State(
-        settings, socketio, store, metrics, connections, identities, permissions, publisher, bus, recheck, close
-    )

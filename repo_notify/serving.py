@@ -20,7 +20,8 @@ from .engine import Server
 from .engine.engine_io.greenlets import Workers
 from .engine.pywsgi.handler import WebSocketHandler
 from .engine.pywsgi.server import ArrivalServer
-from .extension import NAME, State
+from .extension import NAME
+from .wiring import State
 
 logger = logging.getLogger(__name__)
 

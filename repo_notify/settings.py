@@ -20,7 +20,7 @@ PREFIX = "REPO_NOTIFY_"
 ENVIRONMENT_ONLY = ("REPO_NOTIFY_ENV", "REPO_NOTIFY_TEST_MONGO_URI")
 
 AsyncMode = Literal["gevent", "threading"]
-NameSet = Literal["2018", "2019", "both"]
+NameSet = Literal["first", "second", "both"]
 
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 _NAMESPACE = re.compile(r"/[^,?\s]*")
@@ -197,9 +197,9 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("LEGACY_V4_NAMESPACE", "/legacy_v4", _namespace, "The further namespace that v4 frontends may use."),
     Setting(
         "LEGACY_V4_NAMES",
-        "2018",
+        "first",
         _choice(*get_args(NameSet)),
-        "Which v4 event names are emitted: `2018`, `2019` or `both`.",
+        "Which sets of v4 event names are emitted: `first`, `second` or `both`.",
     ),
     Setting(
         "ALLOWED_ORIGINS",
@@ -309,16 +309,3 @@ def from_environment(environ: Mapping[str, str]) -> dict[str, str]:
 def _hint(name: str, known: set[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]}?" if close else ""
-
-
-def as_markdown() -> str:
-    """Return the settings table of the documentation."""
-    rows = ["| key | default | meaning |", "|---|---|---|"]
-    rows += [f"| `{s.name}` | {_default(s.default)} | {s.help} |" for s in SETTINGS]
-    return "\n".join(rows) + "\n"
-
-
-def _default(value: Any) -> str:
-    if value is None or value == ():
-        return "none"
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"

@@ -7,8 +7,9 @@ from uuid import UUID
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo_notify.protocol.rooms import PREFIX, Room, model_room
-from repo_notify.protocol.schemas import fold_uuid, is_uuid
+from repo_notify.protocol.ids import fold_uuid, is_uuid
+from repo_notify.protocol.rooms import PREFIX, Room
+from repo_notify.protocol.v5 import MODEL
 
 texts = st.text(max_size=8) | st.sampled_from(["a::b", "a", "b::c", '"', '","', "\\", "[", "\ud800"])
 rooms = st.builds(
@@ -29,9 +30,9 @@ def test_a_key_tells_its_room(room: Room) -> None:
 
 @given(st.uuids(), st.uuids(), st.text(min_size=1))
 def test_case_of_uuids_does_not_matter_that_of_a_teamspace_does(project: UUID, model: UUID, teamspace: str) -> None:
-    room = model_room(teamspace, str(project), str(model))
-    assert model_room(teamspace, str(project).upper(), str(model).upper()).key == room.key
-    assert (model_room(teamspace.swapcase(), str(project), str(model)).key == room.key) == (
+    room = MODEL.room(teamspace, str(project), str(model))
+    assert MODEL.room(teamspace, str(project).upper(), str(model).upper()).key == room.key
+    assert (MODEL.room(teamspace.swapcase(), str(project), str(model)).key == room.key) == (
         teamspace.swapcase() == teamspace
     )
 

@@ -13,7 +13,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo_notify.membership.rate_limit import Allowance, Bucket, Turnstile
+from repo_notify.membership.rate_limit import Bucket, Limiter, RateLimit
+from repo_notify.sockets import FifoLock
 from tests.support.unmeasured import unmeasured
 
 SECONDS = 5
@@ -70,27 +71,27 @@ def test_the_wait_that_is_told_is_enough(burst: int, rate: float) -> None:
     assert bucket.take() == 0
 
 
-def test_far_too_much_is_told_after_so_many_refusals() -> None:
+def test_the_hard_limit_is_passed_after_so_many_refusals() -> None:
     # A rate so low that nothing comes back during the test.
-    allowance = Allowance(2, 1e-6, 3, threading.Lock())
-    found = [allowance.ask() for _ in range(6)]
+    limiter = Limiter(RateLimit(burst=2, rate=1e-6, hard_limit=3))
+    found = [limiter.ask() for _ in range(6)]
     assert [wait == 0 for wait, _ in found] == [True, True, False, False, False, False]
     assert [cut for _, cut in found] == [False, False, False, False, False, True]
 
 
-def test_a_turnstile_keeps_the_order_of_asking() -> None:
-    turnstile = Turnstile(threading.Lock())
+def test_a_lock_keeps_the_order_of_asking() -> None:
+    lock = FifoLock(threading.Lock())
     order: list[int] = []
 
     def pass_through(number: int) -> None:
-        with turnstile:
+        with lock:
             order.append(number)
 
     threads = [threading.Thread(target=pass_through, args=(number,)) for number in range(20)]
-    with unmeasured(), turnstile:
+    with unmeasured(), lock:
         for number, thread in enumerate(threads):
             thread.start()
-            while turnstile.waiting == number:
+            while lock.waiting == number:
                 thread.join(0.001)
         assert order == []
     for thread in threads:
@@ -98,13 +99,13 @@ def test_a_turnstile_keeps_the_order_of_asking() -> None:
     assert order == list(range(20))
 
 
-def test_a_turnstile_goes_on_after_an_error() -> None:
-    turnstile = Turnstile(threading.Lock())
-    with pytest.raises(ValueError, match="mine"), turnstile:
+def test_a_lock_goes_on_after_an_error() -> None:
+    lock = FifoLock(threading.Lock())
+    with pytest.raises(ValueError, match="mine"), lock:
         raise ValueError("mine")
-    with turnstile:
+    with lock:
         pass
-    assert not turnstile.waiting
+    assert not lock.waiting
 
 
 class Ended(Exception):
@@ -126,12 +127,12 @@ def on_alarm(what: Callable[[], None]) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def when_waiting(turnstile: Turnstile, *steps: Callable[[], object]) -> threading.Thread:
+def when_waiting(lock: FifoLock, *steps: Callable[[], object]) -> threading.Thread:
     """Carry out the first step when one waits, the second when two do."""
 
     def run() -> None:
         for number, step in enumerate(steps, 1):
-            while turnstile.waiting < number:
+            while lock.waiting < number:
                 sleep(0.001)
             step()
 
@@ -145,31 +146,31 @@ def alarm() -> None:
 
 
 def test_who_is_ended_while_waiting_holds_nobody_up() -> None:
-    turnstile = Turnstile(threading.Lock())
-    with unmeasured(), on_alarm(lambda: None), turnstile:
-        ending = when_waiting(turnstile, alarm)
-        with pytest.raises(Ended), turnstile:
+    lock = FifoLock(threading.Lock())
+    with unmeasured(), on_alarm(lambda: None), lock:
+        ending = when_waiting(lock, alarm)
+        with pytest.raises(Ended), lock:
             pytest.fail("it was not its turn")
         ending.join(SECONDS)
-        assert not turnstile.waiting
-    with turnstile:
+        assert not lock.waiting
+    with lock:
         pass
 
 
 def test_who_is_ended_when_the_turn_has_come_passes_it_on() -> None:
-    turnstile = Turnstile(threading.Lock())
+    lock = FifoLock(threading.Lock())
     passed = threading.Event()
 
     def pass_through() -> None:
-        with turnstile:
+        with lock:
             passed.set()
 
     behind = threading.Thread(target=pass_through)
-    turnstile.__enter__()
+    lock.__enter__()
     # At the alarm the turn becomes the waiting one's.
-    with unmeasured(), on_alarm(lambda: turnstile.__exit__()):
-        ending = when_waiting(turnstile, behind.start, alarm)
-        with pytest.raises(Ended), turnstile:
+    with unmeasured(), on_alarm(lambda: lock.__exit__()):
+        ending = when_waiting(lock, behind.start, alarm)
+        with pytest.raises(Ended), lock:
             pytest.fail("it was ended")
         ending.join(SECONDS)
         assert passed.wait(SECONDS)

@@ -134,9 +134,9 @@ def test_a_change_that_is_told_counts_at_once(
     permissions = make()
     assert permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE)
     mongo[teamspace]["settings"].delete_many({})
-    permissions.forget("another")
+    permissions.invalidate("another")
     assert permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE)
-    permissions.forget(teamspace)
+    permissions.invalidate(teamspace)
     assert not permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE)
 
 
@@ -148,7 +148,7 @@ def test_what_is_on_its_way_when_a_change_is_told_is_not_kept(
     with unmeasured(), ThreadPoolExecutor(1) as pool:
         answer = pool.submit(permissions.may_watch_project, "pat", teamspace, TOWER)
         assert queries.arrived.wait(SECONDS)
-        permissions.forget(teamspace)
+        permissions.invalidate(teamspace)
         queries.gate.set()
         assert answer.result(SECONDS)
     mongo[teamspace]["projects"].delete_many({})

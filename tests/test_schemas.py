@@ -12,7 +12,7 @@ from marshmallow import ValidationError
 
 from repo_notify import InvalidEvent
 from repo_notify.events import EVENT_TYPES, KINDS, Event, TicketUpdated
-from repo_notify.protocol.schemas import EVENT_SCHEMAS, load
+from repo_notify.protocol.validation import EVENT_SCHEMAS, load
 
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3),

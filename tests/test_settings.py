@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
+from repo_notify.contract.markdown import settings_markdown
 from repo_notify.errors import SettingsError
-from repo_notify.settings import SETTINGS, Settings, as_markdown, from_environment, read
+from repo_notify.settings import SETTINGS, Settings, from_environment, read
 from tests.support.command import run
 
 # key -> default; good values as (given, read); bad values; what the message says it should be
@@ -70,10 +71,10 @@ TABLE: dict[str, tuple[Any, ...]] = {
     ),
     "LEGACY_V4_NAMESPACE": ("/legacy_v4", (("/old", "/old"),), NAMESPACE_BAD, "a Socket.IO namespace"),
     "LEGACY_V4_NAMES": (
-        "2018",
-        (("2019", "2019"), ("both", "both")),
-        ("", None, 2018, "2020", []),
-        "one of 2018, 2019, both",
+        "first",
+        (("second", "second"), ("both", "both")),
+        ("", None, 1, "third", []),
+        "one of first, second, both",
     ),
     "ALLOWED_ORIGINS": (
         (),
@@ -209,7 +210,7 @@ def test_the_start_stops_with_the_message_alone(environ: dict[str, str], says: s
 
 
 def test_markdown_tells_every_key_once_with_default_and_help() -> None:
-    lines = as_markdown().splitlines()[2:]
+    lines = settings_markdown().splitlines()[2:]
     assert [re.findall(r"`(REPO_NOTIFY_\w+)`", line)[0] for line in lines] == [found.name for found in SETTINGS]
     assert all(found.help in line for found, line in zip(SETTINGS, lines, strict=True))
 

@@ -1,0 +1,1 @@
+"""May this user enter this room? The answer is in MongoDB, cached for seconds."""

@@ -17,9 +17,9 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from repo_notify.errors import PermissionsUnavailable
-from repo_notify.protocol.schemas import fold_uuid, is_uuid
+from repo_notify.protocol.ids import fold_uuid, is_model_id, is_teamspace, is_uuid
 
-from .store import Document, Store, Unreachable, is_model_id, is_teamspace, uuid_of
+from .store import Document, Store, Unreachable, uuid_of
 
 MODEL_READERS = frozenset({"viewer", "commenter", "collaborator"})
 REFUSAL_SECONDS = 0.5
@@ -135,7 +135,7 @@ class Permissions:
             return False
         return user == teamspace or self._decide(lambda since: user in self._teamspace(teamspace, since).admins)
 
-    def forget(self, teamspace: str) -> None:
+    def invalidate(self, teamspace: str) -> None:
         """Drop what is cached of a teamspace; what is on its way is answered, but not kept."""
         with self._lock:
             for key in [key for key in self._look_ups if key[1] == teamspace]:

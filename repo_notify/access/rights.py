@@ -1,4 +1,4 @@
-"""The rights that open rooms, as a table: how each is asked, and how its lack is answered (PROTOCOL section 3)."""
+"""The rights that open rooms, as a table: how each is asked, and how its lack is answered (spec section 3)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 
 from repo_notify.errors import ChatError, NotLoggedIn, NotPermitted, RoomNotFound
-from repo_notify.protocol.rooms import Claim, Right
+from repo_notify.protocol.rooms import Right, RoomRequest
 
 from .permissions import Permissions
 
@@ -18,7 +18,7 @@ _ASK: dict[Right, Callable[..., bool]] = {
 }
 
 # Existence is not revealed: a model that may not be read is not found.
-_REFUSALS: dict[Right, Callable[[], ChatError]] = {
+_DENIALS: dict[Right, Callable[[], ChatError]] = {
     "self": NotLoggedIn,
     "model": partial(RoomNotFound, RoomNotFound.MODEL),
     "project": partial(RoomNotFound, RoomNotFound.PROJECT),
@@ -26,11 +26,11 @@ _REFUSALS: dict[Right, Callable[[], ChatError]] = {
 }
 
 
-def refusal(right: Right) -> ChatError:
+def denial(right: Right) -> ChatError:
     """Return what is answered to a user who lacks the right."""
-    return _REFUSALS[right]()
+    return _DENIALS[right]()
 
 
-def may(permissions: Permissions, username: str, claim: Claim) -> bool:
-    """Whether the user has the right that opens a claimed room; raises `PermissionsUnavailable`."""
-    return _ASK[claim.right](permissions, username, *claim.where)
+def is_allowed(permissions: Permissions, username: str, request: RoomRequest) -> bool:
+    """Return whether the user has the right that opens the room; raises `PermissionsUnavailable`."""
+    return _ASK[request.right](permissions, username, *request.where)

@@ -1,11 +1,10 @@
 """The MongoDB client and 3D Repo's collections (PROTOCOL section 6).
 
-Nothing that a client sent becomes the name of a database before `is_teamspace` has seen it.
+Nothing that a client sent becomes the name of a database before `protocol.ids.is_teamspace` has passed it.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,37 +19,9 @@ from pymongo.errors import PyMongoError
 
 Document = dict[str, Any]
 
-RESERVED = frozenset({"admin", "local", "config"})
-_IMPOSSIBLE = re.compile(r'[/\\. "$\x00]')
-_MAX_NAME_BYTES = 63
-# MongoDB 4.2 and later index keys of any length; an _id beyond this is no model that anybody made.
-_MAX_ID_LENGTH = 1024
-
 
 class Unreachable(Exception):
     """The database did not answer in time; the text is the driver's reason."""
-
-
-def is_teamspace(name: str) -> bool:
-    """Whether a database of that name can be a teamspace: not reserved, and a name that MongoDB takes."""
-    return (
-        bool(name)
-        and name.lower() not in RESERVED
-        and not _IMPOSSIBLE.search(name)
-        and _utf8_length(name) <= _MAX_NAME_BYTES
-    )
-
-
-def is_model_id(text: str) -> bool:
-    """Whether a model may have that id: any string that BSON can hold and nobody sent as an attack."""
-    return 0 < _utf8_length(text) <= _MAX_ID_LENGTH and "\x00" not in text
-
-
-def _utf8_length(text: str) -> int:
-    try:
-        return len(text.encode("utf-8"))
-    except UnicodeEncodeError:
-        return _MAX_ID_LENGTH + 1
 
 
 def project_ids(project: UUID) -> list[Binary]:

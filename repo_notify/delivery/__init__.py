@@ -1,0 +1,1 @@
+"""What is published, on its way to every process and its sockets."""

@@ -1,27 +1,25 @@
-"""Event -> deliveries -> connections, in this process and, through the message queue, in the others."""
+"""Event -> deliveries -> sockets, in this process and, through the message queue, in the others."""
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
 from time import perf_counter
 from typing import Any
 
 from repo_notify.access.permissions import Permissions
 from repo_notify.events import EVENT_TYPES, Event, ModelCreated, ModelRemoved, SessionsEnded
 from repo_notify.metrics import Metrics
-from repo_notify.protocol.rows import LOGGED_OUT, Delivery, merged, v5_deliveries
-from repo_notify.protocol.schemas import checked
+from repo_notify.protocol.dialect import Dialects
+from repo_notify.protocol.rows import LOGGED_OUT
+from repo_notify.protocol.validation import checked
 from repo_notify.protocol.values import pack, unpack
 from repo_notify.sessions.bindings import Identities, Identity, Outcome
-from repo_notify.sockets import Connections
+from repo_notify.sockets import Sockets, leave_all
 
 from .queue import Bus
 
 logger = logging.getLogger(__name__)
-
-Deliveries = Callable[[Event], list[Delivery]]
 
 
 def event_message(event: Event) -> dict[str, Any]:
@@ -34,19 +32,19 @@ class Publisher:
 
     def __init__(
         self,
-        connections: Connections,
+        sockets: Sockets,
         identities: Identities,
         permissions: Permissions,
         metrics: Metrics,
         *,
-        deliveries: tuple[Deliveries, ...] = (v5_deliveries,),
+        dialects: Dialects,
         bus: Bus | None = None,
     ) -> None:
-        self._connections = connections
+        self._sockets = sockets
         self._identities = identities
         self._permissions = permissions
         self._metrics = metrics
-        self._deliveries = deliveries
+        self._dialects = dialects
         self._bus = bus
 
     def publish(self, event: Event, *, emitter: str | None = None) -> None:
@@ -79,8 +77,8 @@ class Publisher:
             self._deliver(EVENT_TYPES[message["type"]](**unpack(message)))
 
     def _bind(self, socket_id: str, identity: Identity) -> Outcome:
-        connection = self._connections.resolve(socket_id)
-        outcome: Outcome = "unknown" if connection is None else self._identities.bind(connection, identity)
+        connection_id = self._sockets.resolve(socket_id)
+        outcome: Outcome = "unknown" if connection_id is None else self._identities.bind(connection_id, identity)
         self._metrics.bound(outcome)
         return outcome
 
@@ -93,17 +91,17 @@ class Publisher:
         self._metrics.latency.observe(perf_counter() - started)
 
     def _end(self, event: SessionsEnded) -> None:
-        for connection in self._identities.end(event.session_ids):
-            self._connections.leave_all(connection)
-            self._connections.tell(connection, LOGGED_OUT, {"reason": event.reason})
+        for connection_id in self._identities.end(event.session_ids):
+            leave_all(self._sockets, connection_id)
+            for socket in self._sockets.of(connection_id):
+                socket.emit(LOGGED_OUT, {"reason": event.reason})
 
     def _fan_out(self, event: Event) -> None:
         if isinstance(event, ModelCreated | ModelRemoved):
-            self._permissions.forget(event.teamspace)
-        skip = self._connections.resolve(event.emitter) if event.emitter is not None else None
-        for delivery in merged([found for deliveries in self._deliveries for found in deliveries(event)]):
+            self._permissions.invalidate(event.teamspace)
+        for delivery in self._dialects.deliveries(event):
             try:
-                number = self._connections.deliver(delivery.name, delivery.payload, delivery.rooms, skip=skip)
+                number = self._sockets.fan_out(*delivery, emitter=event.emitter)
             # One delivery that fails must not cost the caller's view an answer, nor the others their event.
             except Exception:
                 logger.exception("an event of type %s could not be delivered", type(event).__name__)

@@ -23,7 +23,7 @@ from kombu.message import Message
 from repo_notify.errors import QueueUnavailable
 from repo_notify.events import Event
 from repo_notify.metrics import Metrics
-from repo_notify.protocol.schemas import checked
+from repo_notify.protocol.validation import checked
 from repo_notify.settings import read
 
 logger = logging.getLogger(__name__)
@@ -52,9 +52,10 @@ class Bus:
     Nothing is started before the first use, so that a server may fork after the app was made.
     """
 
-    def __init__(self, url: str, channel: str, receive: Callable[[dict[str, Any]], None], metrics: Metrics) -> None:
+    def __init__(self, url: str, channel: str, metrics: Metrics) -> None:
         self._url, self._channel = url, channel
-        self._receive = receive
+        # Set before the start.
+        self.receive: Callable[[dict[str, Any]], None] = logger.debug
         self._metrics = metrics
         self._origin = secrets.token_hex(8)
         self._waiting: deque[dict[str, Any]] = deque()
@@ -153,7 +154,7 @@ class Bus:
         if not isinstance(body, dict) or body.get("origin") == self._origin:
             return
         try:
-            self._receive(body)
+            self.receive(body)
         # A message that another version of us sent, or that nobody of us sent, must not end the subscription.
         except Exception:
             logger.exception("a message of the queue could not be carried out")

@@ -13,9 +13,9 @@ from uuid import UUID
 
 from pymongo.database import Database
 
-from repo_notify.access.store import is_teamspace, project_ids, uuid_of
+from repo_notify.access.store import project_ids, uuid_of
 from repo_notify.events import Kind
-from repo_notify.protocol.schemas import fold_uuid, is_uuid
+from repo_notify.protocol.ids import fold_uuid, is_teamspace, is_uuid
 
 from .context import Document, current_user, demo
 from .errors import Forbidden, NotFound

@@ -24,7 +24,7 @@ from repo_notify.events import (
     TicketGroupUpdated,
     TicketUpdated,
 )
-from repo_notify.protocol.schemas import is_uuid
+from repo_notify.protocol.ids import is_uuid
 
 from . import body
 from .access import KINDS, MARKS, Level, Model, model_for, project_for

@@ -1,0 +1,1 @@
+"""Who is in which room: joins, leaves, and the end of a right."""

@@ -1,40 +1,40 @@
-"""Access ends when the right ends: members' rights are looked at again, and who lost one leaves the room."""
+"""Access ends when the right ends: members' rights are asked anew, and a member without is removed (spec section 10)."""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
 
 from repo_notify.access.permissions import Permissions
-from repo_notify.access.rights import may, refusal
+from repo_notify.access.rights import denial, is_allowed
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.metrics import Metrics
-from repo_notify.protocol.rooms import Membership, Room
+from repo_notify.protocol.dialect import Dialect, Dialects, JoinRequest
+from repo_notify.protocol.rooms import Room, RoomKind
 from repo_notify.sessions.bindings import Identities
-from repo_notify.sockets import Connections
+from repo_notify.sockets import Socket, Sockets
 
 logger = logging.getLogger(__name__)
 
 
-class Recheck:
-    """Looks at every member of every room each `seconds`; `memberships` says what each kind of room needs."""
+class Revalidation:
+    """Asks for the right of every member of every room each `seconds`."""
 
     def __init__(
         self,
-        connections: Connections,
+        sockets: Sockets,
         identities: Identities,
         permissions: Permissions,
         metrics: Metrics,
         *,
-        memberships: Mapping[str, Membership],
+        dialects: Dialects,
         seconds: float,
     ) -> None:
-        self._connections = connections
+        self._sockets = sockets
         self._identities = identities
         self._permissions = permissions
         self._metrics = metrics
-        self._memberships = memberships
+        self._dialects = dialects
         self._seconds = seconds
         self._closing = threading.Event()
 
@@ -42,7 +42,7 @@ class Recheck:
         """Go on until `close`."""
         while not self._closing.wait(self._seconds):
             try:
-                self.look()
+                self.sweep()
             except PermissionsUnavailable:
                 logger.warning("rights could not be looked at again: the database did not answer; nobody was sent out")
 
@@ -50,22 +50,19 @@ class Recheck:
         """End."""
         self._closing.set()
 
-    def look(self) -> None:
-        """Look at every member once; raises `PermissionsUnavailable`."""
-        for connection, identity in self._identities.bound():
-            for namespace, sid in list(self._connections.sids(connection)):
-                for room in self._connections.rooms(sid, namespace):
-                    membership = self._memberships[room.kind]
-                    claim = membership.claim(room)
-                    if not may(self._permissions, identity.username, claim):
-                        self._evict(sid, namespace, room, membership)
+    def sweep(self) -> None:
+        """Ask for every member once; raises `PermissionsUnavailable`."""
+        for connection_id, identity in self._identities.bound():
+            for socket in self._sockets.of(connection_id):
+                for room in socket.rooms():
+                    kind, dialect = self._dialects.kinds[room.kind]
+                    if not is_allowed(self._permissions, identity.username, kind.request(room)):
+                        self._evict(socket, room, kind, dialect)
 
-    def _evict(self, sid: str, namespace: str, room: Room, membership: Membership) -> None:
-        if not self._connections.leave(sid, namespace, room):
+    def _evict(self, socket: Socket, room: Room, kind: RoomKind, dialect: Dialect) -> None:
+        if not socket.leave(room):
             return
         self._metrics.evictions.inc()
-        reply = refusal(membership.right).reply()
-        if membership.legacy:
-            self._connections.reply(sid, namespace, "credentialError", reply)
-        details = {"action": "join", "data": membership.asked(room)}
-        self._connections.reply(sid, namespace, "error", {**reply, "details": details})
+        request = JoinRequest("join", kind.join_object(room), dialect, None)
+        for reply in dialect.denied(request, denial(kind.right)):
+            socket.emit(reply.event, reply.data)

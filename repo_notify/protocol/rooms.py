@@ -1,7 +1,4 @@
-"""Room kinds as a table: join object -> rooms -> who may enter. Pure (PROTOCOL section 3).
-
-`legacy_v4` adds its own rows; the first row whose `shape` fits decides.
-"""
+"""Rooms: their kinds, their keys, and which join object means which room. Pure (spec sections 3 and 4)."""
 
 from __future__ import annotations
 
@@ -15,21 +12,21 @@ from marshmallow import Schema, ValidationError
 
 from repo_notify.errors import RoomNotFound
 
-from .schemas import ModelRoomSchema, NotificationsRoomSchema, ProjectRoomSchema, fold_uuid
+from .ids import fold_uuid
 
 PREFIX = "repo_notify:"
 # Made once: json.dumps would make an encoder for each key.
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
-# How many rooms are remembered that many ask for, and how long their ids may be together.
-_MANY = 1024
-_USUAL_LENGTH = 200
+# How many rooms are remembered that many ask for, and how long their ids may be together, in characters.
+_REMEMBERED = 1024
+_REMEMBERED_LENGTH = 200
 
 Right = Literal["self", "model", "project", "teamspace"]
 
 
 class Room(NamedTuple):
-    """A room: its kind and the ids that make it, as the client or publisher gave them."""
+    """A room: its kind's name and the ids that make it, as the client or publisher gave them."""
 
     kind: str
     ids: tuple[str, ...]
@@ -37,7 +34,7 @@ class Room(NamedTuple):
     @property
     def key(self) -> str:
         """The engine's name for the room: injective; project and model UUIDs without regard to case."""
-        return _usual_key(self) if sum(map(len, self.ids)) <= _USUAL_LENGTH else _key(self)
+        return _remembered_key(self) if sum(map(len, self.ids)) <= _REMEMBERED_LENGTH else _key(self)
 
     @classmethod
     def parse(cls, key: str) -> Room:
@@ -51,13 +48,13 @@ def _key(room: Room) -> str:
     return PREFIX + _compact([room.kind, owner, *map(fold_uuid, inner)])
 
 
-_usual_key = lru_cache(_MANY)(_key)
+_remembered_key = lru_cache(_REMEMBERED)(_key)
 
 
-class Claim(NamedTuple):
+class RoomRequest(NamedTuple):
     """A room that a client asks for, and the right that opens it.
 
-    `where` holds the ids for the look-up: `(teamspace, project, model)`, `(teamspace, project)` or `(teamspace,)`.
+    `where` holds the look-up's ids: `(teamspace, project, model)`, `(teamspace, project)`, `(teamspace,)` or `()`.
     """
 
     room: Room
@@ -66,112 +63,66 @@ class Claim(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Membership:
-    """What a room of some kind stands for: the right that it needs, and the object by which one joins it.
+class RoomKind:
+    """A row: what a kind of room is called, the right that opens it, and the object by which a client joins it.
 
-    `fields` names the room's ids as the object does; `where` says which look-up ids they make.
+    `fields` names the room's ids as the join object does. `where` makes the look-up's ids out of them: places among the
+    room's ids, None for an id that may be any.
     """
 
+    name: str
     right: Right
     fields: tuple[str, ...]
-    where: Callable[[tuple[str, ...]], tuple[str | None, ...]] = lambda ids: ids
-    legacy: bool = False
+    where: tuple[int | None, ...] = ()
 
-    def claim(self, room: Room) -> Claim:
-        """Return the claim that opened the room."""
-        return Claim(room, self.right, self.where(room.ids))
+    def room(self, *ids: str) -> Room:
+        """Return the room of this kind with these ids."""
+        return Room(self.name, ids)
 
-    def asked(self, room: Room) -> dict[str, Any]:
-        """Return the object that joins the room."""
+    def request(self, room: Room) -> RoomRequest:
+        """Return what opens `room`."""
+        return RoomRequest(room, self.right, tuple(None if at is None else room.ids[at] for at in self.where))
+
+    def join_object(self, room: Room) -> dict[str, Any]:
+        """Return the object that joins `room`."""
         return dict(zip(self.fields, room.ids, strict=True))
 
 
 @dataclass(frozen=True, eq=False)
-class RoomKind:
-    """A row: which objects it takes, how they are checked, and what they claim.
+class JoinShape:
+    """A row: which join objects it takes, how they are checked, and which rooms they ask for.
 
-    `shape(object)` says whether the row is meant; `claims(fields, username)` lists the rooms. The claims that are
-    granted are entered, and one is enough. `legacy` rows are answered in v4's way too.
+    `keys` must be there, and `flag` must be true. `requests(fields, username)` lists the rooms: those that are granted
+    are entered, and one is enough.
     """
 
-    name: str
-    shape: Callable[[Mapping[str, Any]], bool]
     schema: Schema
-    claims: Callable[[Mapping[str, Any], str], Sequence[Claim]]
-    legacy: bool = False
+    requests: Callable[[Mapping[str, Any], str], Sequence[RoomRequest]]
+    keys: tuple[str, ...] = ()
+    flag: str | None = None
+
+    def fits(self, data: Mapping[str, Any]) -> bool:
+        """Return whether `data` is meant for this row."""
+        return all(key in data for key in self.keys) and (self.flag is None or data.get(self.flag) is True)
+
+    def read(self, data: Mapping[str, Any], username: str) -> Sequence[RoomRequest]:
+        """Return what `data` asks for on behalf of `username`.
+
+        Raises `RoomNotFound` when an id is missing, empty or of a wrong type.
+        """
+        given = tuple((name, data[name]) for name in self.schema.fields if name in data)
+        usual = all(type(value) is str for _, value in given)
+        if usual and sum(len(value) for _, value in given) <= _REMEMBERED_LENGTH:
+            return _remembered_requests(given, self, username)
+        return _requests(given, self, username)
 
 
-def notifications_room(username: str) -> Room:
-    """The room of one user's own notifications."""
-    return Room("notifications", (username,))
-
-
-def model_room(teamspace: str, project: str, model: str) -> Room:
-    """The room of one container, federation or drawing."""
-    return Room("model", (teamspace, project, model))
-
-
-def project_room(teamspace: str, project: str) -> Room:
-    """The room of a project's activity."""
-    return Room("project", (teamspace, project))
-
-
-V5_MEMBERSHIPS: dict[str, Membership] = {
-    "notifications": Membership("self", ("username",), where=lambda _: ()),
-    "model": Membership("model", ("teamspace", "project", "model")),
-    "project": Membership("project", ("teamspace", "project")),
-}
-
-
-def _claim(room: Room) -> Claim:
-    return V5_MEMBERSHIPS[room.kind].claim(room)
-
-
-V5_ROOMS: tuple[RoomKind, ...] = (
-    RoomKind(
-        name="notifications",
-        shape=lambda data: data.get("notifications") is True,
-        schema=NotificationsRoomSchema(),
-        claims=lambda _, user: [_claim(notifications_room(user))],
-    ),
-    RoomKind(
-        name="model",
-        shape=lambda data: "teamspace" in data and "model" in data,
-        schema=ModelRoomSchema(),
-        claims=lambda fields, _: [_claim(model_room(fields["teamspace"], fields["project"], fields["model"]))],
-    ),
-    RoomKind(
-        name="project",
-        shape=lambda data: "teamspace" in data,
-        schema=ProjectRoomSchema(),
-        claims=lambda fields, _: [_claim(project_room(fields["teamspace"], fields["project"]))],
-    ),
-)
-
-
-def kind_of(data: object, kinds: tuple[RoomKind, ...]) -> RoomKind | None:
-    """Return the row that `data` is meant for, or None."""
-    if not isinstance(data, dict):
-        return None
-    return next((kind for kind in kinds if kind.shape(data)), None)
-
-
-def claims_of(data: Mapping[str, Any], kind: RoomKind, username: str) -> Sequence[Claim]:
-    """Return what `data` claims for `username`.
-
-    Raises `RoomNotFound` when an id is missing, empty or of a wrong type.
-    """
-    asked = tuple((name, data[name]) for name in kind.schema.fields if name in data)
-    usual = all(type(value) is str for _, value in asked) and sum(len(value) for _, value in asked) <= _USUAL_LENGTH
-    return (_usual_claims if usual else _claims)(asked, kind, username)
-
-
-def _claims(asked: tuple[tuple[str, Any], ...], kind: RoomKind, username: str) -> tuple[Claim, ...]:
+def _requests(given: tuple[tuple[str, Any], ...], shape: JoinShape, username: str) -> tuple[RoomRequest, ...]:
     try:
-        fields = kind.schema.load(dict(asked))
+        fields = shape.schema.load(dict(given))
     except ValidationError:
         raise RoomNotFound(RoomNotFound.UNKNOWN) from None
-    return tuple(kind.claims(fields, username))
+    return tuple(shape.requests(fields, username))
 
 
-_usual_claims = lru_cache(_MANY)(_claims)
+_remembered_requests = lru_cache(_REMEMBERED)(_requests)

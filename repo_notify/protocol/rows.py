@@ -1,26 +1,23 @@
-"""The table: event -> v5 name, rooms, payload. Pure data (PROTOCOL section 5).
-
-`legacy_v4` has a table of the same shape for the v4 names. A new event is one row here, its dataclass in `events`
-and its schema in `schemas`; it then shows up by itself in the documentation.
-"""
+"""Rows: event -> names, rooms, payload, as data. Documents and schemas are generated from them (spec section 5)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
-from repo_notify import events
 from repo_notify.events import Event
 
-from .rooms import Room, model_room, notifications_room, project_room
+from .rooms import Room, RoomKind
 
-# What the sockets of an ended session hear, in either protocol (PROTOCOL section 2).
+# What the sockets of an ended session hear, in every dialect (spec section 2).
 LOGGED_OUT = "loggedOut"
 
+# By the event's kind, or under None: templates over the event's fields.
+Names = Mapping["str | None", tuple[str, ...]]
 
-@dataclass(frozen=True)
-class Delivery:
+
+class Delivery(NamedTuple):
     """One Socket.IO event on its way: its name, its payload and the rooms it is meant for."""
 
     name: str
@@ -28,88 +25,82 @@ class Delivery:
     rooms: tuple[Room, ...]
 
 
+class RoomOf(NamedTuple):
+    """The room of an event: its kind, and the event's fields that are its ids."""
+
+    kind: RoomKind
+    fields: tuple[str, ...]
+
+    def __call__(self, values: Mapping[str, Any]) -> Room:
+        return self.kind.room(*(values[name] for name in self.fields))
+
+
+@dataclass(frozen=True)
+class Payload:
+    """What goes out: one field of the event as it is, or an object made of several.
+
+    `only`: the field that is the payload. `fields`: those that an object holds under their own names, `{}` where the
+    event has none. `defaults` and `adds` put further fields into an `only` that is an object: under a key that it has
+    not, or in place of one.
+    """
+
+    only: str = ""
+    fields: tuple[str, ...] = ()
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    adds: Mapping[str, str] = field(default_factory=dict)
+
+    def __call__(self, values: Mapping[str, Any]) -> Any:
+        if self.fields:
+            return {name: values.get(name, {}) for name in self.fields}
+        found = values[self.only]
+        if not self.defaults and not self.adds:
+            return found
+        defaults = {key: values[name] for key, name in self.defaults.items()}
+        return {**defaults, **found, **{key: values[name] for key, name in self.adds.items()}}
+
+
+DATA = Payload(only="data")
+
+
 @dataclass(frozen=True)
 class Row:
-    """How an event is delivered: names by kind (or under None), the room, and the payload."""
+    """How a dialect tells of an event.
 
-    names: dict[str | None, str]
-    room: Callable[[Any], Room]
-    payload: Callable[[Any], Any]
+    `when` is a key that the event's data must hold, else nothing is sent. `needs` are the keys that the data of such an
+    event must hold to be published at all.
+    """
+
+    names: Names = field(default_factory=dict)
+    rooms: tuple[RoomOf, ...] = ()
+    payload: Payload = DATA
+    when: str | None = None
+    needs: tuple[str, ...] = ()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of model that the event is about; none where it has no kind."""
+        return tuple(kind for kind in self.names if kind is not None)
 
     def deliveries(self, event: Event) -> list[Delivery]:
-        """Return what goes out for `event`."""
-        template = self.names[getattr(event, "kind", None)]
-        name = template.format_map(vars(event))
-        return [Delivery(name, self.payload(event), (self.room(event),))]
-
-
-def _per_kind(suffix: str, *kinds: str, prefix: str = "") -> dict[str | None, str]:
-    """Return `{kind: name}`: `containerNewRevision` and its like, or with a prefix `newContainer` and its like."""
-    return {kind: f"{prefix}{kind.capitalize()}" if prefix else f"{kind}{suffix}" for kind in kinds}
-
-
-def _in_model(event: Any) -> Room:
-    return model_room(event.teamspace, event.project, event.model)
-
-
-def _in_project(event: Any) -> Room:
-    return project_room(event.teamspace, event.project)
-
-
-def _own(event: Any) -> Room:
-    return notifications_room(event.username)
-
-
-def _model_payload(event: Any) -> dict[str, Any]:
-    return {
-        "teamspace": event.teamspace,
-        "project": event.project,
-        "model": event.model,
-        "data": getattr(event, "data", {}),
-    }
-
-
-def _project_payload(event: Any) -> dict[str, Any]:
-    return {"teamspace": event.teamspace, "project": event.project, "data": event.data}
-
-
-_ALL = events.KINDS
-_TICKETED = ("container", "federation")
-
-
-def _model_row(suffix: str, *kinds: str) -> Row:
-    return Row(_per_kind(suffix, *kinds), _in_model, _model_payload)
-
-
-V5_EVENTS: dict[type[Event], Row] = {
-    events.ModelCreated: Row(_per_kind("", *_ALL, prefix="new"), _in_project, _project_payload),
-    events.ModelSettingsUpdated: _model_row("SettingsUpdate", *_ALL),
-    events.ModelRemoved: _model_row("Removed", *_ALL),
-    events.RevisionCreated: _model_row("NewRevision", *_ALL),
-    events.RevisionUpdated: _model_row("RevisionUpdate", "container", "drawing"),
-    events.TicketCreated: _model_row("NewTicket", *_TICKETED),
-    events.TicketUpdated: _model_row("UpdateTicket", *_TICKETED),
-    events.TicketCommentCreated: _model_row("NewTicketComment", *_TICKETED),
-    events.TicketCommentUpdated: _model_row("UpdateTicketComment", *_TICKETED),
-    events.TicketGroupUpdated: _model_row("UpdateTicketGroup", *_TICKETED),
-    events.NotificationUpserted: Row({None: "{username}::notificationUpserted"}, _own, lambda event: event.data),
-    events.NotificationDeleted: Row({None: "{username}::notificationDeleted"}, _own, lambda event: event.data),
-}
-
-
-def v5_deliveries(event: Event) -> list[Delivery]:
-    """Return what v5 clients get of `event`; nothing for events that only v4 knows."""
-    row = V5_EVENTS.get(type(event))
-    return row.deliveries(event) if row else []
+        """Return what goes out for `event`, one delivery for each of its names."""
+        values = vars(event)
+        if self.when is not None and self.when not in values["data"]:
+            return []
+        templates = self.names.get(values.get("kind")) or self.names.get(None, ())
+        if not templates:
+            return []
+        payload = self.payload(values)
+        rooms = tuple([room(values) for room in self.rooms])
+        return [Delivery(template.format_map(values), payload, rooms) for template in templates]
 
 
 def merged(deliveries: list[Delivery]) -> list[Delivery]:
-    """Join deliveries of one name and payload, so that a member of rooms of both generations hears it once."""
+    """Join deliveries of one name and payload, so that a member of rooms of two dialects hears of it once."""
     found: list[Delivery] = []
     for delivery in deliveries:
         for index, earlier in enumerate(found):
             if earlier.name == delivery.name and earlier.payload == delivery.payload:
-                found[index] = Delivery(earlier.name, earlier.payload, (*earlier.rooms, *delivery.rooms))
+                found[index] = earlier._replace(rooms=(*earlier.rooms, *delivery.rooms))
                 break
         else:
             found.append(delivery)

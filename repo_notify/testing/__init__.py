@@ -1,0 +1,1 @@
+"""What the tests of host apps and ours share."""

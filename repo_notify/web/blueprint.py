@@ -5,25 +5,21 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
 
-from repo_notify.access.store import Unreachable
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import Event
-from repo_notify.protocol.schemas import from_json
+from repo_notify.protocol.validation import from_json
+from repo_notify.settings import Settings
 
 from .origins import public_address
-
-if TYPE_CHECKING:
-    from repo_notify.extension import State
 
 logger = logging.getLogger(__name__)
 
 MAX_EVENTS = 1_000
-READY_SECONDS = 2.0
 _JS_ESCAPES = str.maketrans({character: f"\\u{ord(character):04X}" for character in "/<>\u2028\u2029"})
 
 Answer = tuple[Response, int]
@@ -35,9 +31,19 @@ def config_js(host: str, path: str) -> str:
     return f"var ClientConfig = {text.translate(_JS_ESCAPES)};\n"
 
 
-def make_blueprint(app: Flask, state: State) -> Blueprint:
-    """Return the blueprint of one app."""
-    settings = state.settings
+def make_blueprint(
+    app: Flask,
+    settings: Settings,
+    *,
+    send: Callable[[Event], None],
+    problems: Callable[[], Mapping[str, str]],
+    metrics: Callable[[], bytes],
+) -> Blueprint:
+    """Return the blueprint of one app.
+
+    `send` publishes a checked event; `problems` returns what keeps the service from being ready; `metrics` returns
+    Prometheus's text.
+    """
     blueprint = Blueprint("repo_notify", __name__)
 
     def answer_config_js() -> Response:
@@ -49,20 +55,20 @@ def make_blueprint(app: Flask, state: State) -> Blueprint:
         return jsonify(status="ok"), 200
 
     def readyz() -> Answer:
-        problems = _problems(state)
-        return (jsonify(status="unavailable", reasons=problems), 503) if problems else (jsonify(status="ok"), 200)
+        found = problems()
+        return (jsonify(status="unavailable", reasons=found), 503) if found else (jsonify(status="ok"), 200)
 
-    def metrics() -> Response:
-        return Response(state.metrics.text(), content_type="text/plain; version=0.0.4; charset=utf-8")
+    def answer_metrics() -> Response:
+        return Response(metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     def publish() -> Answer:
-        return _publish(settings.api_key, settings.max_event_bytes, state.publisher.send)
+        return _publish(settings.api_key, settings.max_event_bytes, send)
 
     routes: tuple[tuple[str | None, str, Callable[[], Any], str], ...] = (
         (settings.config_js, "config_js", answer_config_js, "GET"),
         (f"{settings.http_prefix}/healthz", "healthz", healthz, "GET"),
         (f"{settings.http_prefix}/readyz", "readyz", readyz, "GET"),
-        (f"{settings.http_prefix}/metrics", "metrics", metrics, "GET"),
+        (f"{settings.http_prefix}/metrics", "metrics", answer_metrics, "GET"),
         (f"{settings.http_prefix}/events", "events", publish, "POST"),
     )
     taken = {str(rule) for rule in app.url_map.iter_rules()}
@@ -74,19 +80,6 @@ def make_blueprint(app: Flask, state: State) -> Blueprint:
             continue
         blueprint.add_url_rule(path, endpoint, view, methods=[method])
     return blueprint
-
-
-def _problems(state: State) -> dict[str, str]:
-    problems: dict[str, str] = {}
-    try:
-        with state.store.within(READY_SECONDS):
-            state.store.ping()
-    except Unreachable:
-        logger.warning("readiness: MongoDB does not answer", exc_info=True)
-        problems["mongodb"] = "MongoDB does not answer"
-    if state.bus is not None and (problem := state.bus.problem()):
-        problems["message_queue"] = problem
-    return problems
 
 
 def _error(status: int, message: str) -> Answer:

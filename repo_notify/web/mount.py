@@ -1,26 +1,17 @@
-"""How the service gets into a Flask app: the Socket.IO server, its place in the WSGI app, the hooks into a server."""
+"""How the service gets into a Flask app: the Socket.IO server, and its place in the WSGI app."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
-import socketio
 from flask import Flask
 from flask_socketio import SocketIO
 
 from repo_notify.engine import Server
 from repo_notify.engine.wire.codec import Codec
-from repo_notify.membership.handlers import ACTIONS
-from repo_notify.metrics import Metrics
-from repo_notify.protocol.rooms import PREFIX
 from repo_notify.settings import Settings
 
 from .origins import OriginCheck, WsgiApp, behind_proxies
-
-Handler = Callable[..., Any]
 
 
 def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple[Codec, ...]) -> SocketIO:
@@ -75,64 +66,3 @@ class _Mount:
             return self.wsgi_app(environ, start_response)
         environ["flask.app"] = self._app
         return self._engine(environ, start_response)
-
-
-def hook_connections(
-    server: socketio.Server,
-    opened: Callable[[str, Mapping[str, Any]], None],
-    closed: Callable[[str], None],
-) -> None:
-    """Have `opened(connection, environ)` and `closed(connection)` called for each Engine.IO connection of `server`.
-
-    At that level a host's own `connect` handlers, on whichever namespace, are not in the way.
-    """
-    connect, disconnect = server.eio.handlers["connect"], server.eio.handlers["disconnect"]
-
-    def on_connect(connection: str, environ: dict[str, Any]) -> Any:
-        answer = connect(connection, environ)
-        if answer is None or answer is True:
-            opened(connection, environ)
-        return answer
-
-    def on_disconnect(connection: str, *reason: Any) -> None:
-        try:
-            disconnect(connection, *reason)
-        finally:
-            closed(connection)
-
-    server.eio.on("connect", on_connect)
-    server.eio.on("disconnect", on_disconnect)
-
-
-def attach(server: socketio.Server, namespace: str, handle: Handler, *, unknown_too: bool) -> None:
-    """Have `handle(action, namespace, sid, *args)` called for joins and leaves, and for unknown events where asked."""
-    for action in ACTIONS:
-        server.on(action, partial(handle, action, namespace), namespace=namespace)
-    if unknown_too:
-        server.on("*", lambda event, sid, *args: handle(event, namespace, sid, *args), namespace=namespace)
-
-
-def _labels(connection: Any) -> tuple[str, str]:
-    codec = getattr(connection, "codec", None)
-    return str(codec.eio if codec else 4), "websocket" if connection.upgraded else "polling"
-
-
-def watch_connections(metrics: Metrics, server: socketio.Server) -> None:
-    """Have the metrics show the server's connections and rooms."""
-
-    def connections() -> dict[tuple[str, ...], int]:
-        sockets = list(server.eio.sockets.values())
-        return dict(Counter(_labels(found) for found in sockets))
-
-    def rooms() -> dict[tuple[str, ...], int]:
-        found = {key for members in list(server.manager.rooms.values()) for key in list(members)}
-        return {(): sum(isinstance(key, str) and key.startswith(PREFIX) for key in found)}
-
-    metrics.watch("repo_notify_connections", "Open connections.", ("generation", "transport"), connections)
-    metrics.watch(
-        "repo_notify_slow_clients",
-        "Clients disconnected, since the start, because they did not take what was sent to them.",
-        (),
-        lambda: {(): getattr(server.eio, "slow_clients", 0)},
-    )
-    metrics.watch("repo_notify_rooms", "Rooms with a member.", (), rooms)

@@ -156,7 +156,7 @@ class App:
             "connections": len(eio.sockets),
             "counts": {f"{number} {transport}": count for (number, transport), count in eio.counts().items()},
             "namespaces": self.server.manager.get_namespaces(),
-            "rooms": self.server.manager.count_rooms(),
+            "rooms": sum(map(len, self.server.manager.rooms.values())),
             "environs": len(self.server.environ),
             "tasks": tasks,
         }

@@ -8,21 +8,25 @@ import pytest
 
 pytest.importorskip("legacy_v4")
 
-from legacy_v4.names import v4_deliveries
-from legacy_v4.rooms import model_room, teamspace_room
+from legacy_v4.names import NameSet, rows
+from legacy_v4.rooms import MODEL, TEAMSPACE
 from repo_notify import events
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import EVENT_TYPES
-from repo_notify.protocol.schemas import checked, from_json
-from repo_notify.settings import NameSet
+from repo_notify.protocol.rows import Delivery
+from repo_notify.protocol.validation import checked, from_json
 
 IN_MODEL: dict[str, Any] = {"teamspace": "acme", "model": "m"}
 ISSUE: dict[str, Any] = {**IN_MODEL, "issue": "i", "data": {"guid": "c"}}
 ENTITIES = ("risk", "group", "view", "resource")
 
 
+def deliveries(chosen: NameSet, event: events.Event) -> list[Delivery]:
+    return rows(chosen)[type(event)].deliveries(event)
+
+
 def names(chosen: NameSet, event: events.Event) -> list[str]:
-    return [delivery.name for delivery in v4_deliveries(chosen, event)]
+    return [delivery.name for delivery in deliveries(chosen, event)]
 
 
 @pytest.mark.parametrize(
@@ -54,8 +58,8 @@ def names(chosen: NameSet, event: events.Event) -> list[str]:
     ids=lambda value: type(value).__name__ if isinstance(value, events.Event) else "",
 )
 def test_a_set_has_its_names_and_both_have_all(event: events.Event, first: list[str], second: list[str]) -> None:
-    assert names("2018", event) == first
-    assert names("2019", event) == second
+    assert names("first", event) == first
+    assert names("second", event) == second
     assert names("both", event) == first + second
 
 
@@ -77,11 +81,11 @@ def test_a_name_that_both_sets_have_is_sent_once() -> None:
 )
 def test_an_entity_of_the_second_set(entity: str, what: str, data: Any) -> None:
     event = from_json({"type": f"{entity.capitalize()}{what}", **IN_MODEL, "data": data})
-    (delivery,) = v4_deliveries("2019", event)
+    (delivery,) = deliveries("second", event)
     assert delivery.name == f"acme::m::{entity}{what}"
     assert delivery.payload == data
-    assert delivery.rooms == (model_room("acme", "m"), teamspace_room("acme"))
-    assert v4_deliveries("2018", event) == []
+    assert delivery.rooms == (MODEL.room("acme", "m"), TEAMSPACE.room("acme"))
+    assert deliveries("first", event) == []
 
 
 @pytest.mark.parametrize("entity", ENTITIES)

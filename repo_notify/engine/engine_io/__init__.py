@@ -1,0 +1,1 @@
+"""Engine.IO: handshakes, connections, transports, heartbeats."""

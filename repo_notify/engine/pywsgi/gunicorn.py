@@ -1,4 +1,7 @@
-"""gunicorn's gevent worker with the engine's WebSocket handler: `gunicorn -k repo_notify.engine.pywsgi.gunicorn.Worker`."""
+"""gunicorn's gevent worker with the engine's WebSocket handler.
+
+`gunicorn -k repo_notify.engine.pywsgi.gunicorn.Worker`.
+"""
 
 from __future__ import annotations
 

@@ -87,10 +87,6 @@ class RoomManager:
         """Each namespace's rooms and their members, to look at."""
         return {name: space.rooms for name, space in list(self._namespaces.items())}
 
-    def count_rooms(self) -> int:
-        """How many rooms have members, over all namespaces."""
-        return sum(len(namespace.rooms) for namespace in list(self._namespaces.values()))
-
     def get_participants(self, namespace: str, room: Any) -> Iterator[tuple[str, str]]:
         """The members of a room (None: the namespace) or of several, each once: pairs of own id and Engine.IO id."""
         for member in self._select(namespace, room, frozenset()):
@@ -116,10 +112,14 @@ class RoomManager:
 
     can_disconnect = is_connected
 
+    def member_of(self, connection_id: str, namespace: str) -> Member | None:
+        """The member of a namespace on the connection with that Engine.IO id."""
+        space = self._namespaces.get(namespace)
+        return space.by_connection.get(connection_id) if space else None
+
     def sid_from_eio_sid(self, eio_sid: str, namespace: str) -> str | None:
         """The id in a namespace of the connection with that Engine.IO id."""
-        space = self._namespaces.get(namespace)
-        member = space.by_connection.get(eio_sid) if space else None
+        member = self.member_of(eio_sid, namespace)
         return member.sid if member else None
 
     def eio_sid_from_sid(self, sid: str, namespace: str) -> str | None:
@@ -174,10 +174,17 @@ class RoomManager:
                 raise ValueError("sid is not connected to requested namespace")
             if room == sid:
                 return
-            space = self._namespaces[namespace]
-            if room in space.members:
+            if room in self._namespaces[namespace].members:
                 raise ValueError("cannot enter a sid room")
-            space.rooms.setdefault(room, {})[sid] = member
+            self.enter(member, room)
+
+    def enter(self, member: Member, room: Hashable) -> None:
+        """Put a member into a room that is nobody's id, unless it has left the namespace."""
+        with self._lock:
+            space = self._namespaces.get(member.namespace)
+            if space is None or member.gone or space.members.get(member.sid) is not member:
+                return
+            space.rooms.setdefault(room, {})[member.sid] = member
             space.routes.pop(room, None)
             member.rooms.add(room)
 
@@ -188,15 +195,23 @@ class RoomManager:
             if member is not None:
                 self._leave(self._namespaces[namespace], member, room)
 
+    def leave(self, member: Member, room: Hashable) -> bool:
+        """Take a member out of a room; return whether it was in it."""
+        with self._lock:
+            space = self._namespaces.get(member.namespace)
+            return space is not None and self._leave(space, member, room)
+
     @staticmethod
-    def _leave(space: Namespace, member: Member, room: Hashable) -> None:
-        if room in member.rooms:
-            member.rooms.discard(room)
-            members = space.rooms[room]
-            del members[member.sid]
-            space.routes.pop(room, None)
-            if not members:
-                del space.rooms[room]
+    def _leave(space: Namespace, member: Member, room: Hashable) -> bool:
+        if room not in member.rooms:
+            return False
+        member.rooms.discard(room)
+        members = space.rooms[room]
+        del members[member.sid]
+        space.routes.pop(room, None)
+        if not members:
+            del space.rooms[room]
+        return True
 
     def close_room(self, room: Hashable, namespace: str) -> None:
         """Take everybody out of a room; ValueError if it is a member's id."""
@@ -242,6 +257,11 @@ class RoomManager:
             return self._fan_out(self._select(namespace, room, skip), out) if sent is None else sent
         members = self._select(namespace, room, skip)
         return sum(self._fan_out([member], message(self._asking(packet, member, callback))) for member in members)
+
+    def emit_to(self, member: Member, event: str, data: Any) -> None:
+        """Send an event with one argument to one member, if it is not gone."""
+        if not member.gone:
+            self._send(member, message(SioPacket(SioType.EVENT, member.namespace, data=[event, data])))
 
     def _along(self, namespace: str, room: Any, skip: frozenset[str], out: Outgoing) -> int | None:
         """Send along the route of a room; None where there is none, or it is not open."""

@@ -27,6 +27,8 @@ from .manager import Callback, Member, RoomManager
 
 OnOpen = Callable[[str, Environ], None]
 OnClose = Callable[[str, str], None]
+# (member, event, arguments) -> the acknowledgement.
+Fallback = Callable[[Member, str, list[Any]], Any]
 
 LOGGER = logging.getLogger("repo_notify.engine")
 _REJECTED = {"message": "Connection rejected by server"}
@@ -43,6 +45,7 @@ class Server(socketio.Server):
     `codecs`: further protocol generations beside EIO=4; `unsupported_hint(eio)`: the error text for one without.
     `namespaces`: those that exist without a handler ("*": all). `async_handlers=False`: handlers in the reader's task.
     `on_open(eio_sid, environ)`, `on_close(eio_sid, reason)`: lists of calls before the first namespace, after the last.
+    `fallbacks`: by namespace, what gets the events for which no handler is registered.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Server(socketio.Server):
         self._sessions: dict[str, Session] = {}
         self.connect_timeout = connect_timeout
         self.max_attachments = max_attachments
+        self.fallbacks: dict[str, Fallback] = {}
         self.on_open: list[OnOpen] = []
         self.on_close: list[OnClose] = []
         self.manager: RoomManager
@@ -175,7 +179,11 @@ class Server(socketio.Server):
         """Call the event's handler; what it returns is the acknowledgement."""
         event, *arguments = packet.data
         try:
-            result = self._trigger(event, member.namespace, member.sid, *arguments)
+            fallback = self.fallbacks.get(member.namespace)
+            if fallback is not None and event not in self.handlers.get(member.namespace, ()):
+                result = fallback(member, event, arguments)
+            else:
+                result = self._trigger(event, member.namespace, member.sid, *arguments)
             if packet.id is None or result == self.not_handled:
                 return
             data = [] if result is None else list(result) if isinstance(result, tuple) else [result]

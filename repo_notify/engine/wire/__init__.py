@@ -1,0 +1,1 @@
+"""The wire as values: frames, packets, codecs, JSON. Holds no socket and no clock."""

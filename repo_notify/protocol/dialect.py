@@ -1,0 +1,125 @@
+"""Dialects: generations of the protocol side by side, each with its rooms, names, wire and replies (spec section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, NamedTuple, Protocol
+
+from repo_notify.engine.wire.codec import Codec
+from repo_notify.errors import ChatError
+from repo_notify.events import Event
+
+from .rooms import JoinShape, RoomKind
+from .rows import Delivery, Row, merged
+
+Action = Literal["join", "leave"]
+ACTIONS: tuple[Action, ...] = ("join", "leave")
+
+
+class Reply(NamedTuple):
+    """An event for one socket alone."""
+
+    event: str
+    data: Any
+
+
+class JoinRequest(NamedTuple):
+    """One join or leave of a client. `shape` is None for an object of no known shape."""
+
+    action: str
+    data: Any
+    dialect: Dialect
+    shape: JoinShape | None
+
+
+class Dialect(Protocol):
+    """One generation of the protocol."""
+
+    @property
+    def namespaces(self) -> tuple[str, ...]:
+        """The Socket.IO namespaces that are its own."""
+
+    @property
+    def shapes(self) -> tuple[JoinShape, ...]:
+        """The join objects that it takes; the first that fits decides."""
+
+    @property
+    def kinds(self) -> tuple[RoomKind, ...]:
+        """The kinds of room that it has."""
+
+    @property
+    def codecs(self) -> tuple[Codec, ...]:
+        """Wire generations that its clients speak, beside Engine.IO 4."""
+
+    @property
+    def rows(self) -> Mapping[type[Event], Row]:
+        """What its clients hear of each event."""
+
+    def entered(self, request: JoinRequest) -> Sequence[Reply]:
+        """Return the replies to a join or leave that succeeded; the last is the acknowledgement too."""
+
+    def denied(self, request: JoinRequest, error: ChatError) -> Sequence[Reply]:
+        """Return the replies to a join or leave that failed; the last is the acknowledgement too."""
+
+
+def success(request: JoinRequest) -> Reply:
+    """Return the `message` that tells of a success (spec section 3)."""
+    return Reply("message", {"event": "success", "data": {"action": request.action, "data": request.data}})
+
+
+def failure(request: JoinRequest, error: ChatError) -> Reply:
+    """Return the `error` that tells of a failure (spec section 3)."""
+    return Reply("error", {**error.reply(), "details": {"action": request.action, "data": request.data}})
+
+
+@dataclass(frozen=True)
+class Dialects:
+    """The dialects of one app; of two that would take an object, the later one does."""
+
+    all: tuple[Dialect, ...]
+
+    @cached_property
+    def namespaces(self) -> tuple[str, ...]:
+        """Every namespace on which the protocol is spoken."""
+        return tuple(self._by_namespace)
+
+    @cached_property
+    def codecs(self) -> tuple[Codec, ...]:
+        """Every wire generation beside Engine.IO 4."""
+        return tuple(codec for dialect in self.all for codec in dialect.codecs)
+
+    @cached_property
+    def _by_namespace(self) -> Mapping[str, Dialect]:
+        found: dict[str, Dialect] = {}
+        for dialect in self.all:
+            for namespace in dialect.namespaces:
+                found.setdefault(namespace, dialect)
+        return found
+
+    @cached_property
+    def _shapes(self) -> tuple[tuple[JoinShape, Dialect], ...]:
+        return tuple((shape, dialect) for dialect in reversed(self.all) for shape in dialect.shapes)
+
+    @cached_property
+    def kinds(self) -> Mapping[str, tuple[RoomKind, Dialect]]:
+        """Each kind of room by its name, and whose it is."""
+        return {kind.name: (kind, dialect) for dialect in self.all for kind in dialect.kinds}
+
+    @cached_property
+    def _rows(self) -> Mapping[type[Event], tuple[Row, ...]]:
+        types = dict.fromkeys(event for dialect in self.all for event in dialect.rows)
+        return {event: tuple(d.rows[event] for d in self.all if event in d.rows) for event in types}
+
+    def request(self, action: str, namespace: str, data: Any) -> JoinRequest:
+        """Return a join or leave with the dialect that answers it: by the object's shape, else by the namespace."""
+        if isinstance(data, dict):
+            for shape, dialect in self._shapes:
+                if shape.fits(data):
+                    return JoinRequest(action, data, dialect, shape)
+        return JoinRequest(action, data, self._by_namespace[namespace], None)
+
+    def deliveries(self, event: Event) -> list[Delivery]:
+        """Return everything that goes out for `event`."""
+        return merged([delivery for row in self._rows.get(type(event), ()) for delivery in row.deliveries(event)])

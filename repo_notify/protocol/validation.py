@@ -1,0 +1,89 @@
+"""What a publisher hands over, checked: an event of plain values, or an error that names each wrong field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+from marshmallow import Schema, ValidationError
+
+from repo_notify.errors import InvalidEvent
+from repo_notify.events import EVENT_TYPES, Event
+
+from .rows import Row
+from .schemas import event_schema
+from .v5 import ROWS
+
+# How long the ids of an event may be together for their validity to be remembered, in characters.
+_REMEMBERED_LENGTH = 300
+_NOTHING_SAID = Row()
+
+
+def _schema(event: type[Event]) -> Schema:
+    row = ROWS.get(event, _NOTHING_SAID)
+    return event_schema(event, row.kinds, row.needs)
+
+
+EVENT_SCHEMAS: Mapping[type[Event], Schema] = {event: _schema(event) for event in EVENT_TYPES.values()}
+
+
+def checked(event: Event) -> Event:
+    """Return `event` with plain JSON values in it, its own copy of them.
+
+    Raises `InvalidEvent` naming each wrong field, and `TypeError` for an object that is no event.
+    """
+    if type(event) not in EVENT_SCHEMAS:
+        raise TypeError(f"an event of repo_notify.events can be published, not {type(event).__name__}")
+    return load(type(event), vars(event))
+
+
+def load(event: type[Event], values: Mapping[str, Any]) -> Event:
+    """Build an event of that type from plain values; raises `InvalidEvent` naming each wrong field."""
+    try:
+        return event(**(_load_remembered(event, values) or EVENT_SCHEMAS[event].load(values)))
+    except ValidationError as error:
+        raise InvalidEvent(event.__name__, _first_messages(error.normalized_messages())) from None
+
+
+def _load_remembered(event: type[Event], values: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Load values of which all but the data was checked lately; None where something is wrong, or not usual."""
+    fields = EVENT_SCHEMAS[event].fields
+    where = tuple(item for item in values.items() if item[0] != "data")
+    if not all(value is None or type(value) is str for _, value in where) or ("data" in fields) != ("data" in values):
+        return None
+    if sum(len(value) for _, value in where if value is not None) > _REMEMBERED_LENGTH:
+        return None
+    try:
+        loaded = _load_where(event.__name__, where)
+        return {**loaded, "data": fields["data"].deserialize(values["data"])} if "data" in values else loaded
+    except ValidationError:
+        return None  # loading them together tells everything that is wrong
+
+
+@lru_cache(1024)
+def _load_where(event: str, where: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
+    found: dict[str, Any] = EVENT_SCHEMAS[EVENT_TYPES[event]].load(dict(where), partial=("data",))
+    return found
+
+
+def from_json(document: Any) -> Event:
+    """Build an event from the JSON of `POST /notify/events`; raises `InvalidEvent` naming each wrong field."""
+    if not isinstance(document, dict):
+        raise InvalidEvent("event", {"": "an object with `type` and the fields of that type"})
+    values = dict(document)
+    name = values.pop("type", None)
+    event = EVENT_TYPES.get(name) if isinstance(name, str) else None
+    if event is None:
+        raise InvalidEvent("event", {"type": "one of " + ", ".join(EVENT_TYPES)})
+    return load(event, values)
+
+
+def _first_messages(messages: Mapping[str, Any]) -> dict[str, str]:
+    return {str(field): _first(found) for field, found in messages.items()}
+
+
+def _first(found: Any) -> str:
+    while not isinstance(found, str):
+        found = next(iter(found.values())) if isinstance(found, dict) else found[0]
+    return "no such field" if found == "Unknown field." else found

@@ -1,0 +1,180 @@
+"""State and `wire`: the one file that knows all the others; loads `legacy_v4` where it is switched on."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from flask import Flask
+from flask_socketio import SocketIO
+
+from .access.permissions import Permissions
+from .access.store import Store, Unreachable, connect
+from .contract.markdown import Columns, reference_markdown
+from .delivery.publisher import Publisher
+from .delivery.queue import Bus
+from .errors import SettingsError
+from .membership.handlers import Handlers
+from .membership.rate_limit import RateLimit
+from .membership.revocation import Revalidation
+from .metrics import Metrics
+from .protocol.dialect import ACTIONS, Dialect, Dialects
+from .protocol.v5 import V5
+from .sessions.bindings import Identities
+from .settings import Settings
+from .sockets import Sockets, sockets_of
+from .web.blueprint import make_blueprint
+from .web.mount import make_socketio, mount
+
+logger = logging.getLogger(__name__)
+
+SUBSCRIBE_SECONDS = 2.0
+READY_SECONDS = 2.0
+
+
+@dataclass(frozen=True)
+class State:
+    """What one app has: `app.extensions["repo_notify"]`."""
+
+    settings: Settings
+    socketio: SocketIO
+    store: Store
+    metrics: Metrics
+    sockets: Sockets
+    identities: Identities
+    permissions: Permissions
+    publisher: Publisher
+    bus: Bus | None
+    revalidation: Revalidation
+    dialects: Dialects
+
+    def problems(self) -> dict[str, str]:
+        """Return what keeps the service from being ready, by the part that it concerns."""
+        found: dict[str, str] = {}
+        try:
+            with self.store.within(READY_SECONDS):
+                self.store.ping()
+        except Unreachable:
+            logger.warning("readiness: MongoDB does not answer", exc_info=True)
+            found["mongodb"] = "MongoDB does not answer"
+        if self.bus is not None and (problem := self.bus.problem()):
+            found["message_queue"] = problem
+        return found
+
+    def close(self) -> None:
+        """End the background work."""
+        self.revalidation.close()
+        if self.bus is not None:
+            self.bus.close()
+        self.store.close()
+
+
+def load_legacy() -> Any:
+    """Return the package `legacy_v4`, or None where it is not installed."""
+    try:
+        return importlib.import_module("legacy_v4")
+    except ModuleNotFoundError as error:
+        if error.name != "legacy_v4":
+            raise
+        return None
+
+
+def dialects_of(settings: Settings) -> Dialects:
+    """Return the dialects that the settings ask for; raises `SettingsError` where one is not installed."""
+    v5: Dialect = V5(settings.namespace)
+    if not settings.legacy_v4:
+        return Dialects((v5,))
+    legacy = load_legacy()
+    if legacy is None:
+        raise SettingsError(["REPO_NOTIFY_LEGACY_V4 should be false, as the package legacy_v4 is not installed"])
+    return Dialects((v5, legacy.V4(namespace=settings.legacy_v4_namespace, names=settings.legacy_v4_names)))
+
+
+def reference_columns() -> Columns:
+    """Return every dialect's rows for the documentation, by the heading of their column."""
+    columns: dict[str, Any] = {"v5 events (room)": V5("/").rows}
+    legacy = load_legacy()
+    if legacy is not None:
+        for names in ("first", "second"):
+            columns[f"v4 events, {names} set (rooms)"] = legacy.V4(namespace="/", names=names).rows
+    return columns
+
+
+def reference() -> str:
+    """Return docs/reference.md."""
+    return reference_markdown(reference_columns())
+
+
+def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
+    """Make and connect the parts that serve `app`, on the `host`'s Flask-SocketIO or on one of our own."""
+    dialects = dialects_of(settings)
+    metrics = Metrics()
+    store = Store(
+        connect(settings.mongo_uri, timeout=settings.permission_timeout), users_collection=settings.users_collection
+    )
+    permissions = Permissions(
+        store,
+        ttl=settings.permission_cache_seconds,
+        size=settings.permission_cache_size,
+        timeout=settings.permission_timeout,
+    )
+    socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
+    sockets = sockets_of(socketio.server, dialects.namespaces)
+    identities = Identities(app)
+    bus = _make_bus(settings, metrics)
+    publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, bus=bus)
+    if bus is not None:
+        bus.receive = publisher.receive
+    rate_limit = RateLimit(settings.join_burst, settings.join_rate, settings.join_flood)
+    handlers = Handlers(sockets, identities, permissions, metrics, dialects=dialects, rate_limit=rate_limit)
+    revalidation = Revalidation(
+        sockets, identities, permissions, metrics, dialects=dialects, seconds=settings.recheck_seconds
+    )
+    state = State(
+        settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, dialects
+    )
+    _attach(state, handlers)
+    _watch(metrics, sockets, socketio)
+    app.register_blueprint(
+        make_blueprint(app, settings, send=publisher.send, problems=state.problems, metrics=metrics.text)
+    )
+    if host is None:
+        mount(app, socketio, settings)
+    if settings.recheck_seconds:
+        socketio.server.start_background_task(revalidation.run)
+    return state
+
+
+def _make_bus(settings: Settings, metrics: Metrics) -> Bus | None:
+    if settings.message_queue is None:
+        return None
+    return Bus(settings.message_queue, settings.message_queue_channel, metrics)
+
+
+def _attach(state: State, handlers: Handlers) -> None:
+    def opened(connection_id: str, environ: Mapping[str, Any]) -> None:
+        if state.bus is not None:
+            state.bus.start(SUBSCRIBE_SECONDS)
+        state.identities.opened(connection_id, environ)
+
+    def closed(connection_id: str) -> None:
+        state.identities.closed(connection_id)
+        handlers.closed(connection_id)
+
+    state.sockets.watch(opened, closed)
+    state.sockets.attach(ACTIONS, handlers.handle)
+
+
+def _watch(metrics: Metrics, sockets: Sockets, socketio: SocketIO) -> None:
+    """Have the metrics show connections and rooms."""
+    metrics.watch("repo_notify_connections", "Open connections.", ("generation", "transport"), sockets.counts)
+    metrics.watch(
+        "repo_notify_slow_clients",
+        "Clients disconnected, since the start, because they did not take what was sent to them.",
+        (),
+        lambda: {(): getattr(socketio.server.eio, "slow_clients", 0)},
+    )
+    metrics.watch("repo_notify_rooms", "Rooms with a member.", (), lambda: {(): sockets.count_rooms()})
