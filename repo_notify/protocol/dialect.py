@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
-from repo_notify.engine.wire.codec import Codec
 from repo_notify.errors import ChatError
 from repo_notify.events import Event
 
 from .rooms import JoinShape, RoomKind
 from .rows import Delivery, Row, merged
+
+if TYPE_CHECKING:
+    from repo_notify.engine.wire.codec import Codec
 
 Action = Literal["join", "leave"]
 ACTIONS: tuple[Action, ...] = ("join", "leave")

@@ -7,9 +7,9 @@ follow from these.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from repo_notify import events
-from repo_notify.engine.wire.codec import Codec
 from repo_notify.errors import ChatError
 from repo_notify.events import KINDS, Event
 
@@ -17,6 +17,9 @@ from .dialect import JoinRequest, Reply, failure, success
 from .rooms import JoinShape, RoomKind
 from .rows import Payload, RoomOf, Row
 from .schemas import ModelRoomSchema, NotificationsRoomSchema, ProjectRoomSchema
+
+if TYPE_CHECKING:
+    from repo_notify.engine.wire.codec import Codec
 
 NOTIFICATIONS = RoomKind("notifications", "self", ("username",))
 MODEL = RoomKind("model", "model", ("teamspace", "project", "model"), where=(0, 1, 2))
