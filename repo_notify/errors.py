@@ -1,7 +1,7 @@
 """What can go wrong, as a tree; each leaf a client may see carries its wire reply.
 
 NotifyError
-    ChatError            a client's join or leave is answered with it (PROTOCOL section 3)
+    ChatError            a client's join or leave is answered with it (spec section 3)
         NotLoggedIn
         NotPermitted
         RoomNotFound
@@ -26,7 +26,7 @@ class NotifyError(Exception):
 
 
 class ChatError(NotifyError):
-    """A refusal that is told to the client; `code` and `str(error)` are its wire reply (PROTOCOL section 3)."""
+    """A refusal that is told to the client; `code` and `str(error)` are its wire reply (spec section 3)."""
 
     code: ClassVar[str]
 

@@ -1,4 +1,4 @@
-"""What can happen, as frozen dataclasses; what is published is one of these (PROTOCOL section 5)."""
+"""What can happen, as frozen dataclasses; what is published is one of these (spec section 5)."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ class NotificationDeleted(Event):
 
 @dataclass(frozen=True, kw_only=True)
 class SessionsEnded(Event):
-    """Login sessions ended; their sockets hear `loggedOut` with `reason` and leave every room (PROTOCOL section 2)."""
+    """Login sessions ended; their sockets hear `loggedOut` with `reason` and leave every room (spec section 2)."""
 
     session_ids: Sequence[str]
     reason: str

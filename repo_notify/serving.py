@@ -33,7 +33,7 @@ GC_THRESHOLDS = (10_000, 20, 20)
 
 
 class _Silent:
-    """Logs no requests: their query strings may carry session cookies (PROTOCOL section 2)."""
+    """Logs no requests: their query strings may carry session cookies (spec section 2)."""
 
     def log_request(self) -> None:
         """Log nothing."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
@@ -163,16 +163,16 @@ def _origins(value: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Setting:
-    """One row of the table: the key without its prefix, its default, the check and one line of help.
+    """One setting: the key without its prefix, its default, the check and one line of help.
 
-    What a `secret` key was given is not repeated in messages.
+    The value of a `secret` setting is not repeated in messages.
     """
 
     key: str
     default: Any
     check: Check
     help: str
-    secret: bool = False
+    secret: bool
 
     @property
     def name(self) -> str:
@@ -180,101 +180,82 @@ class Setting:
         return PREFIX + self.key
 
 
-SETTINGS: tuple[Setting, ...] = (
-    Setting("MONGO_URI", "mongodb://127.0.0.1:27017", _mongo_uri, "Where the permissions are.", secret=True),
-    Setting("USERS_COLLECTION", "system.users", _text, "The collection of accounts in the database `admin`."),
-    Setting("CHAT_PATH", "/chat", _path, "Where Socket.IO is mounted."),
-    Setting(
-        "CHAT_HOST",
-        None,
-        _optional(_web_address),
-        "The address that `config.js` tells frontends; by default the one that they asked.",
-    ),
-    Setting("CONFIG_JS", "/config/config.js", _optional(_path), "Where `config.js` is served; empty: nowhere."),
-    Setting("HTTP_PREFIX", "/notify", _path, "Where health, metrics and publishing over HTTP are mounted."),
-    Setting("NAMESPACE", "/", _namespace, "The Socket.IO namespace of both protocols."),
-    Setting("LEGACY_V4", True, _boolean, "Serve v4 frontends too: rooms, event names, namespace and Engine.IO 3."),
-    Setting("LEGACY_V4_NAMESPACE", "/legacy_v4", _namespace, "The further namespace that v4 frontends may use."),
-    Setting(
-        "LEGACY_V4_NAMES",
-        "first",
-        _choice(*get_args(NameSet)),
-        "Which sets of v4 event names are emitted: `first`, `second` or `both`.",
-    ),
-    Setting(
-        "ALLOWED_ORIGINS",
-        (),
-        _origins,
-        "Origins that may connect besides the service's own; a list, in the environment separated by commas.",
-    ),
-    Setting("TRUSTED_PROXIES", 0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto and -Host."),
-    Setting(
-        "API_KEY", None, _optional(_text), "The key for publishing over HTTP; without one that is off.", secret=True
-    ),
-    Setting("MAX_EVENT_BYTES", 1_048_576, _whole(1), "The largest body of a publish request, in bytes."),
-    Setting(
-        "MESSAGE_QUEUE",
-        None,
-        _optional(_url(*_QUEUE_SCHEMES)),
-        "Redis or RabbitMQ, when several processes serve.",
-        secret=True,
-    ),
-    Setting("MESSAGE_QUEUE_CHANNEL", "repo_notify", _text, "The name under which the processes meet in the queue."),
-    Setting("PERMISSION_CACHE_SECONDS", 3.0, _number(0), "How long an access list is believed, in seconds."),
-    Setting("PERMISSION_CACHE_SIZE", 10_000, _whole(1), "How many access lists are kept."),
-    Setting("PERMISSION_TIMEOUT", 4.5, _number(0, above=True), "How long a join waits for the database, in seconds."),
-    Setting("RECHECK_SECONDS", 30.0, _number(0), "Pause between looks at members' rights, in seconds; 0: none."),
-    Setting("JOIN_BURST", 100, _whole(1), "How many joins and leaves one socket may send at once."),
-    Setting("JOIN_RATE", 50.0, _number(0, above=True), "How many a second one socket may send for long."),
-    Setting("JOIN_FLOOD", 1_000, _whole(1), "How many refusals for haste close a connection."),
-    Setting("PING_INTERVAL", 25.0, _number(0, above=True), "Engine.IO's ping interval, in seconds."),
-    Setting("PING_TIMEOUT", 20.0, _number(0, above=True), "How long a ping may stay unanswered, in seconds."),
-    Setting("CONNECT_TIMEOUT", 45.0, _number(0, above=True), "How long a client may be in no namespace, in seconds."),
-    Setting("MAX_MESSAGE_BYTES", 262_144, _whole(1), "The largest message from a client, in bytes."),
-    Setting("MAX_OUTBOX_BYTES", 1_048_576, _whole(1), "How much may wait for a slow client, in bytes; then it is cut."),
-    Setting("MAX_OUTBOX_SECONDS", 30.0, _number(0, above=True), "How long a slow client may take nothing, in seconds."),
-    Setting("MAX_PAYLOAD_PACKETS", 100, _whole(1), "How many packets a polling client may send in one payload."),
-    Setting("SHUTDOWN_TIMEOUT", 10.0, _number(0), "How long the service may take to end after SIGTERM, in seconds."),
-    Setting("ASYNC_MODE", "gevent", _choice(*get_args(AsyncMode)), "`gevent`, or `threading` under a threaded server."),
-)
+def setting(default: Any, check: Check, help: str, *, secret: bool = False) -> Any:  # noqa: A002 - the field's name
+    """Declare a field of `Settings`."""
+    return field(metadata={"default": default, "check": check, "help": help, "secret": secret})
+
+
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The checked settings of one app; the fields are the table's keys in lower case."""
+    """The checked settings of one app; a field's key is its name in upper case behind `REPO_NOTIFY_`."""
 
-    mongo_uri: str
-    users_collection: str
-    chat_path: str
-    chat_host: str | None
-    config_js: str | None
-    http_prefix: str
-    namespace: str
-    legacy_v4: bool
-    legacy_v4_namespace: str
-    legacy_v4_names: NameSet
-    allowed_origins: tuple[str, ...]
-    trusted_proxies: int
-    api_key: str | None
-    max_event_bytes: int
-    message_queue: str | None
-    message_queue_channel: str
-    permission_cache_seconds: float
-    permission_cache_size: int
-    permission_timeout: float
-    recheck_seconds: float
-    join_burst: int
-    join_rate: float
-    join_flood: int
-    ping_interval: float
-    ping_timeout: float
-    connect_timeout: float
-    max_message_bytes: int
-    max_outbox_bytes: int
-    max_outbox_seconds: float
-    max_payload_packets: int
-    shutdown_timeout: float
-    async_mode: AsyncMode
+    mongo_uri: str = setting("mongodb://127.0.0.1:27017", _mongo_uri, "Where the permissions are.", secret=True)
+    users_collection: str = setting("system.users", _text, "The collection of accounts in the database `admin`.")
+    chat_path: str = setting("/chat", _path, "Where Socket.IO is mounted.")
+    chat_host: str | None = setting(
+        None,
+        _optional(_web_address),
+        "The address that `config.js` tells frontends; by default the one that they asked.",
+    )
+    config_js: str | None = setting(
+        "/config/config.js", _optional(_path), "Where `config.js` is served; empty: nowhere."
+    )
+    http_prefix: str = setting("/notify", _path, "Where health, metrics and publishing over HTTP are mounted.")
+    namespace: str = setting("/", _namespace, "The Socket.IO namespace of both protocols.")
+    legacy_v4: bool = setting(True, _boolean, "Serve v4 frontends too: rooms, event names, namespace and Engine.IO 3.")
+    legacy_v4_namespace: str = setting("/legacy_v4", _namespace, "The further namespace that v4 frontends may use.")
+    legacy_v4_names: NameSet = setting(
+        "first", _choice(*get_args(NameSet)), "Which sets of v4 event names are emitted: `first`, `second` or `both`."
+    )
+    allowed_origins: tuple[str, ...] = setting(
+        (),
+        _origins,
+        "Origins that may connect besides the service's own; a list, in the environment separated by commas.",
+    )
+    trusted_proxies: int = setting(
+        0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto and -Host."
+    )
+    api_key: str | None = setting(
+        None, _optional(_text), "The key for publishing over HTTP; without one that is off.", secret=True
+    )
+    max_event_bytes: int = setting(1_048_576, _whole(1), "The largest body of a publish request, in bytes.")
+    message_queue: str | None = setting(
+        None, _optional(_url(*_QUEUE_SCHEMES)), "Redis or RabbitMQ, when several processes serve.", secret=True
+    )
+    message_queue_channel: str = setting("repo_notify", _text, "The name under which the processes meet in the queue.")
+    permission_cache_seconds: float = setting(3.0, _number(0), "How long an access list is believed, in seconds.")
+    permission_cache_size: int = setting(10_000, _whole(1), "How many access lists are kept.")
+    permission_timeout: float = setting(
+        4.5, _number(0, above=True), "How long a join waits for the database, in seconds."
+    )
+    recheck_seconds: float = setting(30.0, _number(0), "Pause between looks at members' rights, in seconds; 0: none.")
+    join_burst: int = setting(100, _whole(1), "How many joins and leaves one socket may send at once.")
+    join_rate: float = setting(50.0, _number(0, above=True), "How many a second one socket may send for long.")
+    join_flood: int = setting(1_000, _whole(1), "How many refusals for haste close a connection.")
+    ping_interval: float = setting(25.0, _number(0, above=True), "Engine.IO's ping interval, in seconds.")
+    ping_timeout: float = setting(20.0, _number(0, above=True), "How long a ping may stay unanswered, in seconds.")
+    connect_timeout: float = setting(
+        45.0, _number(0, above=True), "How long a client may be in no namespace, in seconds."
+    )
+    max_message_bytes: int = setting(262_144, _whole(1), "The largest message from a client, in bytes.")
+    max_outbox_bytes: int = setting(
+        1_048_576, _whole(1), "How much may wait for a slow client, in bytes; then it is cut."
+    )
+    max_outbox_seconds: float = setting(
+        30.0, _number(0, above=True), "How long a slow client may take nothing, in seconds."
+    )
+    max_payload_packets: int = setting(100, _whole(1), "How many packets a polling client may send in one payload.")
+    shutdown_timeout: float = setting(
+        10.0, _number(0), "How long the service may take to end after SIGTERM, in seconds."
+    )
+    async_mode: AsyncMode = setting(
+        "gevent", _choice(*get_args(AsyncMode)), "`gevent`, or `threading` under a threaded server."
+    )
+
+
+SETTINGS: tuple[Setting, ...] = tuple(Setting(found.name.upper(), **found.metadata) for found in fields(Settings))
 
 
 def read(config: Mapping[str, Any]) -> Settings:

@@ -1,4 +1,4 @@
-"""PROTOCOL section 5, the v5 column: every row and kind, its name, its room, its payload, and who does not hear it."""
+"""spec section 5, the v5 column: every row and kind, its name, its room, its payload, and who does not hear it."""
 
 from __future__ import annotations
 

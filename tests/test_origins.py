@@ -1,4 +1,4 @@
-"""Which origins may connect, directly and behind proxies (PROTOCOL sections 1 and 2)."""
+"""Which origins may connect, directly and behind proxies (spec sections 1 and 2)."""
 
 from __future__ import annotations
 

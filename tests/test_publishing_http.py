@@ -1,4 +1,4 @@
-"""`POST /notify/events`: what is taken, what is refused and how it is said (PROTOCOL section 5)."""
+"""`POST /notify/events`: what is taken, what is refused and how it is said (spec section 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Several processes behind one message queue, over a real Redis and a real RabbitMQ (PROTOCOL sections 2 and 5)."""
+"""Several processes behind one message queue, over a real Redis and a real RabbitMQ (spec sections 2 and 5)."""
 
 from __future__ import annotations
 

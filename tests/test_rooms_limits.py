@@ -1,4 +1,4 @@
-"""PROTOCOL section 3: a database that does not answer, and clients that ask too much."""
+"""spec section 3: a database that does not answer, and clients that ask too much."""
 
 from __future__ import annotations
 

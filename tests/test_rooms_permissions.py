@@ -1,4 +1,4 @@
-"""PROTOCOL section 6: every form of the documents, how few queries they cost, and rights that come and go."""
+"""spec section 6: every form of the documents, how few queries they cost, and rights that come and go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL section 3: every room, every refusal, and the replies word by word."""
+"""spec section 3: every room, every refusal, and the replies word by word."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL section 2: the three ways in which a socket gets its user."""
+"""spec section 2: the three ways in which a socket gets its user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL section 2: `loggedOut`, to every socket of an ended session and to no other."""
+"""spec section 2: `loggedOut`, to every socket of an ended session and to no other."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """May this user enter this room? MongoDB look-ups, cached per model, project and teamspace, and coalesced.
 
 An access list is read once for everybody who asks at the same time, and believed for a few seconds. A refusal is
-believed for half a second at most: then the list is read again before anybody is turned away (PROTOCOL section 5).
+believed for half a second at most: then the list is read again before anybody is turned away (spec section 5).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The MongoDB client and 3D Repo's collections (PROTOCOL section 6).
+"""The MongoDB client and 3D Repo's collections (spec section 6).
 
 Nothing that a client sent becomes the name of a database before `protocol.ids.is_teamspace` has passed it.
 """

@@ -1,4 +1,4 @@
-"""Who may do what in the demo, from 3D Repo's own permission documents (PROTOCOL section 6).
+"""Who may do what in the demo, from 3D Repo's own permission documents (spec section 6).
 
 Reading is what the extension's rooms ask for as well; the levels above it are what the REST API adds.
 """

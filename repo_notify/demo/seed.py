@@ -1,4 +1,4 @@
-"""The demo's sample data, in 3D Repo's own layout (PROTOCOL section 6), written once."""
+"""The demo's sample data, in 3D Repo's own layout (spec section 6), written once."""
 
 from __future__ import annotations
 

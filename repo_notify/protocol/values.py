@@ -1,4 +1,4 @@
-"""What a publisher hands over, as plain JSON values: ids as strings, times as epoch ms (PROTOCOL section 5)."""
+"""What a publisher hands over, as plain JSON values: ids as strings, times as epoch ms (spec section 5)."""
 
 from __future__ import annotations
 

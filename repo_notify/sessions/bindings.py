@@ -1,4 +1,4 @@
-"""Who is on which socket: session cookie, query parameter, `x-socket-id`, and the end of sessions (PROTOCOL section 2).
+"""Who is on which socket: session cookie, query parameter, `x-socket-id`, and the end of sessions (spec section 2).
 
 A binding belongs to the Engine.IO connection and so covers all its namespaces. This module owns it.
 """

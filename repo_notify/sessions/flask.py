@@ -1,4 +1,4 @@
-"""The session of a handshake: what is in its cookie, or in the store that its cookie names (PROTOCOL section 2).
+"""The session of a handshake: what is in its cookie, or in the store that its cookie names (spec section 2).
 
 After a deploy everybody's session is read at once, so Flask's and Flask-Session's are opened without a request context,
 which they do not ask for, and the keys of signed cookies are derived once instead of for each.
@@ -29,7 +29,7 @@ _NEED_NO_REQUEST = ("flask", "flask_session")
 def with_session_cookie(environ: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return the environ with the query parameter `name` as the cookie of that name, unless it has such a cookie.
 
-    Old clients cannot set headers (PROTOCOL section 2, way 2).
+    Old clients cannot set headers (spec section 2, way 2).
     """
     query = environ.get("QUERY_STRING", "")
     if name not in query and "%" not in query:

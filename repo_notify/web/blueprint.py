@@ -1,4 +1,4 @@
-"""The HTTP side: `config.js`, health, metrics, publishing (PROTOCOL sections 1 and 5)."""
+"""The HTTP side: `config.js`, health, metrics, publishing (spec sections 1 and 5)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which origins may open a connection, and under which address the service is reached (PROTOCOL sections 1 and 2)."""
+"""Which origins may open a connection, and under which address the service is reached (spec sections 1 and 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL section 1: what `config.js` tells a page, evaluated as a page does."""
+"""spec section 1: what `config.js` tells a page, evaluated as a page does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A restart of the service, as the newest JavaScript client lives through it (PROTOCOL section 1)."""
+"""A restart of the service, as the newest JavaScript client lives through it (spec section 1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL sections 3 and 5 as the real JavaScript client sees them: every row of the tables."""
+"""spec sections 3 and 5 as the real JavaScript client sees them: every row of the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL sections 4 and 5 as the real JavaScript client sees them, on both namespaces: every row of the tables."""
+"""spec sections 4 and 5 as the real JavaScript client sees them, on both namespaces: every row of the tables."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every change through the REST API arrives under the names of PROTOCOL section 5, before or with the answer."""
+"""Every change through the REST API arrives under the names of spec section 5, before or with the answer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL section 5, the v4 column: names, payloads and rooms, each once, and who does not hear it."""
+"""spec section 5, the v4 column: names, payloads and rooms, each once, and who does not hear it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL section 6 for v4 joins, which name no project."""
+"""spec section 6 for v4 joins, which name no project."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""PROTOCOL section 4: v4's rooms and replies, on the default namespace and on its own."""
+"""spec section 4: v4's rooms and replies, on the default namespace and on its own."""
 
 from __future__ import annotations
 

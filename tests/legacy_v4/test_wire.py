@@ -1,4 +1,4 @@
-"""Connections of Engine.IO 3, packet by packet over real sockets (PROTOCOL sections 7 and 8)."""
+"""Connections of Engine.IO 3, packet by packet over real sockets (spec sections 7 and 8)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Teamspaces of a test's own in the database, in 3D Repo's layout (PROTOCOL section 6)."""
+"""Teamspaces of a test's own in the database, in 3D Repo's layout (spec section 6)."""
 
 from __future__ import annotations
 
