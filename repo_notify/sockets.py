@@ -1,7 +1,7 @@
 """The port to the Socket.IO server: sockets that enter rooms and get events, and the fan-out.
 
-Two adapters, chosen once: our own engine, whose members are at hand, and a stock python-socketio server of the host's, which
-is asked through its public API and runs handlers in no promised order.
+Two adapters, chosen once: our own engine, whose members are at hand, and a stock python-socketio server of the host's,
+which is asked through its public API and runs handlers in no promised order.
 """
 
 from __future__ import annotations
@@ -74,8 +74,8 @@ class Sockets(Protocol):
     def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, emitter: str | None = None) -> int:
         """Send an event to the members of the rooms, once each per namespace; return to how many.
 
-        The connection that has the id `emitter`, whichever of its ids it is, is left out. A recipient that is gone is no
-        error.
+        The connection that has the id `emitter`, whichever of its ids it is, is left out. A recipient that is gone is
+        no error.
         """
 
     def close(self, connection_id: str) -> None:

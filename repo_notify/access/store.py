@@ -62,7 +62,7 @@ class Store:
         self._users = users_collection
 
     def _collection(self, database: str, name: str) -> Collection[Document]:
-        # UUIDs stay binary, so that one legacy document cannot make a whole query fail to decode.
+        # UUIDs stay binary, so that one older document cannot make a whole query fail to decode.
         options: CodecOptions[Document] = CodecOptions()
         return self.client.get_database(database, codec_options=options)[name]
 

@@ -12,11 +12,13 @@ gevent, and import it.
 from __future__ import annotations
 
 from .engine_io.connection import Connection, Reason
-from .socket_io.manager import Member, RoomManager
+from .socket_io.manager import RoomManager
+from .socket_io.members import Member
 from .socket_io.server import Server
 from .wire.codec import Body, Codec, EngineIO4
 from .wire.errors import EngineError, ErrorCode, ProtocolError, RequestError
-from .wire.packets import EioPacket, EioType, Outgoing, SioPacket, SioType
+from .wire.outgoing import Outgoing
+from .wire.packets import EioPacket, EioType, SioPacket, SioType
 
 __all__ = [
     "Body",

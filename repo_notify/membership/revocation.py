@@ -1,4 +1,4 @@
-"""Access ends when the right ends: members' rights are asked anew, and a member without is removed (spec section 10)."""
+"""Access ends when the right ends: members' rights are asked anew, a member without is removed (spec section 10)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,8 @@ class RoomOf(NamedTuple):
     kind: RoomKind
     fields: tuple[str, ...]
 
-    def __call__(self, values: Mapping[str, Any]) -> Room:
+    def of(self, values: Mapping[str, Any]) -> Room:
+        """Return the room for an event's fields."""
         return self.kind.room(*(values[name] for name in self.fields))
 
 
@@ -49,7 +50,8 @@ class Payload:
     defaults: Mapping[str, str] = field(default_factory=dict)
     adds: Mapping[str, str] = field(default_factory=dict)
 
-    def __call__(self, values: Mapping[str, Any]) -> Any:
+    def of(self, values: Mapping[str, Any]) -> Any:
+        """Return the payload for an event's fields."""
         if self.fields:
             return {name: values.get(name, {}) for name in self.fields}
         found = values[self.only]
@@ -89,8 +91,8 @@ class Row:
         templates = self.names.get(values.get("kind")) or self.names.get(None, ())
         if not templates:
             return []
-        payload = self.payload(values)
-        rooms = tuple([room(values) for room in self.rooms])
+        payload = self.payload.of(values)
+        rooms = tuple([room.of(values) for room in self.rooms])
         return [Delivery(template.format_map(values), payload, rooms) for template in templates]
 
 

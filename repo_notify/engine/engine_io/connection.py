@@ -10,7 +10,8 @@ from typing import Any, Protocol
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.engine.wire.errors import ProtocolError
 from repo_notify.engine.wire.frames import Frame
-from repo_notify.engine.wire.packets import EioPacket, EioType, Outgoing, control
+from repo_notify.engine.wire.outgoing import Outgoing, control
+from repo_notify.engine.wire.packets import EioPacket, EioType
 
 from .timers import Lock, Timer, Timers
 from .transports import PollingTransport, Transport, UpgradeTarget, WebSocketTransport

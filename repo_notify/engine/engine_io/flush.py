@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import Any, Generic, Protocol, TypeVar
 
 from .timers import Timers
 
-if TYPE_CHECKING:
-    from .raw_sockets import RawTransport
+
+class Flushed(Protocol):
+    """What a turn needs of a transport."""
+
+    blocked_since: float
+
+    def flush(self) -> None:
+        """Send what waits, as far as the socket takes it."""
+
+    def too_slow(self) -> None:
+        """Disconnect the client."""
 
 
-class Turns:
+Transport = TypeVar("Transport", bound=Flushed)
+
+
+class Turns(Generic[Transport]):
     """The turns of gevent's loop: the first send of a turn goes out at once, the others together at its end."""
 
     def __init__(self, loop: Any, timers: Timers, max_seconds: float) -> None:
         self.loop = loop
         self.busy = False
         # Those that do not take a send even between the turns: something of theirs waits, or they are ending.
-        self.irregular: set[RawTransport] = set()
+        self.irregular: set[Transport] = set()
         self._timers = timers
         self._max_seconds = max_seconds
-        self._waiting: list[RawTransport] = []
-        self._blocked: set[RawTransport] = set()
+        self._waiting: list[Transport] = []
+        self._blocked: set[Transport] = set()
 
     def begin(self) -> None:
         """Something was sent: until the end of this turn everything else waits."""
@@ -30,11 +42,11 @@ class Turns:
             self.busy = True
             self.loop.run_callback(self._end)
 
-    def wait(self, transport: RawTransport) -> None:
+    def wait(self, transport: Transport) -> None:
         """Have a transport flushed at the end of the turn."""
         self._waiting.append(transport)
 
-    def block(self, transport: RawTransport) -> None:
+    def block(self, transport: Transport) -> None:
         """Watch the age of an outbox."""
         if not self._blocked:
             self._timers.after(self._max_seconds / 4, self._check_ages)

@@ -35,7 +35,8 @@ from repo_notify.engine.wire.frames import (
     build,
     build_close,
 )
-from repo_notify.engine.wire.packets import EioType, Outgoing, control
+from repo_notify.engine.wire.outgoing import Outgoing, control
+from repo_notify.engine.wire.packets import EioType
 
 from .flush import Turns
 from .timers import Signal, Timers
@@ -83,7 +84,8 @@ class RawTransport:
     )
 
     def __init__(
-        self, codec: Codec, raw: _socket.socket, turns: Turns, max_bytes: int, max_size: int, logger: logging.Logger
+        self, codec: Codec, raw: _socket.socket, turns: Turns[RawTransport], max_bytes: int, max_size: int,
+        logger: logging.Logger,
     ) -> None:
         self._codec = codec
         self._socket: _socket.socket | None = raw
@@ -376,7 +378,7 @@ class RawSockets:
 
     def __init__(self, timers: Timers, bounds: Bounds, max_size: int, logger: logging.Logger) -> None:
         self._timers, self._bounds, self._max_size, self._logger = timers, bounds, max_size, logger
-        self._turns: Turns | None = None
+        self._turns: Turns[RawTransport] | None = None
 
     def take(self, codec: Codec, taking: Take | None) -> tuple[RawTransport, bytes] | None:
         """A transport on the socket that `taking` gives, and what was read ahead; None where it is not to be had."""
@@ -389,7 +391,7 @@ class RawSockets:
             transport.begin(first)
         return transport, early
 
-    def _of_loop(self) -> Turns:
+    def _of_loop(self) -> Turns[RawTransport]:
         # At the first connection, not before: a server may fork after the app was made, and the loop is the child's.
         if self._turns is None:
             import gevent

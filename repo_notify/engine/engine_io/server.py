@@ -22,7 +22,8 @@ from repo_notify.engine.wire import jsoncodec
 from repo_notify.engine.wire.codec import Body, Codec
 from repo_notify.engine.wire.errors import ErrorCode, ProtocolError, RequestError
 from repo_notify.engine.wire.frames import Frame
-from repo_notify.engine.wire.packets import EioPacket, EioType, Outgoing, control
+from repo_notify.engine.wire.outgoing import Outgoing, control
+from repo_notify.engine.wire.packets import EioPacket, EioType
 
 from .connection import Connection, Environ, Reason, Timing
 from .greenlets import Workers

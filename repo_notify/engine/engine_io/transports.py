@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Protocol
 
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.engine.wire.frames import Frame
-from repo_notify.engine.wire.packets import EioPacket, EioType, Outgoing, control
+from repo_notify.engine.wire.outgoing import Outgoing, control
+from repo_notify.engine.wire.packets import EioPacket, EioType
 
 from .timers import Signal
 

@@ -11,9 +11,11 @@ from repo_notify.engine.engine_io.connection import Connection, Reason
 from repo_notify.engine.engine_io.timers import Lock, Signal, Timer
 from repo_notify.engine.wire.errors import ProtocolError
 from repo_notify.engine.wire.frames import Frame
-from repo_notify.engine.wire.packets import SioPacket, SioType, join_binary, message
+from repo_notify.engine.wire.outgoing import message
+from repo_notify.engine.wire.packets import SioPacket, SioType, join_binary
 
-from .manager import Member, RoomManager
+from .manager import RoomManager
+from .members import Member
 
 # Calls that may wait for their turn before the reader of the connection waits too.
 MAX_WAITING_CALLS = 1000

@@ -10,15 +10,13 @@ from __future__ import annotations
 import _socket
 from collections.abc import Collection, Iterable
 from itertools import repeat
-from typing import TYPE_CHECKING
 
 from repo_notify.engine.engine_io.flush import Turns
 from repo_notify.engine.engine_io.raw_sockets import RawTransport
 from repo_notify.engine.wire.codec import Codec
-from repo_notify.engine.wire.packets import Outgoing
+from repo_notify.engine.wire.outgoing import Outgoing
 
-if TYPE_CHECKING:
-    from .manager import Member
+from .members import Member
 
 GONE = -1
 
@@ -99,7 +97,7 @@ class Route:
     def __init__(self, members: Iterable[Member]) -> None:
         self.direct: dict[Codec, Direct] = {}
         self.others: list[Member] = []
-        self.turns: Turns | None = None
+        self.turns: Turns[RawTransport] | None = None
         for member in members:
             transport = _plain(member)
             if transport is not None:

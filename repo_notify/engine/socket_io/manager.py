@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
 from repo_notify.engine.engine_io.connection import Connection
@@ -12,28 +12,11 @@ from repo_notify.engine.engine_io.flush import Turns
 from repo_notify.engine.engine_io.raw_sockets import RawTransport
 from repo_notify.engine.engine_io.timers import Lock
 from repo_notify.engine.wire.codec import Codec
-from repo_notify.engine.wire.packets import Outgoing, SioPacket, SioType, message
+from repo_notify.engine.wire.outgoing import Outgoing, message
+from repo_notify.engine.wire.packets import SioPacket, SioType
 
 from .fanout import Route
-
-Callback = Callable[..., Any]
-
-
-class Member:
-    """One connection in one namespace. `held` has what was sent before its CONNECT is answered; None afterwards."""
-
-    __slots__ = ("callbacks", "connection", "gone", "held", "last_id", "leaving", "namespace", "rooms", "sid")
-
-    def __init__(self, sid: str, namespace: str, connection: Connection) -> None:
-        self.sid = sid
-        self.namespace = namespace
-        self.connection = connection
-        self.rooms: set[Hashable] = set()
-        self.held: list[Outgoing] | None = []
-        self.callbacks: dict[int, Callback] | None = None
-        self.last_id = 0
-        self.leaving = False
-        self.gone = False
+from .members import Callback, Member
 
 
 class Namespace:
@@ -297,7 +280,7 @@ class RoomManager:
         """Send one packet to many; what cannot be encoded is the caller's mistake and shows at the first of them."""
         sent = 0
         wires: dict[Codec, bytes] = {}
-        turns: Turns | None = None
+        turns: Turns[RawTransport] | None = None
         for member in members:
             connection = member.connection
             transport = connection.transport

@@ -20,10 +20,12 @@ from repo_notify.engine.engine_io.server import TRANSPORTS, EngineServer, Unsupp
 from repo_notify.engine.engine_io.timers import Lock, Signal
 from repo_notify.engine.wire.codec import Codec, EngineIO4
 from repo_notify.engine.wire.frames import Frame
-from repo_notify.engine.wire.packets import SioPacket, SioType, message
+from repo_notify.engine.wire.outgoing import message
+from repo_notify.engine.wire.packets import SioPacket, SioType
 
 from .client import Session
-from .manager import Callback, Member, RoomManager
+from .manager import RoomManager
+from .members import Callback, Member
 
 OnOpen = Callable[[str, Environ], None]
 OnClose = Callable[[str, str], None]
