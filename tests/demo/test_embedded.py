@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 PARENT = """
 import sys
-from repo_notify.demo.embedded import EmbeddedMongo
+from repo_notify.testing.embedded import EmbeddedMongo
 with EmbeddedMongo(":memory:") as embedded:
     print(embedded.uri, flush=True)
     sys.stdin.read()
@@ -89,7 +89,7 @@ def test_two_on_the_same_files_are_refused_with_the_reason(tmp_path: Path) -> No
 def test_a_missing_extra_is_named() -> None:
     program = (
         "import sys; sys.modules['secantus'] = None\n"
-        "from repo_notify.demo.embedded import EmbeddedMongo\n"
+        "from repo_notify.testing.embedded import EmbeddedMongo\n"
         "EmbeddedMongo(':memory:').__enter__()"
     )
     found = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)

@@ -48,7 +48,7 @@ def add_routes(app: Flask) -> None:
             connections=len(server.eio.sockets),
             environs=len(server.environ),
             members=sum(len(list(server.manager.get_participants(name, None))) for name in rooms),
-            rooms=server.manager.count_rooms(),
+            rooms=sum(map(len, rooms.values())),
             bound=len(state.identities.bound()),
             greenlets=sorted(_task(found) for found in greenlets),
         )
