@@ -1,4 +1,4 @@
-"""Set up a checkout without `legacy_v4`: `python without_v4.py <repository> <folder>`, in an environment with the wheel.
+"""Set up a checkout without `legacy_v4`: `python without_v4.py <repository> <folder>`, where the wheel is installed.
 
 The package is removed from the environment, and the tests, without v4's own, are copied to the folder.
 """
