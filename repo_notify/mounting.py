@@ -11,15 +11,17 @@ import socketio
 from flask import Flask
 from flask_socketio import SocketIO
 
-from .engine import Server
+from .echo import Spelling
+from .engine import Member, Server, SioPacket
 from .engine.codec import Codec
+from .engine.server import PacketHandler
 from .metrics import Metrics
 from .origins import OriginCheck, WsgiApp, behind_proxies
-from .protocol import ACTIONS
+from .protocol import ACTIONS, Question
 from .rooms import PREFIX
 from .settings import Settings
 
-Handler = Callable[..., Any]
+Handler = Callable[[Question], Any]
 
 
 def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple[Codec, ...]) -> SocketIO:
@@ -104,11 +106,21 @@ def hook_connections(
 
 
 def attach(server: socketio.Server, namespace: str, handle: Handler, *, unknown_too: bool) -> None:
-    """Have `handle(action, namespace, sid, *args)` called for joins and leaves, and for unknown events where asked."""
+    """Have `handle(question)` called for joins and leaves, and for unknown events where asked."""
+
+    def from_packet(member: Member, packet: SioPacket) -> Any:
+        event, *args = packet.data
+        spelling = Spelling(packet.size, member.connection.codec.ascii_only)
+        return handle(Question(event, namespace, member.sid, args[0] if args else None, spelling))
+
+    def on_stock(action: str, sid: str, *args: Any) -> Any:
+        return handle(Question(action, namespace, sid, args[0] if args else None))
+
+    ours = PacketHandler(from_packet) if isinstance(server, Server) else None
     for action in ACTIONS:
-        server.on(action, partial(handle, action, namespace), namespace=namespace)
-    if unknown_too:
-        server.on("*", lambda event, sid, *args: handle(event, namespace, sid, *args), namespace=namespace)
+        server.on(action, ours or partial(on_stock, action), namespace=namespace)
+    if ours and unknown_too:
+        server.on("*", ours, namespace=namespace)
 
 
 def _labels(connection: Any) -> tuple[str, str]:

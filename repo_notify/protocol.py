@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
 from .connections import Connections
+from .echo import Spelling, echo
 from .errors import (
     ChatError,
     NotLoggedIn,
@@ -38,15 +39,26 @@ class Haste:
     flood: int
 
 
-class _Request(NamedTuple):
-    """One join or leave: who asked what, where."""
+class Question(NamedTuple):
+    """One event of a client: its name, where it came from, its first argument, and how it was written where known."""
 
-    action: str
+    action: Any
+    namespace: str
+    sid: str
+    data: Any
+    spelling: Spelling | None = None
+
+
+class _Request(NamedTuple):
+    """One join or leave: who asked what, where; `echo` is what the reply repeats of it."""
+
+    action: Any
     namespace: str
     sid: str
     connection: str
     data: Any
     kind: RoomKind | None
+    echo: dict[str, Any]
 
     @property
     def legacy(self) -> bool:
@@ -85,13 +97,14 @@ class Protocol:
         with self._lock:
             self._allowances.pop(connection, None)
 
-    def handle(self, action: str, namespace: str, sid: str, *args: Any) -> dict[str, Any] | None:
+    def handle(self, question: Question) -> dict[str, Any] | None:
         """Answer one event of a client; the answer is the acknowledgement too."""
+        action, namespace, sid, data, spelling = question
         connection = self._connections.of(sid, namespace)
         if connection is None:
             return None
-        data = args[0] if args else None
-        request = _Request(action, namespace, sid, connection, data, kind_of(data, self._kinds))
+        echoed = echo(action, data, spelling)
+        request = _Request(action, namespace, sid, connection, data, kind_of(data, self._kinds), echoed)
         allowance = self._allowance(connection)
         wait, far_too_much = allowance.ask()
         if far_too_much:
@@ -170,7 +183,7 @@ class Protocol:
         if request.legacy and request.action == "join":
             joined = {key: request.data[key] for key in ("account", "model") if key in request.data}
             self._connections.reply(request.sid, request.namespace, "joined", joined)
-        reply = {"event": "success", "data": {"action": request.action, "data": request.data}}
+        reply = {"event": "success", "data": request.echo}
         self._connections.reply(request.sid, request.namespace, "message", reply)
         return reply
 
@@ -179,6 +192,6 @@ class Protocol:
         self._metrics.joined(action, error.code.lower())
         if request.legacy or (request.kind is None and request.namespace in self._legacy_namespaces):
             self._connections.reply(request.sid, request.namespace, "credentialError", error.reply())
-        reply = {**error.reply(), "details": {"action": request.action, "data": request.data}}
+        reply = {**error.reply(), "details": request.echo}
         self._connections.reply(request.sid, request.namespace, "error", reply)
         return reply

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from enum import IntEnum
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,6 +12,11 @@ from .frames import Frame, build_message
 
 if TYPE_CHECKING:
     from .codec import Codec
+    from .timers import Timer
+
+# A container and the key or index in it.
+Place = tuple[Any, Any]
+
 
 class EioType(IntEnum):
     """Engine.IO packet types (Engine.IO protocol, "Protocol")."""
@@ -52,6 +57,7 @@ class SioPacket(NamedTuple):
     """One Socket.IO packet; `data` is its JSON value (None: absent), `attachments` how many binary messages follow it.
 
     The type is the plain one: binary parts are seen from `data` when encoding, from `attachments` when decoded.
+    `size`: how long its text was when it arrived, in bytes.
     """
 
     type: SioType
@@ -59,9 +65,10 @@ class SioPacket(NamedTuple):
     id: int | None = None
     data: Any = None
     attachments: int = 0
+    size: int = 0
 
 
-def split_binary(data: object) -> tuple[str, list[bytes]]:
+def split_binary(data: object, *, ascii_only: bool) -> tuple[str, list[bytes]]:
     """`data` as JSON with placeholders, and the binary parts they stand for (Socket.IO protocol, "Packet encoding").
 
     Raises TypeError or ValueError where `data` is not JSON.
@@ -74,28 +81,59 @@ def split_binary(data: object) -> tuple[str, list[bytes]]:
         attachments.append(bytes(value))
         return {"_placeholder": True, "num": len(attachments) - 1}
 
-    return jsoncodec.dumps(data, placeholder), attachments
+    return jsoncodec.dumps(data, placeholder, ascii_only=ascii_only), attachments
 
 
-def join_binary(data: Any, attachments: list[bytes]) -> Any:
-    """`data` with its placeholders replaced, in place, by the binary parts; ProtocolError if one names none."""
-    root = [data]
-    stack: list[Any] = [root]
+def find_places(data: Any, attachments: int) -> list[Place]:
+    """Where in `data` its binary parts belong, in their order; ProtocolError unless each is named exactly once.
+
+    One that is named twice would be as large an answer as the client likes.
+    """
+    places: dict[int, Place] = {}
+    stack: list[Any] = [data]
     while stack:
         container = stack.pop()
-        entries = container.items() if isinstance(container, dict) else enumerate(container)
-        for key, value in list(entries):
+        for key, value in container.items() if isinstance(container, dict) else enumerate(container):
             if isinstance(value, dict) and value.get("_placeholder") is True:
-                container[key] = _attachment(value.get("num"), attachments)
+                places[_number(value.get("num"), attachments, places)] = container, key
             elif isinstance(value, (list, dict)):
                 stack.append(value)
-    return root[0]
+    if len(places) < attachments:
+        raise ProtocolError("attachment without placeholder")
+    return [places[number] for number in range(attachments)]
 
 
-def _attachment(number: object, attachments: list[bytes]) -> bytes:
-    if type(number) is not int or not 0 <= number < len(attachments):
+def _number(number: object, attachments: int, places: Container[int]) -> int:
+    if type(number) is not int or not 0 <= number < attachments:
         raise ProtocolError("placeholder without attachment")
-    return attachments[number]
+    if number in places:
+        raise ProtocolError("two placeholders for one attachment")
+    return number
+
+
+class Unfinished:
+    """A packet whose attachments are still arriving; `limit` bounds it with them, in bytes. ProtocolError."""
+
+    __slots__ = ("_left", "_packet", "_parts", "_places", "deadline")
+
+    def __init__(self, packet: SioPacket, limit: int) -> None:
+        self._packet = packet
+        self._left = limit - packet.size
+        self._places = find_places(packet.data, packet.attachments)
+        self._parts: list[bytes] = []
+        self.deadline: Timer | None = None
+
+    def add(self, part: bytes) -> SioPacket | None:
+        """Take the next attachment; the packet, when it was the last."""
+        self._left -= len(part)
+        if self._left < 0:
+            raise ProtocolError("attachments too large")
+        self._parts.append(part)
+        if len(self._parts) < self._packet.attachments:
+            return None
+        for (container, key), found in zip(self._places, self._parts, strict=True):
+            container[key] = found
+        return self._packet._replace(attachments=0)
 
 
 class Outgoing:
@@ -105,29 +143,29 @@ class Outgoing:
 
     def __init__(self, encode: Callable[[Codec], list[EioPacket]]) -> None:
         self._encode = encode
-        self._packets: dict[int, list[EioPacket]] = {}
-        self._frames: dict[int, list[Frame]] = {}
-        self._wire: dict[int, bytes] = {}
+        self._packets: dict[Codec, list[EioPacket]] = {}
+        self._frames: dict[Codec, list[Frame]] = {}
+        self._wire: dict[Codec, bytes] = {}
 
     def packets(self, codec: Codec) -> list[EioPacket]:
         """The Engine.IO packets, for a transport that packs several into one payload."""
-        packets = self._packets.get(codec.eio)
+        packets = self._packets.get(codec)
         if packets is None:
-            packets = self._packets[codec.eio] = self._encode(codec)
+            packets = self._packets[codec] = self._encode(codec)
         return packets
 
     def frames(self, codec: Codec) -> list[Frame]:
         """The WebSocket messages."""
-        frames = self._frames.get(codec.eio)
+        frames = self._frames.get(codec)
         if frames is None:
-            frames = self._frames[codec.eio] = [codec.encode_packet(packet) for packet in self.packets(codec)]
+            frames = self._frames[codec] = [codec.encode_packet(packet) for packet in self.packets(codec)]
         return frames
 
     def wire(self, codec: Codec) -> bytes:
         """The WebSocket frames that carry it, back to back, as they leave a server (RFC 6455 section 5.2)."""
-        wire = self._wire.get(codec.eio)
+        wire = self._wire.get(codec)
         if wire is None:
-            wire = self._wire[codec.eio] = b"".join(map(build_message, self.frames(codec)))
+            wire = self._wire[codec] = b"".join(map(build_message, self.frames(codec)))
         return wire
 
     def size(self, codec: Codec) -> int:

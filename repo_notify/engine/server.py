@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import socketio
@@ -22,13 +23,15 @@ from .packets import SioPacket, SioType, message
 from .raw import Bounds
 from .rooms import Callback, Member, RoomManager
 from .session import Session
-from .timers import Lock, Signal
+from .timers import Lock, Signal, Timer
 
 OnOpen = Callable[[str, Environ], None]
 OnClose = Callable[[str, str], None]
 
 LOGGER = logging.getLogger("repo_notify.engine")
 _REJECTED = {"message": "Connection rejected by server"}
+# Handlers that stand under these names are called for something else than an event of that name.
+_NO_EVENTS = frozenset({"connect", "disconnect", "*"})
 
 
 def _no_hint(eio: str) -> str | None:
@@ -41,6 +44,7 @@ class Server(socketio.Server):
 
     `codecs`: further protocol generations beside EIO=4; `unsupported_hint(eio)`: the error text for one without.
     `namespaces`: those that exist without a handler ("*": all). `async_handlers=False`: handlers in the reader's task.
+    `max_namespaces`: how many a client may be in at once, and how often it may be refused one.
     `on_open(eio_sid, environ)`, `on_close(eio_sid, reason)`: lists of calls before the first namespace, after the last.
     """
 
@@ -48,6 +52,7 @@ class Server(socketio.Server):
         self, *, async_mode: str | None = None, ping_interval: float = 25, ping_timeout: float = 20,
         connect_timeout: float = 45, upgrade_timeout: float = 10, close_timeout: float = 10,
         max_http_buffer_size: int = 1_000_000, max_payload_packets: int = 100, max_attachments: int = 10,
+        attachments_timeout: float = 30, max_namespaces: int = 100,
         allow_upgrades: bool = True, http_compression: bool = True, compression_threshold: int = 1024,
         cors_allowed_origins: AllowedOrigins = None, cors_credentials: bool = True,
         transports: Sequence[str] = TRANSPORTS, namespaces: str | Iterable[str] | None = None,
@@ -58,6 +63,8 @@ class Server(socketio.Server):
         self._sessions: dict[str, Session] = {}
         self.connect_timeout = connect_timeout
         self.max_attachments = max_attachments
+        self.attachments_timeout = attachments_timeout
+        self.max_namespaces = max_namespaces
         self.on_open: list[OnOpen] = []
         self.on_close: list[OnClose] = []
         self.manager: RoomManager
@@ -117,6 +124,16 @@ class Server(socketio.Server):
 
     # What sessions need.
 
+    @property
+    def max_packet(self) -> int:
+        """How large a packet may be with its attachments: as large as a message."""
+        size: int = self.eio.max_http_buffer_size
+        return size
+
+    def attachments_due(self, call: Callable[[], None]) -> Timer:
+        """Have that called unless the attachments of a packet have arrived in time."""
+        return self.eio.timers.after(self.attachments_timeout, call)
+
     def spawn(self, call: Callable[[], None]) -> None:
         """Run a call in a task of its own, or at once with `async_handlers=False`."""
         if self.async_handlers:
@@ -172,15 +189,29 @@ class Server(socketio.Server):
 
     def handle_event(self, member: Member, packet: SioPacket) -> None:
         """Call the event's handler; what it returns is the acknowledgement."""
-        event, *arguments = packet.data
         try:
-            result = self._trigger(event, member.namespace, member.sid, *arguments)
+            result = self._dispatch(member, packet)
             if packet.id is None or result == self.not_handled:
                 return
             data = [] if result is None else list(result) if isinstance(result, tuple) else [result]
             member.connection.send(message(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
         except Exception:
             self.logger.exception("an event handler of %s failed", member.namespace)
+
+    def _dispatch(self, member: Member, packet: SioPacket) -> Any:
+        """Call the handler of an event, found as python-socketio does: no name that a client thinks of is another's."""
+        event, *arguments = packet.data
+        for space in (member.namespace, "*"):
+            named = self.handlers.get(space, {})
+            before = () if space == member.namespace else (member.namespace,)
+            if event not in _NO_EVENTS and event in named:
+                return _call(named[event], member, packet, (*before, member.sid, *arguments))
+            if "*" in named:
+                return _call(named["*"], member, packet, (event, *before, member.sid, *arguments))
+        for space, before in ((member.namespace, ()), ("*", (member.namespace,))):
+            if space in self.namespace_handlers and isinstance(event, str) and event not in _NO_EVENTS:
+                return self.namespace_handlers[space].trigger_event(event, *before, member.sid, *arguments)
+        return self.not_handled
 
     def handle_disconnect(self, member: Member, reason: str) -> None:
         """Call the disconnect handler."""
@@ -234,6 +265,17 @@ class Server(socketio.Server):
         if session is not None:
             session.leave_all(reason)
             self._forget(session.connection, reason)
+
+
+@dataclass(frozen=True)
+class PacketHandler:
+    """An event handler that wants the packet as it came: `call(member, packet)`."""
+
+    call: Callable[[Member, SioPacket], Any]
+
+
+def _call(handler: Any, member: Member, packet: SioPacket, arguments: tuple[Any, ...]) -> Any:
+    return handler.call(member, packet) if isinstance(handler, PacketHandler) else handler(*arguments)
 
 
 def _is_call_error(error: TypeError) -> bool:
