@@ -118,6 +118,11 @@ class Server(socketio.Server):
         if session is not None and session.end_namespace(namespace, Reason.SERVER_DISCONNECT):
             connection.finish(Reason.SERVER_DISCONNECT)
 
+    def waiting(self, eio_sid: str) -> int:
+        """How many packets of a connection wait for their turn."""
+        session = self._sessions.get(eio_sid)
+        return session.waiting if session is not None else 0
+
     def shutdown(self, timeout: float = 0) -> None:
         """Refuse handshakes with 503, close all connections so that clients reconnect; wait up to `timeout` s."""
         self.eio.shutdown(timeout)

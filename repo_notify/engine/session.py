@@ -94,6 +94,11 @@ class Session:
         self._lock = host.new_lock()
         self._room_for_calls: Signal | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many packets wait for their turn."""
+        return len(self._calls or ())
+
     def receive(self, data: Frame) -> None:
         """A message of the client; ProtocolError where Socket.IO does not allow it."""
         packet = self._assemble(data)

@@ -146,6 +146,8 @@ class App:
             "/state": self.state, "/emit": self.emit, "/shutdown": self.shutdown, "/gone": self.log_of,
             "/polls": self.polls, "/whose": self.whose, "/garbage": self.garbage,
             "/timers": lambda _: len(self.server.eio.timers), "/memory": memory,
+            "/waiting": lambda arguments: self.server.waiting(arguments["sid"]),
+            "/waiting_all": lambda _: list(map(self.server.waiting, self.server.eio.sockets)),
         }
         if environ["PATH_INFO"].startswith("/environ"):
             own[environ["PATH_INFO"]] = lambda _: {name: value for name, value in environ.items() if type(value) is str}
