@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 from urllib.parse import parse_qs
 
-from repo_notify.engine.wire.codec import Body, EngineIO4, Query
+from repo_notify.engine.wire.codec import Body, Codec, EngineIO4, Query
 from repo_notify.engine.wire.errors import ErrorCode, ProtocolError, RequestError
 from repo_notify.engine.wire.frames import Frame
 from repo_notify.engine.wire.packets import EioPacket, EioType, SioPacket, SioType
@@ -144,9 +144,13 @@ def _binary_part(frame: Frame) -> bytes:
     return bytes([form, *map(int, str(len(data))), _LENGTH_END]) + data
 
 
+def _in_base64(kind: EioType, data: bytes) -> str:
+    return f"b{kind.value}{base64.b64encode(data).decode('ascii')}"
+
+
 def _text_part(packet: EioPacket) -> str:
     if isinstance(packet.data, bytes):
-        text = f"b{packet.type.value}{base64.b64encode(packet.data).decode('ascii')}"
+        text = _in_base64(packet.type, packet.data)
     else:
         text = f"{packet.type.value}{packet.data}"
     units = len(text) if text.isascii() else len(text.encode("utf-16-le")) // 2
@@ -159,14 +163,24 @@ class EngineIO3:
     eio = 3
     server_pings = False
     connects_by_itself = True
+    ascii_only = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, base64_only: bool = False) -> None:
         # Socket.IO's packets are spelled alike but for CONNECT and ERROR.
-        self._messages = EngineIO4()
+        self._messages = EngineIO4(ascii_only=True)
+        self._base64_only = base64_only
+        # One object for all such sessions: what is sent to many is encoded once per codec.
+        self._in_base64 = self if base64_only else EngineIO3(base64_only=True)
+
+    def of_session(self, query: Query) -> Codec:
+        """One that sends all binary data in base64 where the handshake says `b64` (protocol 3, "Transports")."""
+        return self._in_base64 if any(query.get("b64", ())) else self
 
     def encode_packet(self, packet: EioPacket) -> Frame:
         """The type and the data, in text or in binary (Engine.IO protocol 3, "Packet")."""
         if isinstance(packet.data, bytes):
+            if self._base64_only:
+                return _in_base64(packet.type, packet.data)
             return bytes([packet.type.value]) + packet.data
         return f"{packet.type.value}{packet.data}"
 
@@ -181,7 +195,7 @@ class EngineIO3:
 
     def encode_payload(self, packets: Sequence[EioPacket], query: Query) -> Body:
         """Text; binary where a packet is and the client takes it; a script for JSONP (protocol 3, "Payload")."""
-        if "j" not in query and "b64" not in query and any(isinstance(packet.data, bytes) for packet in packets):
+        if "j" not in query and not self._base64_only and any(isinstance(packet.data, bytes) for packet in packets):
             return Body(b"".join(_binary_part(self.encode_packet(packet)) for packet in packets), BINARY)
         text = "".join(map(_text_part, packets))
         if "j" in query:

@@ -13,8 +13,9 @@ from typing import Any, Protocol
 
 import socketio
 
-from .engine import Member, Server
+from .engine import Member, Server, SioPacket
 from .engine.engine_io.timers import Lock
+from .protocol.echo import Spelling
 from .protocol.rooms import PREFIX, Room
 
 # Longer than any id that a server of ours or a stock one gives out.
@@ -45,8 +46,8 @@ class Socket(Protocol):
         """Send an event to this socket alone."""
 
 
-# (event, socket, arguments) -> the acknowledgement.
-Handler = Callable[[str, Socket, Sequence[Any]], Any]
+# (event, socket, arguments, how the packet was written where that is known) -> the acknowledgement.
+Handler = Callable[[Any, Socket, Sequence[Any], "Spelling | None"], Any]
 Opened = Callable[[str, Mapping[str, Any]], None]
 Closed = Callable[[str], None]
 
@@ -161,8 +162,10 @@ class OwnSockets:
         del events
         server = self._server
 
-        def on_event(member: Member, event: str, arguments: Sequence[Any]) -> Any:
-            return handle(event, OwnSocket(server, member), arguments)
+        def on_event(member: Member, packet: SioPacket) -> Any:
+            event, *arguments = packet.data
+            spelling = Spelling(packet.size, member.connection.codec.ascii_only)
+            return handle(event, OwnSocket(server, member), arguments, spelling)
 
         for namespace in self.namespaces:
             server.fallbacks[namespace] = on_event
@@ -262,7 +265,7 @@ class StockSockets:
             if socket is None:
                 return None
             with self._queue(socket.connection_id):
-                return handle(event, socket, arguments)
+                return handle(event, socket, arguments, None)
 
         return on_event
 

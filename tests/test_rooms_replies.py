@@ -157,12 +157,21 @@ REFUSED = (
 )
 
 
+def echoed(asked: Json) -> Json:
+    """What was asked, as replies repeat it: binary values are null."""
+    if isinstance(asked, dict):
+        return {key: echoed(value) for key, value in asked.items()}
+    if isinstance(asked, list):
+        return [echoed(value) for value in asked]
+    return None if isinstance(asked, bytes) else asked
+
+
 def succeeded(action: str, asked: Json) -> Json:
-    return {"event": "success", "data": {"action": action, "data": asked}}
+    return {"event": "success", "data": {"action": action, "data": echoed(asked)}}
 
 
 def failed(action: str, asked: Json, code: str, message: str) -> Json:
-    return {"code": code, "message": message, "details": {"action": action, "data": asked}}
+    return {"code": code, "message": message, "details": {"action": action, "data": echoed(asked)}}
 
 
 def answered(client: ChatClient, action: str, asked: Json) -> tuple[Json, list[Heard]]:

@@ -18,6 +18,7 @@ from repo_notify.errors import (
 )
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import ACTIONS, Dialects, JoinRequest, Reply
+from repo_notify.protocol.echo import Spelling
 from repo_notify.protocol.rooms import RoomRequest
 from repo_notify.sessions.bindings import Identities, Identity
 from repo_notify.sockets import Socket, Sockets, leave_all
@@ -54,14 +55,15 @@ class Handlers:
         with self._lock:
             self._limiters.pop(connection_id, None)
 
-    def handle(self, action: str, socket: Socket, arguments: Sequence[Any]) -> Any:
+    def handle(self, action: Any, socket: Socket, arguments: Sequence[Any], spelling: Spelling | None) -> Any:
         """Answer one event of a client; return the acknowledgement, which is the last reply too."""
         wait, over_hard_limit = self._limiter(socket.connection_id).ask()
         if over_hard_limit:
             logger.info("closed a connection over the hard limit of joins")
             self._sockets.close(socket.connection_id)
             return None
-        request = self._dialects.request(action, socket.namespace, arguments[0] if arguments else None)
+        data = arguments[0] if arguments else None
+        request = self._dialects.request(action, socket.namespace, data, spelling)
         try:
             self._carry_out(request, socket, wait)
         except ChatError as error:

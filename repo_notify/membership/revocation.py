@@ -63,6 +63,7 @@ class Revalidation:
         if not socket.leave(room):
             return
         self._metrics.evictions.inc()
-        request = JoinRequest("join", kind.join_object(room), dialect, None)
+        joined = kind.join_object(room)
+        request = JoinRequest("join", joined, {"action": "join", "data": joined}, dialect, None)
         for reply in dialect.denied(request, denial(kind.right)):
             socket.emit(reply.event, reply.data)

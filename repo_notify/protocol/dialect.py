@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from repo_notify.errors import ChatError
 from repo_notify.events import Event
 
+from .echo import Spelling, echo
 from .rooms import JoinShape, RoomKind
 from .rows import Delivery, Row, merged
 
@@ -28,10 +29,14 @@ class Reply(NamedTuple):
 
 
 class JoinRequest(NamedTuple):
-    """One join or leave of a client. `shape` is None for an object of no known shape."""
+    """One join or leave of a client: its object, and `{action, data}` as the replies repeat it.
+
+    `shape` is None for an object of no known shape.
+    """
 
     action: str
     data: Any
+    echo: dict[str, Any]
     dialect: Dialect
     shape: JoinShape | None
 
@@ -68,12 +73,12 @@ class Dialect(Protocol):
 
 def success(request: JoinRequest) -> Reply:
     """Return the `message` that tells of a success (spec section 3)."""
-    return Reply("message", {"event": "success", "data": {"action": request.action, "data": request.data}})
+    return Reply("message", {"event": "success", "data": request.echo})
 
 
 def failure(request: JoinRequest, error: ChatError) -> Reply:
     """Return the `error` that tells of a failure (spec section 3)."""
-    return Reply("error", {**error.reply(), "details": {"action": request.action, "data": request.data}})
+    return Reply("error", {**error.reply(), "details": request.echo})
 
 
 @dataclass(frozen=True)
@@ -114,13 +119,14 @@ class Dialects:
         types = dict.fromkeys(event for dialect in self.all for event in dialect.rows)
         return {event: tuple(d.rows[event] for d in self.all if event in d.rows) for event in types}
 
-    def request(self, action: str, namespace: str, data: Any) -> JoinRequest:
+    def request(self, action: str, namespace: str, data: Any, spelling: Spelling | None) -> JoinRequest:
         """Return a join or leave with the dialect that answers it: by the object's shape, else by the namespace."""
+        echoed = echo(action, data, spelling)
         if isinstance(data, dict):
             for shape, dialect in self._shapes:
                 if shape.fits(data):
-                    return JoinRequest(action, data, dialect, shape)
-        return JoinRequest(action, data, self._by_namespace[namespace], None)
+                    return JoinRequest(action, data, echoed, dialect, shape)
+        return JoinRequest(action, data, echoed, self._by_namespace[namespace], None)
 
     def deliveries(self, event: Event) -> list[Delivery]:
         """Return everything that goes out for `event`."""

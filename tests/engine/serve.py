@@ -9,6 +9,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
+import os
 import socket
 import sys
 import threading
@@ -31,6 +32,10 @@ def make(mode: str, options: dict[str, Any]) -> Server:
     hint = options.pop("hint", None)
     if hint is not None:
         options["unsupported_hint"] = lambda eio: f"EIO={eio}: {hint}"
+    if options.pop("both_generations", False):
+        from legacy_v4.codec import EngineIO3
+
+        options["codecs"] = [EngineIO3()]
     return Server(async_mode=mode, namespaces=["/named"], **options)
 
 
@@ -120,6 +125,13 @@ def build(mode: str, options: dict[str, Any]) -> Server:
     return server
 
 
+def memory(_: Any) -> int:
+    """The process's resident memory, in bytes."""
+    gc.collect()
+    with open("/proc/self/statm") as found:
+        return int(found.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 class App:
     """Routes between the engine and the tests' own paths."""
 
@@ -133,6 +145,9 @@ class App:
         own = {
             "/state": self.state, "/emit": self.emit, "/shutdown": self.shutdown, "/gone": self.log_of,
             "/polls": self.polls, "/whose": self.whose, "/garbage": self.garbage,
+            "/timers": lambda _: len(self.server.eio.timers), "/memory": memory,
+            "/waiting": lambda arguments: self.server.waiting(arguments["sid"]),
+            "/waiting_all": lambda _: list(map(self.server.waiting, self.server.eio.sockets)),
         }
         if environ["PATH_INFO"].startswith("/environ"):
             own[environ["PATH_INFO"]] = lambda _: {name: value for name, value in environ.items() if type(value) is str}

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import pytest
@@ -7,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repo_notify.engine import Body, EioPacket, EioType, EngineIO4, ProtocolError, SioPacket, SioType
-from repo_notify.engine.wire.packets import join_binary
+from repo_notify.engine.wire.packets import Unfinished
 
 CODEC = EngineIO4()
 
@@ -66,6 +67,15 @@ def test_messages(text: str, packet: SioPacket) -> None:
     assert CODEC.decode_message(text, 10) == packet
 
 
+def joined(packet: SioPacket, parts: list[bytes]) -> Any:
+    """The data of a packet with its attachments, which complete it when the last has come."""
+    unfinished = Unfinished(packet, sys.maxsize)
+    *early, last = [unfinished.add(part) for part in parts]
+    assert last is not None
+    assert early == [None] * (len(parts) - 1)
+    return last.data
+
+
 def test_binary_messages() -> None:
     packet = SioPacket(SioType.EVENT, "/a", 7, ["x", b"\1", {"y": [bytearray(b"\2")]}, memoryview(b"\3")])
     text, *parts = CODEC.encode_message(packet)
@@ -74,7 +84,7 @@ def test_binary_messages() -> None:
     assert text.startswith('53-/a,7["x",{"_placeholder":true,"num":0},{"y":[')
     found = CODEC.decode_message(text, 3)
     assert (found.type, found.attachments) == (SioType.EVENT, 3)
-    assert join_binary(found.data, [b"\1", b"\2", b"\3"]) == ["x", b"\1", {"y": [b"\2"]}, b"\3"]
+    assert joined(found, [b"\1", b"\2", b"\3"]) == ["x", b"\1", {"y": [b"\2"]}, b"\3"]
     with pytest.raises(ProtocolError, match="too many attachments"):
         CODEC.decode_message(text, 2)
 
@@ -134,5 +144,5 @@ def test_any_event_arrives_as_it_was_sent(arguments: list[Any], ack: int | None,
     assert isinstance(text, str)
     found = CODEC.decode_message(text, 10_000)
     assert (found.namespace, found.id, found.attachments) == (namespace, ack, len(parts))
-    data = join_binary(found.data, [part for part in parts if isinstance(part, bytes)]) if parts else found.data
+    data = joined(found, [part for part in parts if isinstance(part, bytes)]) if parts else found.data
     assert data == ["name", *arguments]

@@ -100,14 +100,6 @@ def answered(client: ChatClient, action: str, asked: Json) -> tuple[Json, list[H
     return client.ask(action, asked), sorted(client.heard_so_far())
 
 
-def success(action: str, asked: Json) -> Json:
-    return {"event": "success", "data": {"action": action, "data": asked}}
-
-
-def failure(action: str, asked: Json, code: str, message: str) -> Json:
-    return {"code": code, "message": message, "details": {"action": action, "data": asked}}
-
-
 @pytest.mark.parametrize("row", GRANTED, ids=lambda row: row.says)
 def test_joins_are_answered_with_joined_and_message(
     people: People, transport: str, namespace: str, row: Granted

@@ -328,6 +328,36 @@ def test_binary_over_polling_as_base64(observed: Served) -> None:
     client.close()
 
 
+def test_base64_is_told_once_for_the_session(observed: Served) -> None:
+    client = Polling(observed.port, b64="1")
+    assert client.receive() == "40"
+    del client.query["b64"]
+    server_asks(observed, client.sid, BYTES)
+    assert client.receive() == QUESTION
+    assert client.receive() == "b4" + base64.b64encode(b"\x00\xff").decode()
+    # And a session that has not said so gets none by a later parameter.
+    other = Polling(observed.port)
+    assert other.receive() == "40"
+    other.query["b64"] = "1"
+    server_asks(observed, other.sid, BYTES)
+    assert other.get().content_type == BINARY
+    client.close()
+    other.close()
+
+
+def test_base64_holds_after_the_upgrade_too(observed: Served) -> None:
+    client = Polling(observed.port, b64="1")
+    assert client.receive() == "40"
+    with WebSocket(observed.port, sid=client.sid) as upgraded:
+        upgraded.send("2probe")
+        assert upgraded.receive() == "3probe"
+        upgraded.send("5")
+        server_asks(observed, client.sid, BYTES)
+        assert [packet for packet in (upgraded.receive() for _ in range(2)) if packet != "6"] == [
+            QUESTION, "b4" + base64.b64encode(b"\x00\xff").decode()
+        ]
+
+
 # Ids.
 
 

@@ -156,7 +156,6 @@ WRONG_MESSAGES = {
     "event without a name": "2[]",
     "event without data": "2",
     "event that is an object": '2{"a":1}',
-    "event with a reserved name": '2["connect"]',
     "no JSON": '2["a"',
     "NaN": '2["a",NaN]',
     "answer without an id": "3[]",

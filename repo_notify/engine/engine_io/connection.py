@@ -70,6 +70,7 @@ class Connection:
         "_heartbeat",
         "_lock",
         "_owner",
+        "_pinged",
         "_session",
         "closed",
         "codec",
@@ -90,6 +91,7 @@ class Connection:
         self._owner = owner
         self._lock = owner.new_lock()
         self._heartbeat: Timer | None = None
+        self._pinged = False
         self._closing: Timer | None = None
 
     @property
@@ -129,14 +131,21 @@ class Connection:
             self._beat(timing.ping_interval + timing.ping_timeout, self._silent)
 
     def _beat(self, seconds: float, call: Callable[[], None]) -> None:
+        """One timer per connection: what a client sends moves it, and costs nothing more."""
+        timers = self._owner.timers
         with self._lock:
-            if self._heartbeat is not None:
-                self._heartbeat.cancel()
-            self._heartbeat = None if self.closed else self._owner.timers.after(seconds, call)
+            if self.closed:
+                return
+            if self._heartbeat is None:
+                self._heartbeat = timers.after(seconds, call)
+            else:
+                self._heartbeat = timers.move(self._heartbeat, seconds, call)
 
     def _ping(self) -> None:
-        self.send(control(EioType.PING))
+        # First, since the pong may be faster than what follows.
+        self._pinged = True
         self._beat(self._owner.timing.ping_timeout, self._silent)
+        self.send(control(EioType.PING))
 
     def _silent(self) -> None:
         self.close(Reason.PING_TIMEOUT)
@@ -151,6 +160,10 @@ class Connection:
         handle(self, packet)
 
     def _pong(self, _packet: EioPacket) -> None:
+        with self._lock:
+            pinged, self._pinged = self._pinged, False
+        if not pinged:
+            raise ProtocolError("pong without a ping")
         self.start_heartbeat()
 
     def _client_ping(self, packet: EioPacket) -> None:

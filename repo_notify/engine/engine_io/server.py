@@ -251,6 +251,7 @@ class EngineServer(engineio.Server):
             request.check_websocket()
         if self._refusing:
             raise RequestError(ErrorCode.BAD_REQUEST, "The server is shutting down", status=503)
+        codec = codec.of_session(request.query)
         if transport == "websocket":
             taken = self._websockets.take(codec, request.environ.get(TAKE_SOCKET))
             if taken is not None:
@@ -330,8 +331,9 @@ class EngineServer(engineio.Server):
 
     def _upgrade(self, connection: Connection, request: Request, start_response: StartResponse) -> Any:
         request.check_websocket()
-        if connection.upgraded or connection.closed or not self._can_upgrade():
+        if connection.closed or not self._can_upgrade():
             raise RequestError(ErrorCode.BAD_REQUEST)
+        # A second one of a session that has a WebSocket is accepted, and closed at once: as the reference server does.
         return self._websocket(request, start_response, lambda ws: self._websockets.upgrade(connection, ws))
 
     def _websocket(self, request: Request, start_response: StartResponse, serve: Callable[[Any], None]) -> Any:

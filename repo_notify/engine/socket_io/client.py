@@ -12,7 +12,7 @@ from repo_notify.engine.engine_io.timers import Lock, Signal, Timer
 from repo_notify.engine.wire.errors import ProtocolError
 from repo_notify.engine.wire.frames import Frame
 from repo_notify.engine.wire.outgoing import message
-from repo_notify.engine.wire.packets import SioPacket, SioType, join_binary
+from repo_notify.engine.wire.packets import SioPacket, SioType, Unfinished
 
 from .manager import RoomManager
 from .members import Member
@@ -26,7 +26,15 @@ class Host(Protocol):
 
     manager: RoomManager
     max_attachments: int
+    max_namespaces: int
     logger: logging.Logger
+
+    @property
+    def max_packet(self) -> int:
+        """How large a packet may be with its attachments, in bytes."""
+
+    def attachments_due(self, call: Callable[[], None]) -> Timer:
+        """Have that called unless the attachments of a packet have arrived in time."""
 
     def spawn(self, call: Callable[[], None]) -> None:
         """Run a call in a task of its own, or at once where handlers are not asynchronous."""
@@ -66,8 +74,9 @@ class Session:
         "_ended",
         "_host",
         "_lock",
-        "_partial",
+        "_refused",
         "_room_for_calls",
+        "_unfinished",
         "_working",
         "connection",
         "members",
@@ -80,50 +89,76 @@ class Session:
         # Few and short: lists are a third of sets, and there are as many of them as connections.
         self._asked: list[str] = []
         self._ended: list[str] | None = None
-        self._partial: tuple[SioPacket, list[bytes]] | None = None
+        self._unfinished: Unfinished | None = None
+        self._refused = 0
         self._connect_timeout = connect_timeout
         self._calls: deque[Callable[[], None]] | None = None
         self._working = False
         self._lock = host.new_lock()
         self._room_for_calls: Signal | None = None
 
+    @property
+    def waiting(self) -> int:
+        """How many packets wait for their turn."""
+        return len(self._calls or ())
+
     def receive(self, data: Frame) -> None:
         """A message of the client; ProtocolError where Socket.IO does not allow it."""
         packet = self._assemble(data)
-        if packet is None:
-            return
-        handle = _FROM_CLIENT.get(packet.type)
-        if handle is None:
+        if packet is not None and self._is_expected(packet):
+            if packet.type is not SioType.ACK:  # for which a handler may wait
+                self._wait_for_room()
+            _FROM_CLIENT[packet.type](self, packet)
+
+    def _is_expected(self, packet: SioPacket) -> bool:
+        """Whether it is to be handled; ProtocolError where the client may not send it."""
+        if packet.type not in _FROM_CLIENT:
             raise ProtocolError(f"unexpected {packet.type.name} packet")
-        if packet.type is not SioType.CONNECT and packet.namespace not in self._asked:
-            if self._ended and packet.namespace in self._ended:
-                return  # on its way when the server ended the namespace
-            raise ProtocolError(f"{packet.type.name} before CONNECT")
-        handle(self, packet)
+        if packet.type is SioType.CONNECT or packet.namespace in self._asked:
+            return True
+        if self._ended and packet.namespace in self._ended:
+            return False  # on its way when the server ended the namespace
+        raise ProtocolError(f"{packet.type.name} before CONNECT")
 
     def _assemble(self, data: Frame) -> SioPacket | None:
         """The next complete packet; None while attachments are missing."""
-        if self._partial is None:
+        if self._unfinished is None:
             if isinstance(data, bytes):
                 raise ProtocolError("binary data without a packet that announces it")
             packet = self.connection.codec.decode_message(data, self._host.max_attachments)
+            packet = packet._replace(size=len(data) if data.isascii() else len(data.encode()))
             if packet.attachments:
-                self._partial = packet, []
+                self._begin(packet)
                 return None
             return packet
         if not isinstance(data, bytes):
             raise ProtocolError("text where an attachment is due")
-        packet, parts = self._partial
-        parts.append(data)
-        if len(parts) < packet.attachments:
-            return None
-        self._partial = None
-        return SioPacket(packet.type, packet.namespace, packet.id, join_binary(packet.data, parts))
+        finished = self._unfinished.add(data)
+        if finished is not None:
+            self._drop_unfinished()
+        return finished
+
+    def _begin(self, packet: SioPacket) -> None:
+        """Wait for the attachments of a packet; not of a client that is in no such namespace yet."""
+        if self._is_expected(packet) and packet.namespace not in self.members:
+            raise ProtocolError("attachments before the namespace is joined")
+        self._unfinished = Unfinished(packet, self._host.max_packet)
+        self._unfinished.deadline = self._host.attachments_due(self._never_finished)
+
+    def _never_finished(self) -> None:
+        self.connection.fail(ProtocolError("the attachments of a packet did not arrive in time"))
+
+    def _drop_unfinished(self) -> None:
+        unfinished, self._unfinished = self._unfinished, None
+        if unfinished is not None and unfinished.deadline is not None:
+            unfinished.deadline.cancel()
 
     def connect(self, namespace: str = "/", auth: Any = None) -> None:
         """The client asks to enter a namespace; ProtocolError if it is in it already."""
         if namespace in self._asked:
             raise ProtocolError("already connected to the namespace")
+        if len(self._asked) >= self._host.max_namespaces:
+            raise ProtocolError("too many namespaces")
         self._asked.append(namespace)
         if self._ended and namespace in self._ended:
             self._ended.remove(namespace)
@@ -157,6 +192,10 @@ class Session:
     def _refuse(self, namespace: str, data: Any) -> None:
         self._forget(namespace)
         self.connection.send(message(self.connection.codec.refusal_packet(namespace, data)))
+        self._refused += 1
+        if self._refused > self._host.max_namespaces:
+            self._host.logger.info("%s: too many refused namespaces", self.connection.sid)
+            self.connection.finish(Reason.TRANSPORT_ERROR)
 
     def _forget(self, namespace: str) -> None:
         if namespace in self._asked:
@@ -167,7 +206,6 @@ class Session:
         self._call(lambda: self._leave(packet.namespace, Reason.CLIENT_DISCONNECT))
 
     def _event(self, packet: SioPacket) -> None:
-        self._wait_for_room()
         self._call(lambda: self._handle(packet))
 
     def _handle(self, packet: SioPacket) -> None:
@@ -205,7 +243,7 @@ class Session:
     def close(self, last_call: Callable[[], None]) -> None:
         """The connection has ended: `last_call` has its turn after the calls that wait."""
         self._connect_timeout.cancel()
-        self._partial = None
+        self._drop_unfinished()
         self._call(last_call)
 
     def leave_all(self, reason: str) -> None:

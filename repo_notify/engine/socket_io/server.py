@@ -17,7 +17,7 @@ from repo_notify.engine.engine_io.connection import Connection, Environ, Reason
 from repo_notify.engine.engine_io.raw_sockets import Bounds
 from repo_notify.engine.engine_io.requests import AllowedOrigins
 from repo_notify.engine.engine_io.server import TRANSPORTS, EngineServer, UnsupportedHint
-from repo_notify.engine.engine_io.timers import Lock, Signal
+from repo_notify.engine.engine_io.timers import Lock, Signal, Timer
 from repo_notify.engine.wire.codec import Codec, EngineIO4
 from repo_notify.engine.wire.frames import Frame
 from repo_notify.engine.wire.outgoing import message
@@ -29,11 +29,13 @@ from .members import Callback, Member
 
 OnOpen = Callable[[str, Environ], None]
 OnClose = Callable[[str, str], None]
-# (member, event, arguments) -> the acknowledgement.
-Fallback = Callable[[Member, str, list[Any]], Any]
+# (member, packet) -> the acknowledgement.
+Fallback = Callable[[Member, SioPacket], Any]
 
 LOGGER = logging.getLogger("repo_notify.engine")
 _REJECTED = {"message": "Connection rejected by server"}
+# Handlers that stand under these names are called for something else than an event of that name.
+_NO_EVENTS = frozenset({"connect", "disconnect", "*"})
 
 
 def _no_hint(eio: str) -> str | None:
@@ -46,6 +48,7 @@ class Server(socketio.Server):
 
     `codecs`: further protocol generations beside EIO=4; `unsupported_hint(eio)`: the error text for one without.
     `namespaces`: those that exist without a handler ("*": all). `async_handlers=False`: handlers in the reader's task.
+    `max_namespaces`: how many a client may be in at once, and how often it may be refused one.
     `on_open(eio_sid, environ)`, `on_close(eio_sid, reason)`: lists of calls before the first namespace, after the last.
     `fallbacks`: by namespace, what gets the events for which no handler is registered.
     """
@@ -54,6 +57,7 @@ class Server(socketio.Server):
         self, *, async_mode: str | None = None, ping_interval: float = 25, ping_timeout: float = 20,
         connect_timeout: float = 45, upgrade_timeout: float = 10, close_timeout: float = 10,
         max_http_buffer_size: int = 1_000_000, max_payload_packets: int = 100, max_attachments: int = 10,
+        attachments_timeout: float = 30, max_namespaces: int = 100,
         allow_upgrades: bool = True, http_compression: bool = True, compression_threshold: int = 1024,
         cors_allowed_origins: AllowedOrigins = None, cors_credentials: bool = True,
         transports: Sequence[str] = TRANSPORTS, namespaces: str | Iterable[str] | None = None,
@@ -65,6 +69,8 @@ class Server(socketio.Server):
         self.connect_timeout = connect_timeout
         self.max_attachments = max_attachments
         self.fallbacks: dict[str, Fallback] = {}
+        self.attachments_timeout = attachments_timeout
+        self.max_namespaces = max_namespaces
         self.on_open: list[OnOpen] = []
         self.on_close: list[OnClose] = []
         self.manager: RoomManager
@@ -118,11 +124,26 @@ class Server(socketio.Server):
         if session is not None and session.end_namespace(namespace, Reason.SERVER_DISCONNECT):
             connection.finish(Reason.SERVER_DISCONNECT)
 
+    def waiting(self, eio_sid: str) -> int:
+        """How many packets of a connection wait for their turn."""
+        session = self._sessions.get(eio_sid)
+        return session.waiting if session is not None else 0
+
     def shutdown(self, timeout: float = 0) -> None:
         """Refuse handshakes with 503, close all connections so that clients reconnect; wait up to `timeout` s."""
         self.eio.shutdown(timeout)
 
     # What sessions need.
+
+    @property
+    def max_packet(self) -> int:
+        """How large a packet may be with its attachments: as large as a message."""
+        size: int = self.eio.max_http_buffer_size
+        return size
+
+    def attachments_due(self, call: Callable[[], None]) -> Timer:
+        """Have that called unless the attachments of a packet have arrived in time."""
+        return self.eio.timers.after(self.attachments_timeout, call)
 
     def spawn(self, call: Callable[[], None]) -> None:
         """Run a call in a task of its own, or at once with `async_handlers=False`."""
@@ -179,19 +200,32 @@ class Server(socketio.Server):
 
     def handle_event(self, member: Member, packet: SioPacket) -> None:
         """Call the event's handler; what it returns is the acknowledgement."""
-        event, *arguments = packet.data
         try:
-            fallback = self.fallbacks.get(member.namespace)
-            if fallback is not None and event not in self.handlers.get(member.namespace, ()):
-                result = fallback(member, event, arguments)
-            else:
-                result = self._trigger(event, member.namespace, member.sid, *arguments)
+            result = self._dispatch(member, packet)
             if packet.id is None or result == self.not_handled:
                 return
             data = [] if result is None else list(result) if isinstance(result, tuple) else [result]
             member.connection.send(message(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
         except Exception:
             self.logger.exception("an event handler of %s failed", member.namespace)
+
+    def _dispatch(self, member: Member, packet: SioPacket) -> Any:
+        """Call the handler of an event, found as python-socketio does: no name that a client thinks of is another's."""
+        event, *arguments = packet.data
+        fallback = self.fallbacks.get(member.namespace)
+        if fallback is not None and (event in _NO_EVENTS or event not in self.handlers.get(member.namespace, ())):
+            return fallback(member, packet)
+        for space in (member.namespace, "*"):
+            named = self.handlers.get(space, {})
+            before = () if space == member.namespace else (member.namespace,)
+            if event not in _NO_EVENTS and event in named:
+                return named[event](*before, member.sid, *arguments)
+            if "*" in named:
+                return named["*"](event, *before, member.sid, *arguments)
+        for space, before in ((member.namespace, ()), ("*", (member.namespace,))):
+            if space in self.namespace_handlers and isinstance(event, str) and event not in _NO_EVENTS:
+                return self.namespace_handlers[space].trigger_event(event, *before, member.sid, *arguments)
+        return self.not_handled
 
     def handle_disconnect(self, member: Member, reason: str) -> None:
         """Call the disconnect handler."""

@@ -49,6 +49,13 @@ class Codec(Protocol):
     def connects_by_itself(self) -> bool:
         """Whether the default namespace is connected by the handshake, without a CONNECT of the client."""
 
+    @property
+    def ascii_only(self) -> bool:
+        """Whether JSON leaves in ASCII, else as UTF-8 has it."""
+
+    def of_session(self, query: Query) -> Codec:
+        """The codec of the session that a handshake with that query begins."""
+
     def encode_packet(self, packet: EioPacket) -> Frame:
         """One WebSocket message."""
 
@@ -89,18 +96,12 @@ class Codec(Protocol):
 _EIO_TYPES = {str(kind.value): kind for kind in EioType}
 _SIO_TYPES = {str(kind.value): kind for kind in SioType}
 _HEADER = re.compile(r"(?P<type>[0-9])(?:(?P<count>[0-9]*)-)?(?P<namespace>/[^,]*(?:,|$))?(?P<id>[0-9]*)", re.ASCII)
-RESERVED_EVENTS = frozenset(
-    {"connect", "connect_error", "disconnect", "disconnecting", "newListener", "removeListener"},
-)
 
 
 def _is_event(data: object) -> bool:
     if not isinstance(data, list) or not data:
         return False
-    name = data[0]
-    if isinstance(name, str):
-        return name not in RESERVED_EVENTS
-    return isinstance(name, (int, float)) and not isinstance(name, bool)
+    return isinstance(data[0], (str, int, float)) and not isinstance(data[0], bool)
 
 
 # Which JSON value each packet type may carry; `...` stands for none (Socket.IO protocol, "Packet types").
@@ -120,6 +121,13 @@ class EngineIO4:
     eio = 4
     server_pings = True
     connects_by_itself = False
+
+    def __init__(self, *, ascii_only: bool = False) -> None:
+        self.ascii_only = ascii_only
+
+    def of_session(self, query: Query) -> Codec:  # noqa: ARG002 - the codecs' common signature
+        """This one: nothing in the query changes it."""
+        return self
 
     def encode_packet(self, packet: EioPacket) -> Frame:
         """Binary as it is, text after its type's digit (Engine.IO protocol 4, "Packet encoding", WebSocket)."""
@@ -178,7 +186,7 @@ class EngineIO4:
         """`<type>[<n>-][<namespace>,][<id>][<JSON>]`, then attachments (Socket.IO protocol 5, "Packet encoding")."""
         kind, text, attachments = packet.type, "", list[bytes]()
         if packet.data is not None:
-            text, attachments = split_binary(packet.data)
+            text, attachments = split_binary(packet.data, ascii_only=self.ascii_only)
         count = ""
         if attachments:
             if kind not in BINARY_FORM:

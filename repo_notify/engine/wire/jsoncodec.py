@@ -1,6 +1,7 @@
 """JSON of any depth: the standard library's fast path first, an explicit stack where that one gives up.
 
-Both directions refuse NaN and infinities (RFC 8259 section 6); the output is ASCII: lone surrogates survive.
+Both directions refuse NaN and infinities (RFC 8259 section 6). The output is ASCII, or as it leaves in UTF-8, no longer
+than the same strings came in; lone surrogates, which UTF-8 has no form for, stay escaped in either.
 """
 
 from __future__ import annotations
@@ -34,7 +35,12 @@ def _finite(digits: str) -> float:
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 _COMPACT = (",", ":")
-_ENCODER = json.JSONEncoder(allow_nan=False, separators=_COMPACT)
+# By whether the output is ASCII.
+_ENCODERS = {
+    ascii_only: json.JSONEncoder(allow_nan=False, separators=_COMPACT, ensure_ascii=ascii_only)
+    for ascii_only in (True, False)
+}
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def loads(text: str) -> Any:
@@ -122,12 +128,18 @@ def _close(
     return value, at, None
 
 
-def dumps(value: object, default: Default | None = None) -> str:
-    """`value` as compact ASCII JSON, however deep; `default` turns what JSON has no form for into what it has.
+def dumps(value: object, default: Default | None = None, *, ascii_only: bool = True) -> str:
+    """`value` as compact JSON, however deep; `default` turns what JSON has no form for into what it has.
 
     Raises TypeError or ValueError (NaN, infinities, circular references) as json.dumps does.
     """
-    encoder = _ENCODER
+    text = _dumps(value, default, ascii_only)
+    # Such characters stand within strings only.
+    return text if ascii_only or text.isascii() else _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def _dumps(value: object, default: Default | None, ascii_only: bool) -> str:
+    encoder = _ENCODERS[ascii_only]
     try:
         return encoder.encode(value)
     except RecursionError:
@@ -136,7 +148,9 @@ def dumps(value: object, default: Default | None = None) -> str:
         # Few values need `default`, which needs an encoder of its own.
         if default is None:
             raise
-        encoder = json.JSONEncoder(allow_nan=False, separators=_COMPACT, default=default)
+        encoder = json.JSONEncoder(
+            allow_nan=False, separators=_COMPACT, default=default, ensure_ascii=ascii_only
+        )
         with suppress(RecursionError):
             return encoder.encode(value)
     return "".join(_dumps_deep(value, encoder, default))

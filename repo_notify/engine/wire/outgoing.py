@@ -16,29 +16,29 @@ class Outgoing:
 
     def __init__(self, encode: Callable[[Codec], list[EioPacket]]) -> None:
         self._encode = encode
-        self._packets: dict[int, list[EioPacket]] = {}
-        self._frames: dict[int, list[Frame]] = {}
-        self._wire: dict[int, bytes] = {}
+        self._packets: dict[Codec, list[EioPacket]] = {}
+        self._frames: dict[Codec, list[Frame]] = {}
+        self._wire: dict[Codec, bytes] = {}
 
     def packets(self, codec: Codec) -> list[EioPacket]:
         """The Engine.IO packets, for a transport that packs several into one payload."""
-        packets = self._packets.get(codec.eio)
+        packets = self._packets.get(codec)
         if packets is None:
-            packets = self._packets[codec.eio] = self._encode(codec)
+            packets = self._packets[codec] = self._encode(codec)
         return packets
 
     def frames(self, codec: Codec) -> list[Frame]:
         """The WebSocket messages."""
-        frames = self._frames.get(codec.eio)
+        frames = self._frames.get(codec)
         if frames is None:
-            frames = self._frames[codec.eio] = [codec.encode_packet(packet) for packet in self.packets(codec)]
+            frames = self._frames[codec] = [codec.encode_packet(packet) for packet in self.packets(codec)]
         return frames
 
     def wire(self, codec: Codec) -> bytes:
         """The WebSocket frames that carry it, back to back, as they leave a server (RFC 6455 section 5.2)."""
-        wire = self._wire.get(codec.eio)
+        wire = self._wire.get(codec)
         if wire is None:
-            wire = self._wire[codec.eio] = b"".join(map(build_message, self.frames(codec)))
+            wire = self._wire[codec] = b"".join(map(build_message, self.frames(codec)))
         return wire
 
     def size(self, codec: Codec) -> int:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from enum import IntEnum
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from . import jsoncodec
 from .errors import ProtocolError
 from .frames import Frame
+
+# A container and the key or index in it.
+Place = tuple[Any, Any]
 
 
 class EioType(IntEnum):
@@ -49,6 +53,7 @@ class SioPacket(NamedTuple):
     """One Socket.IO packet; `data` is its JSON value (None: absent), `attachments` how many binary messages follow it.
 
     The type is the plain one: binary parts are seen from `data` when encoding, from `attachments` when decoded.
+    `size`: how long its text was when it arrived, in bytes.
     """
 
     type: SioType
@@ -56,9 +61,10 @@ class SioPacket(NamedTuple):
     id: int | None = None
     data: Any = None
     attachments: int = 0
+    size: int = 0
 
 
-def split_binary(data: object) -> tuple[str, list[bytes]]:
+def split_binary(data: object, *, ascii_only: bool) -> tuple[str, list[bytes]]:
     """`data` as JSON with placeholders, and the binary parts they stand for (Socket.IO protocol, "Packet encoding").
 
     Raises TypeError or ValueError where `data` is not JSON.
@@ -71,25 +77,63 @@ def split_binary(data: object) -> tuple[str, list[bytes]]:
         attachments.append(bytes(value))
         return {"_placeholder": True, "num": len(attachments) - 1}
 
-    return jsoncodec.dumps(data, placeholder), attachments
+    return jsoncodec.dumps(data, placeholder, ascii_only=ascii_only), attachments
 
 
-def join_binary(data: Any, attachments: list[bytes]) -> Any:
-    """`data` with its placeholders replaced, in place, by the binary parts; ProtocolError if one names none."""
-    root = [data]
-    stack: list[Any] = [root]
+def find_places(data: Any, attachments: int) -> list[Place]:
+    """Where in `data` its binary parts belong, in their order; ProtocolError unless each is named exactly once.
+
+    One that is named twice would be as large an answer as the client likes.
+    """
+    places: dict[int, Place] = {}
+    stack: list[Any] = [data]
     while stack:
         container = stack.pop()
-        entries = container.items() if isinstance(container, dict) else enumerate(container)
-        for key, value in list(entries):
+        for key, value in container.items() if isinstance(container, dict) else enumerate(container):
             if isinstance(value, dict) and value.get("_placeholder") is True:
-                container[key] = _attachment(value.get("num"), attachments)
+                places[_number(value.get("num"), attachments, places)] = container, key
             elif isinstance(value, (list, dict)):
                 stack.append(value)
-    return root[0]
+    if len(places) < attachments:
+        raise ProtocolError("attachment without placeholder")
+    return [places[number] for number in range(attachments)]
 
 
-def _attachment(number: object, attachments: list[bytes]) -> bytes:
-    if type(number) is not int or not 0 <= number < len(attachments):
+def _number(number: object, attachments: int, places: Container[int]) -> int:
+    if type(number) is not int or not 0 <= number < attachments:
         raise ProtocolError("placeholder without attachment")
-    return attachments[number]
+    if number in places:
+        raise ProtocolError("two placeholders for one attachment")
+    return number
+
+
+class Deadline(Protocol):
+    """What ends a wait."""
+
+    def cancel(self) -> None:
+        """Wait no longer."""
+
+
+class Unfinished:
+    """A packet whose attachments are still arriving; `limit` bounds it with them, in bytes. ProtocolError."""
+
+    __slots__ = ("_left", "_packet", "_parts", "_places", "deadline")
+
+    def __init__(self, packet: SioPacket, limit: int) -> None:
+        self._packet = packet
+        self._left = limit - packet.size
+        self._places = find_places(packet.data, packet.attachments)
+        self._parts: list[bytes] = []
+        self.deadline: Deadline | None = None
+
+    def add(self, part: bytes) -> SioPacket | None:
+        """Take the next attachment; the packet, when it was the last."""
+        self._left -= len(part)
+        if self._left < 0:
+            raise ProtocolError("attachments too large")
+        self._parts.append(part)
+        if len(self._parts) < self._packet.attachments:
+            return None
+        for (container, key), found in zip(self._places, self._parts, strict=True):
+            container[key] = found
+        return self._packet._replace(attachments=0)
