@@ -14,11 +14,13 @@ from tests.clients.install import Node
 from tests.clients.listener import Listener
 from tests.conftest import UNHURRIED, host_defaults
 from tests.legacy_v4.test_events import ROWS, Row, names_of, where_of
-from tests.legacy_v4.test_rooms import GRANTED, REFUSED, Granted, Refused, failure, success
+from tests.legacy_v4.test_rooms import GRANTED, REFUSED, Granted, Refused
 from tests.support.audience import Place
 from tests.support.people import LEGACY, People
 from tests.support.served import host_app
 from tests.support.teamspaces import Teamspace
+from tests.test_rooms_replies import failed as failure
+from tests.test_rooms_replies import succeeded as success
 
 pytestmark = pytest.mark.clients
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 import json
 import logging
-import os
 import socket
 import sys
 import threading
@@ -125,13 +124,6 @@ def build(mode: str, options: dict[str, Any]) -> Server:
     return server
 
 
-def memory(_: Any) -> int:
-    """The process's resident memory, in bytes."""
-    gc.collect()
-    with open("/proc/self/statm") as found:
-        return int(found.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 class App:
     """Routes between the engine and the tests' own paths."""
 
@@ -145,7 +137,7 @@ class App:
         own = {
             "/state": self.state, "/emit": self.emit, "/shutdown": self.shutdown, "/gone": self.log_of,
             "/polls": self.polls, "/whose": self.whose, "/garbage": self.garbage,
-            "/timers": lambda _: len(self.server.eio.timers), "/memory": memory,
+            "/timers": lambda _: len(self.server.eio.timers),
             "/waiting": lambda arguments: self.server.waiting(arguments["sid"]),
             "/waiting_all": lambda _: list(map(self.server.waiting, self.server.eio.sockets)),
         }

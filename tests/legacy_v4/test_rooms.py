@@ -10,6 +10,8 @@ import pytest
 from repo_notify.demo.seed import BRIDGE, DECK, PLAN, STRUCTURE, TOWER, WHOLE
 from tests.support.chat import ChatClient, Heard
 from tests.support.people import LEGACY, People
+from tests.test_rooms_replies import failed as failure
+from tests.test_rooms_replies import succeeded as success
 
 Json = Any
 NOWHERE = "11111111-2222-3333-4444-555555555555"

@@ -58,7 +58,7 @@ VALUES = st.recursive(
 )
 REPEATED = st.builds(lambda value, times: f"[{','.join([value] * times)}]", VALUES, st.integers(1, 300))
 OBJECTS = st.builds(
-    lambda known, more: '{%s"more":%s}' % (known, more),
+    lambda known, more: f'{{{known}"more":{more}}}',
     st.sampled_from(["", '"notifications":true,', '"account":"carol",', '"account":null,', '"teamspace":"ü",']),
     VALUES | REPEATED,
 )
@@ -85,7 +85,8 @@ def echo_of(answer: bytes) -> Any:
 
 
 @pytest.mark.parametrize(
-    "data", ['{"Zürich":"ü🏗\u2028"}', '{"n":[0.1,1e+22,12345678901234567890]}', '{"odd":"\\ud800"}', "[" * 500 + "]" * 500]
+    "data",
+    ['{"Zürich":"ü🏗\u2028"}', '{"n":[0.1,1e+22,12345678901234567890]}', '{"odd":"\\ud800"}', "[" * 500 + "]" * 500],
 )
 def test_the_echo_is_the_object_as_it_came(client: Chat, data: str) -> None:
     (answer,) = client.ask(f'42["join",{data}]')

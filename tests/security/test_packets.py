@@ -1,4 +1,4 @@
-"""What one connection can make the server keep: unfinished packets, namespaces, and packets that wait for their turn."""
+"""What one connection can make the server keep: unfinished packets, namespaces, packets that wait."""
 
 from __future__ import annotations
 
