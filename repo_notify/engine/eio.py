@@ -31,9 +31,10 @@ from .http import (
     Request,
     Response,
     StartResponse,
-    compact,
     compress,
+    for_opening,
     read_body,
+    settle,
 )
 from .packets import EioPacket, EioType, Outgoing, control
 from .raw import Bounds, RawSockets, RawTransport
@@ -206,9 +207,9 @@ class EngineServer(engineio.Server):
             # A foreign handler has switched protocols already: closing is all that can still be said.
             websocket.close()
             return []
-        return self._answer(request, response, start_response)
+        return self._answer(request, response).start(start_response, environ["REQUEST_METHOD"])
 
-    def _answer(self, request: Request | None, response: Response, start_response: StartResponse) -> list[bytes]:
+    def _answer(self, request: Request | None, response: Response) -> Response:
         if request is not None:
             if self.http_compression:
                 compress(response, request.environ, self.compression_threshold)
@@ -216,7 +217,7 @@ class EngineServer(engineio.Server):
                 self._origins.check(request)
                 response.headers += self._origins.headers(request)
         response.headers.append(("Cache-Control", "no-store"))
-        return response.start(start_response)
+        return response
 
     def _route(self, request: Request, start_response: StartResponse) -> Any:
         transport = request.parameter("transport")
@@ -256,7 +257,7 @@ class EngineServer(engineio.Server):
             return self._websocket(request, start_response, lambda ws: self._serve_new(codec, request.environ, ws))
         codec.check_poll(request.query)
         polling = PollingTransport(codec, self.new_signal())
-        connection = Connection(self, self.new_sid(), codec, compact(request.environ), polling)
+        connection = Connection(self, self.new_sid(), codec, for_opening(request.environ), polling)
         if not self._open(connection):
             raise RequestError(ErrorCode.FORBIDDEN, status=403)
         return self._poll(connection, request)
@@ -271,6 +272,7 @@ class EngineServer(engineio.Server):
         except Exception:
             self.logger.exception("the handler of new connections failed")
             accepted = False
+        settle(connection.environ)
         if accepted is not None and accepted is not True:
             connection.close(Reason.SERVER_DISCONNECT)
         return not connection.closed
@@ -346,13 +348,13 @@ class EngineServer(engineio.Server):
 
     def _serve_raw(self, codec: Codec, environ: Environ, transport: RawTransport, early: bytes) -> list[bytes]:
         """A connection that needs the request no longer, and no greenlet."""
-        connection = Connection(self, self.new_sid(), codec, compact(environ), transport)
+        connection = Connection(self, self.new_sid(), codec, for_opening(environ), transport)
         if self._open(connection):
             transport.start(connection, early)
         return []
 
     def _serve_new(self, codec: Codec, environ: Environ, websocket: Any) -> None:
         transport, begin = self._websockets.transport(codec, websocket)
-        connection = Connection(self, self.new_sid(), codec, compact(environ), transport)
+        connection = Connection(self, self.new_sid(), codec, for_opening(environ), transport)
         if self._open(connection):
             begin(connection)
