@@ -234,6 +234,13 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("MAX_OUTBOX_BYTES", 1_048_576, _whole(1), "How much may wait for a slow client, in bytes; then it is cut."),
     Setting("MAX_OUTBOX_SECONDS", 30.0, _number(0, above=True), "How long a slow client may take nothing, in seconds."),
     Setting("MAX_PAYLOAD_PACKETS", 100, _whole(1), "How many packets a polling client may send in one payload."),
+    Setting("MAX_HEADER_BYTES", 16_384, _whole(1), "The largest request line and header fields together, in bytes."),
+    Setting(
+        "REQUEST_TIMEOUT",
+        75.0,
+        _number(0, above=True),
+        "How long a request, or 64 KiB of a body or of an answer, may take to be sent or received, in seconds.",
+    ),
     Setting("SHUTDOWN_TIMEOUT", 10.0, _number(0), "How long the service may take to end after SIGTERM, in seconds."),
     Setting("ASYNC_MODE", "gevent", _choice(*get_args(AsyncMode)), "`gevent`, or `threading` under a threaded server."),
 )
@@ -273,6 +280,8 @@ class Settings:
     max_outbox_bytes: int
     max_outbox_seconds: float
     max_payload_packets: int
+    max_header_bytes: int
+    request_timeout: float
     shutdown_timeout: float
     async_mode: AsyncMode
 
