@@ -9,11 +9,13 @@ from typing import Any
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
 from .websocket import WebSocketHandler
+from .wsgi import PatientServer
 
 
 class Worker(GeventWebSocketWorker):
     """Serves WSGI with gevent, WebSockets included; ends after `--max-requests` requests."""
 
+    server_class = PatientServer
     wsgi_handler = WebSocketHandler
 
     def load_wsgi(self) -> None:

@@ -223,8 +223,10 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
         class Hasty(WebSocketHandler):
             patience = 0.5
 
-        handler_class = {"stock": Stock, "hasty": Hasty, "hasty pywsgi": Hasty}.get(handler, WebSocketHandler)
-        secured = {"ssl_context": certified()} if handler == "tls" else {}
+        handler_class = {"stock": Stock, **dict.fromkeys(("hasty", "hasty pywsgi", "hasty tls"), Hasty)}.get(
+            handler, WebSocketHandler,
+        )
+        secured = {"ssl_context": certified()} if handler in ("tls", "hasty tls") else {}
         listener = WSGIServer.get_listener(("127.0.0.1", 0), family=socket.AF_INET)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # gevent's own is what hosts and gunicorn have.

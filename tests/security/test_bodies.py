@@ -10,6 +10,7 @@ import pytest
 
 from tests.conftest import host_defaults
 from tests.engine.support import Served as Engine
+from tests.engine.support import any_certificate
 from tests.support.ports import free_port
 from tests.support.served import Served, host_app
 from tests.support.service import command, service, service_environment
@@ -97,6 +98,33 @@ def test_a_long_answer_that_nobody_reads_is_not_kept(kind: str) -> None:
             # Said what it wants, it neither reads nor writes; what it hears in the end stops in the middle.
             until(lambda: served.call("/state")["tasks"] <= 1)
             assert not until_closed(raw, ENOUGH).endswith(b"0\r\n\r\n")
+        assert "Traceback" not in served.stop()
+    finally:
+        served.stop()
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x16\x03\x01\x02\x00\x01"], ids=["nothing", "a beginning"])
+def test_a_tls_handshake_that_does_not_come_is_not_waited_for(sent: bytes) -> None:
+    served = Engine("gevent", "hasty tls")
+    try:
+        with connect(served.port) as raw:
+            raw.sendall(sent)
+            until_closed(raw, ENOUGH)
+        assert served.call("/state")["connections"] == 0
+        assert "Traceback" not in served.stop()
+    finally:
+        served.stop()
+
+
+def test_a_body_over_tls_that_does_not_come_is_not_waited_for() -> None:
+    served = Engine("gevent", "hasty tls")
+    try:
+        with connect(served.port) as raw, any_certificate().wrap_socket(raw) as secured:
+            secured.sendall(post("/echo"))
+            # The application let the error pass, and is not blamed for it.
+            assert secured.recv(100).startswith(b"HTTP/1.1 408 ")
+            while secured.recv(100):
+                pass
         assert "Traceback" not in served.stop()
     finally:
         served.stop()
