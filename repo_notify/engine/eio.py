@@ -35,6 +35,7 @@ from .http import (
     for_opening,
     read_body,
     settle,
+    socket_timeout,
 )
 from .packets import EioPacket, EioType, Outgoing, control
 from .raw import Bounds, RawSockets, RawTransport
@@ -301,7 +302,7 @@ class EngineServer(engineio.Server):
             with connection.posting():
                 if connection.closed:
                     raise RequestError(ErrorCode.UNKNOWN_SID)
-                body = read_body(request.environ, self.max_http_buffer_size, self._patience)
+                body = read_body(request.environ, self.max_http_buffer_size, self._patience(request.environ))
                 for packet in connection.codec.decode_payload(body, request.query, self._max_payload_packets):
                     connection.receive(packet)
         except ProtocolError as error:
@@ -311,13 +312,13 @@ class EngineServer(engineio.Server):
             raise
         return Response(connection.codec.posted(request.query))
 
-    def _patience(self) -> AbstractContextManager[Any]:
+    def _patience(self, environ: Environ) -> AbstractContextManager[Any]:
         """How long a body may take to arrive: no longer than a silent client may live."""
+        limit = self.timing.ping_interval + self.timing.ping_timeout
         if self.async_mode != "gevent":
-            return contextlib.nullcontext()
+            return socket_timeout(environ.get("werkzeug.socket"), limit)
         import gevent
 
-        limit = self.timing.ping_interval + self.timing.ping_timeout
         timeout: AbstractContextManager[Any] = gevent.Timeout(limit, TimeoutError)
         return timeout
 

@@ -7,8 +7,8 @@ import binascii
 import gzip
 import io
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -221,7 +221,21 @@ def settle(environ: Environ) -> None:
     environ.update(kept)
 
 
-def read_body(environ: Environ, limit: int, patience: Callable[[], AbstractContextManager[Any]]) -> Body:
+@contextmanager
+def socket_timeout(held: Any, seconds: float) -> Iterator[None]:
+    """Let reading from a socket raise TimeoutError after so long a pause; None where the server shows none."""
+    if held is None:
+        yield
+        return
+    before = held.gettimeout()
+    held.settimeout(seconds)
+    try:
+        yield
+    finally:
+        held.settimeout(before)
+
+
+def read_body(environ: Environ, limit: int, patience: AbstractContextManager[Any]) -> Body:
     """The request's body. RequestError: 413 above `limit` bytes, if possible before reading; 400 for a wrong length.
 
     `patience` is entered around the reading and may end it with a TimeoutError.
@@ -239,7 +253,7 @@ def read_body(environ: Environ, limit: int, patience: Callable[[], AbstractConte
     else:
         due = 0
     try:
-        with patience():
+        with patience:
             data = b"".join(_chunks(source, limit if due is None else due))
             overflow = due is None and len(data) == limit and bool(source.read(1))
     except TimeoutError:
