@@ -186,11 +186,13 @@ class Origins:
 
 
 # What an identity loader may ask for as long as the connection lives, and a request context needs.
-_KEPT = (
-    "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL",
-    "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_USER", "wsgi.url_scheme", "flask.app",
-    "HTTP_COOKIE", "HTTP_HOST", "HTTP_ORIGIN", "HTTP_USER_AGENT", "HTTP_AUTHORIZATION",
-)  # fmt: skip
+_KEPT = frozenset(
+    {
+        "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL",
+        "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_USER", "wsgi.url_scheme", "flask.app",
+        "HTTP_COOKIE", "HTTP_HOST", "HTTP_ORIGIN", "HTTP_USER_AGENT", "HTTP_AUTHORIZATION",
+    }
+)
 # Most connections share these; what only one has would displace them.
 _SHARED = frozenset({"REQUEST_METHOD", "PATH_INFO", "SERVER_PROTOCOL", "HTTP_HOST", "HTTP_ORIGIN", "HTTP_USER_AGENT"})
 _SHARED_LENGTH = 160
