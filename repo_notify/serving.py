@@ -14,11 +14,11 @@ from typing import Any
 import gevent
 from flask import Flask
 from gevent.pywsgi import WSGIServer
-from geventwebsocket.handler import WebSocketHandler as StockHandler
 
 from .engine import Server
 from .engine.engine_io.greenlets import Workers
 from .engine.pywsgi.handler import WebSocketHandler
+from .engine.pywsgi.http1 import HttpHandler
 from .engine.pywsgi.server import ArrivalServer
 from .extension import NAME
 from .wiring import State
@@ -43,7 +43,7 @@ class _Handler(_Silent, WebSocketHandler):
     """For our own engine."""
 
 
-class _StockHandler(_Silent, StockHandler):
+class _StockHandler(_Silent, HttpHandler):
     """For a Flask-SocketIO of the host's own, which wants its WebSockets as gevent-websocket gives them."""
 
 
@@ -52,6 +52,15 @@ def state_of(app: Flask) -> State:
     state = app.extensions[NAME]
     assert isinstance(state, State)
     return state
+
+
+def with_limits(handler: type[HttpHandler], app: Any) -> type[HttpHandler]:
+    """Return `handler` with the limits that the settings of `app` name; as it is for an app without the extension."""
+    state = getattr(app, "extensions", {}).get(NAME)
+    if not isinstance(state, State):
+        return handler
+    limits = {"patience": state.settings.request_timeout, "max_header_bytes": state.settings.max_header_bytes}
+    return type(handler.__name__, (handler,), limits)
 
 
 def shut_down(state: State) -> None:
@@ -88,7 +97,8 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     own = isinstance(state.socketio.server, Server)
     make, handler = (ArrivalServer, _Handler) if own else (WSGIServer, _StockHandler)
-    server = make(listener, app, handler_class=handler, log=None, error_log=logger, spawn=_spawner())
+    limited = with_limits(handler, app)
+    server = make(listener, app, handler_class=limited, log=None, error_log=logger, spawn=_spawner())
     server.start()
     _collect_seldom()
     ended = gevent.event.Event()

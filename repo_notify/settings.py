@@ -247,6 +247,12 @@ class Settings:
         30.0, _number(0, above=True), "How long a slow client may take nothing, in seconds."
     )
     max_payload_packets: int = setting(100, _whole(1), "How many packets a polling client may send in one payload.")
+    max_header_bytes: int = setting(16_384, _whole(1), "The largest request line and header fields together, in bytes.")
+    request_timeout: float = setting(
+        75.0,
+        _number(0, above=True),
+        "How long a request, or 64 KiB of a body or of an answer, may take to be sent or received, in seconds.",
+    )
     shutdown_timeout: float = setting(
         10.0, _number(0), "How long the service may take to end after SIGTERM, in seconds."
     )

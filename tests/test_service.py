@@ -163,6 +163,25 @@ def test_sigterm_tells_clients(sample: str) -> None:
         assert served.process.wait(SECONDS) == 0
 
 
+def test_gunicorns_worker_ends_after_so_many_requests_and_tells_its_clients(sample: str) -> None:
+    """The next worker serves, and whoever was connected comes back to it; no request fails meanwhile."""
+    back = threading.Event()
+    client = socketio.Client(reconnection_delay=0.2, reconnection_delay_max=0.5)
+    port = free_port()
+    words = [*command("gunicorn", port), "--max-requests", "20"]
+    with service(words, service_environment(sample), port) as served:
+        client.connect(served.url, socketio_path="chat", transports=["websocket"])
+        first = client.get_sid()
+        client.on("connect", back.set)
+        for _ in range(50):
+            assert requests.get(served.url + "/notify/healthz", timeout=SECONDS).status_code == 200
+        assert back.wait(SECONDS)
+        assert client.get_sid() != first
+        client.disconnect()
+        served.process.terminate()
+        assert served.process.wait(SECONDS) == 0
+
+
 def stuck(served: Served) -> WebSocket:
     """A client that never reads again, nor answers a close."""
     raw = create_connection(f"ws://127.0.0.1:{served.port}/chat/?EIO=4&transport=websocket", timeout=SECONDS)

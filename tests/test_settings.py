@@ -116,6 +116,8 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "MAX_OUTBOX_BYTES": whole(1_048_576),
     "MAX_OUTBOX_SECONDS": seconds(30.0, above=True),
     "MAX_PAYLOAD_PACKETS": whole(100),
+    "MAX_HEADER_BYTES": whole(16_384),
+    "REQUEST_TIMEOUT": seconds(75.0, above=True),
     "SHUTDOWN_TIMEOUT": seconds(10.0, above=False),
     "ASYNC_MODE": ("gevent", (("threading", "threading"),), ("", None, "eventlet", 1), "one of gevent, threading"),
 }

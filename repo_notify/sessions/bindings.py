@@ -95,7 +95,8 @@ class Identities:
         # A session interface may raise whatever its store raises; the socket may connect all the same.
         except Exception:
             logger.exception("the session of a handshake could not be read; it is tried again at the first join")
-            self._unread[connection] = environ
+            # A copy: the engine keeps less of a handshake than a loader may ask for.
+            self._unread[connection] = dict(environ)
             return
         if found is not None:
             self.bind(connection, found)

@@ -20,6 +20,8 @@ from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
 from itsdangerous.signer import SigningAlgorithm
 
+# Our engine refuses more; a stock server does not.
+MAX_PARAMETERS = 50
 # What a signed value consists of; any other is left to werkzeug's parser.
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 # Of these packages, `open_session` asks the request that it is given, and none that is current.
@@ -37,7 +39,10 @@ def with_session_cookie(environ: Mapping[str, Any], name: str) -> Mapping[str, A
     cookies = environ.get("HTTP_COOKIE", "")
     if _cookie(cookies, name) is not None:
         return environ
-    values = parse_qs(query, max_num_fields=50).get(name)
+    try:
+        values = parse_qs(query, max_num_fields=MAX_PARAMETERS).get(name)
+    except ValueError:
+        return environ
     if not values or any(character in values[0] for character in ";\r\n"):
         return environ
     return {**environ, "HTTP_COOKIE": f"{cookies}; {name}={values[0]}" if cookies else f"{name}={values[0]}"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -62,7 +64,19 @@ class _Mount:
         self._paths = (path, path + "/")
 
     def __call__(self, environ: dict[str, Any], start_response: Any) -> Any:
+        if "close" in environ.get("HTTP_CONNECTION", "").lower() and _is_pywsgi(environ):
+            start_response = partial(_start_last, start_response)
         if environ.get("PATH_INFO") not in self._paths:
             return self.wsgi_app(environ, start_response)
         environ["flask.app"] = self._app
         return self._engine(environ, start_response)
+
+
+def _is_pywsgi(environ: Mapping[str, Any]) -> bool:
+    """Return whether the server is gevent's, which closes the connection without a word (RFC 9112 section 9.6)."""
+    return str(environ.get("SERVER_SOFTWARE", "")).startswith("gevent/")
+
+
+def _start_last(start_response: Any, status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+    """Begin the answer after which the connection is closed; pywsgi takes that header from applications."""
+    return start_response(status, [*headers, ("Connection", "close")], *more)

@@ -22,6 +22,8 @@ from repo_notify.engine import Server
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 ORIGIN = "http://friend.example"
+# Blocks of 64 KiB in `/stream`: more than the kernel keeps for who reads nothing.
+LONG = 200
 
 
 def make(mode: str, options: dict[str, Any]) -> Server:
@@ -140,13 +142,18 @@ class App:
             "/timers": lambda _: len(self.server.eio.timers),
             "/waiting": lambda arguments: self.server.waiting(arguments["sid"]),
             "/waiting_all": lambda _: list(map(self.server.waiting, self.server.eio.sockets)),
+            "/echo": self.echo,
+            "/headers": self.headers,
         }
         if environ["PATH_INFO"].startswith("/environ"):
             own[environ["PATH_INFO"]] = lambda _: {name: value for name, value in environ.items() if type(value) is str}
+        if environ["PATH_INFO"] == "/stream":
+            start_response("200 OK", [("Content-Type", "text/plain")])
+            return iter([b"x" * 65_536] * LONG)
         handler = own.get(environ["PATH_INFO"])
         if handler is None:
             return self.server.handle_request(environ, start_response)
-        length = int(environ.get("CONTENT_LENGTH") or 0)
+        length = -1 if environ.get("HTTP_TRANSFER_ENCODING") else int(environ.get("CONTENT_LENGTH") or 0)
         body = json.dumps(handler(json.loads(environ["wsgi.input"].read(length) or b"{}"))).encode()
         start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]
@@ -167,6 +174,16 @@ class App:
             "environs": len(self.server.environ),
             "tasks": tasks,
         }
+
+    def headers(self, _: Any) -> list[dict[str, str]]:
+        """What is kept of the handshakes, the oldest first."""
+        return [
+            {name: value for name, value in environ.items() if type(value) is str}
+            for environ in self.server.environ.values()
+        ]
+
+    def echo(self, arguments: dict[str, Any]) -> str:
+        return json.dumps(arguments)
 
     def garbage(self, _: Any) -> int:
         """How many objects the collector finds, which is off from then on."""
@@ -214,8 +231,10 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
         class Hasty(WebSocketHandler):
             patience = 0.5
 
-        handler_class = {"stock": Stock, "hasty": Hasty, "hasty pywsgi": Hasty}.get(handler, WebSocketHandler)
-        secured = {"ssl_context": certified()} if handler == "tls" else {}
+        handler_class = {"stock": Stock, **dict.fromkeys(("hasty", "hasty pywsgi", "hasty tls"), Hasty)}.get(
+            handler, WebSocketHandler,
+        )
+        secured = {"ssl_context": certified()} if handler in ("tls", "hasty tls") else {}
         listener = WSGIServer.get_listener(("127.0.0.1", 0), family=socket.AF_INET)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # gevent's own is what hosts and gunicorn have.

@@ -83,7 +83,7 @@ class Served:
             connection.close()
 
     def _connection(self) -> HTTPConnection:
-        if self.handler != "tls":
+        if not self.handler.endswith("tls"):
             return HTTPConnection("127.0.0.1", self.port, timeout=SECONDS)
         return HTTPSConnection("127.0.0.1", self.port, timeout=SECONDS, context=any_certificate())
 

@@ -20,6 +20,7 @@ from repo_notify.engine.wire import frames
 from .support import Served
 
 Servers = dict[str, Served]
+MAX = 16_384
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
 # Other for each connection or server.
@@ -112,14 +113,14 @@ def test_whatever_is_asked(both: Servers, target: str, fields: list[tuple[str, s
 
 
 def test_a_handshake_in_one_piece_is_read_at_once() -> None:
-    found = OpeningHandshake.parse(REQUESTS["a handshake"].encode() + b"frames")
+    found = OpeningHandshake.parse(REQUESTS["a handshake"].encode() + b"frames", MAX)
     assert found is not None
     assert (found.target, found.rest) == ("/environ/a?b=c&d=%20", b"frames")
 
 
 @given(st.binary())
 def test_whatever_comes_is_no_handshake_unless_it_is_one(data: bytes) -> None:
-    assert OpeningHandshake.parse(data) is None
+    assert OpeningHandshake.parse(data, MAX) is None
 
 
 @pytest.mark.parametrize("cut", [1, 20, -3, -1])

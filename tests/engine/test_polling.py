@@ -152,8 +152,9 @@ def test_a_body_that_ends_early_ends_the_session(engine: Served) -> None:
     assert poller.is_gone
 
 
-def test_a_body_that_never_comes_is_given_up(start: Callable[..., Served]) -> None:
-    poller = start(ping_interval=0.3, ping_timeout=0.2).poller()
+@pytest.mark.parametrize("kind", ["gevent", "gevent-websocket", "threading"])
+def test_a_body_that_never_comes_is_given_up(start: Callable[..., Served], kind: str) -> None:
+    poller = start(kind, ping_interval=0.3, ping_timeout=0.2).poller()
     with poller._served.raw() as raw:
         raw.sendall(head(poller, "Content-Length: 10") + b"40")
         assert read_status(raw) == 408

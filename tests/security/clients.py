@@ -71,7 +71,8 @@ class Chat:
 
     @property
     def tcp(self) -> socket.socket:
-        found: socket.socket = self._connection.sock
+        found = self._connection.sock
+        assert found is not None
         return found
 
     def __enter__(self) -> Chat:
@@ -80,4 +81,5 @@ class Chat:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.shutdown()
+        connection: Any = self._connection
+        connection.shutdown()

@@ -14,8 +14,9 @@ from typing import Any
 import gevent
 from flask import Flask, jsonify
 
-from repo_notify.extension import NAME, State
+from repo_notify.extension import NAME
 from repo_notify.serving import serve
+from repo_notify.wiring import State
 from tests.support.host_app import make_app, options
 
 
@@ -31,7 +32,7 @@ def add_routes(app: Flask) -> None:
             memory = int(found.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
         return jsonify(
             connections=len(server.eio.sockets),
-            kept=[len(server.environ), server.manager.count_rooms(), len(state.identities.bound())],
+            kept=[len(server.environ), sum(map(len, server.manager.rooms.values())), len(state.identities.bound())],
             namespaces=server.manager.get_namespaces(),
             tasks=sum(isinstance(found, gevent.Greenlet) and not found.dead for found in gc.get_objects()),
             timers=len(server.eio.timers),

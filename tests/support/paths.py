@@ -1,4 +1,4 @@
-"""Which of our functions a join and a published event pass on our own engine: `python -m tests.support.paths <MongoDB>`.
+"""Which of our functions a join and a published event pass on our engine: `python -m tests.support.paths <MongoDB>`.
 
 Prints a JSON object with the functions of each, in the order of their first call.
 """

@@ -6,10 +6,9 @@ import base64
 import binascii
 import gzip
 import io
-import sys
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
 from http import HTTPStatus
@@ -31,6 +30,7 @@ ACCEPT_WEBSOCKET = "repo_notify.accept_websocket"
 TAKE_SOCKET = "repo_notify.take_socket"
 OPENED_WEBSOCKET = "wsgi.websocket"
 _CHUNK = 65_536
+MAX_PARAMETERS = 50
 
 
 # Handshakes ask for the same, and are short; longer ones name a session, and come once.
@@ -38,7 +38,7 @@ _USUAL_LENGTH = 48
 
 
 def _query(text: str) -> Mapping[str, Sequence[str]]:
-    return parse_qs(text, keep_blank_values=True, max_num_fields=100)
+    return parse_qs(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
 
 
 _usual_query = lru_cache(_query)
@@ -58,7 +58,8 @@ class Request:
         try:
             return cls(environ, _usual_query(text) if len(text) <= _USUAL_LENGTH else _query(text))
         except ValueError:
-            raise RequestError(ErrorCode.BAD_REQUEST) from None
+            problem = f"The query string has more than {MAX_PARAMETERS} parameters"
+            raise RequestError(ErrorCode.BAD_REQUEST, problem) from None
 
     @property
     def method(self) -> str:
@@ -117,13 +118,13 @@ class Response:
     status: int = 200
     headers: list[tuple[str, str]] = field(default_factory=list)
 
-    def start(self, start_response: StartResponse) -> list[bytes]:
-        """Begin the answer; returns the body as WSGI wants it."""
+    def start(self, start_response: StartResponse, method: str) -> list[bytes]:
+        """Begin the answer to a request of that method; returns the body as WSGI wants it, none for HEAD."""
         headers = list(self.headers)
         if self.status != HTTPStatus.NO_CONTENT:
             headers += [("Content-Type", self.body.content_type), ("Content-Length", str(len(self.body.data)))]
         start_response(f"{self.status} {HTTPStatus(self.status).phrase}", headers)
-        return [self.body.data] if self.body.data else []
+        return [self.body.data] if self.body.data and method != "HEAD" else []
 
 
 def _gzip(data: bytes) -> bytes:
@@ -184,33 +185,59 @@ class Origins:
         return headers
 
 
-# What the request context of a Flask handler may ask for; the rest of a handshake is not needed once it is over.
+# What an identity loader may ask for as long as the connection lives, and a request context needs.
 _KEPT = frozenset(
     {
         "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL",
-        "REMOTE_ADDR", "REMOTE_PORT", "wsgi.url_scheme", "flask.app",
+        "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_USER", "wsgi.url_scheme", "flask.app",
+        "HTTP_COOKIE", "HTTP_HOST", "HTTP_ORIGIN", "HTTP_USER_AGENT", "HTTP_AUTHORIZATION",
     }
 )
-_DROPPED_HEADERS = frozenset(
-    {"HTTP_UPGRADE", "HTTP_CONNECTION", "HTTP_SEC_WEBSOCKET_KEY", "HTTP_SEC_WEBSOCKET_VERSION"},
-)
+# Most connections share these; what only one has would displace them.
+_SHARED = frozenset({"REQUEST_METHOD", "PATH_INFO", "SERVER_PROTOCOL", "HTTP_HOST", "HTTP_ORIGIN", "HTTP_USER_AGENT"})
+_SHARED_LENGTH = 160
 
 
-def compact(environ: Environ) -> Environ:
-    """A handshake's environ without what only its request needed: streams, the server's objects, the WebSocket's keys.
+@lru_cache(64)
+def _once(value: str) -> str:
+    """The value, kept once for the connections that share it."""
+    return value
 
-    Values that most handshakes share are kept once.
-    """
-    kept = {
-        sys.intern(key): sys.intern(value) if type(value) is str and len(value) < 32 else value
-        for key, value in environ.items()
-        if key in _KEPT or (key.startswith("HTTP_") and key not in _DROPPED_HEADERS)
-    }
+
+def for_opening(environ: Environ) -> Environ:
+    """A handshake's environ for those who decide about it: without streams, and without the server's objects."""
+    found = {key: value for key, value in environ.items() if key in _KEPT or key.startswith("HTTP_")}
+    found["wsgi.input"] = _NO_INPUT
+    return found
+
+
+def settle(environ: Environ) -> None:
+    """Reduce the environ of a connection that is open, in place, to what is kept for its life."""
+    kept = {key: environ[key] for key in _KEPT if key in environ}
+    for key in _SHARED & kept.keys():
+        if len(kept[key]) <= _SHARED_LENGTH:
+            kept[key] = _once(kept[key])
     kept["wsgi.input"] = _NO_INPUT
-    return kept
+    # Emptied first: a dict that only loses keys keeps its size.
+    environ.clear()
+    environ.update(kept)
 
 
-def read_body(environ: Environ, limit: int, patience: Callable[[], AbstractContextManager[Any]]) -> Body:
+@contextmanager
+def socket_timeout(held: Any, seconds: float) -> Iterator[None]:
+    """Let reading from a socket raise TimeoutError after so long a pause; None where the server shows none."""
+    if held is None:
+        yield
+        return
+    before = held.gettimeout()
+    held.settimeout(seconds)
+    try:
+        yield
+    finally:
+        held.settimeout(before)
+
+
+def read_body(environ: Environ, limit: int, patience: AbstractContextManager[Any]) -> Body:
     """The request's body. RequestError: 413 above `limit` bytes, if possible before reading; 400 for a wrong length.
 
     `patience` is entered around the reading and may end it with a TimeoutError.
@@ -228,7 +255,7 @@ def read_body(environ: Environ, limit: int, patience: Callable[[], AbstractConte
     else:
         due = 0
     try:
-        with patience():
+        with patience:
             data = b"".join(_chunks(source, limit if due is None else due))
             overflow = due is None and len(data) == limit and bool(source.read(1))
     except TimeoutError:

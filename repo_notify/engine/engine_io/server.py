@@ -36,9 +36,11 @@ from .requests import (
     Request,
     Response,
     StartResponse,
-    compact,
     compress,
+    for_opening,
     read_body,
+    settle,
+    socket_timeout,
 )
 from .timers import Lock, Signal, Timers
 from .transports import PollingTransport
@@ -208,9 +210,9 @@ class EngineServer(engineio.Server):
             # A foreign handler has switched protocols already: closing is all that can still be said.
             websocket.close()
             return []
-        return self._answer(request, response, start_response)
+        return self._answer(request, response).start(start_response, environ["REQUEST_METHOD"])
 
-    def _answer(self, request: Request | None, response: Response, start_response: StartResponse) -> list[bytes]:
+    def _answer(self, request: Request | None, response: Response) -> Response:
         if request is not None:
             if self.http_compression:
                 compress(response, request.environ, self.compression_threshold)
@@ -218,7 +220,7 @@ class EngineServer(engineio.Server):
                 self._origins.check(request)
                 response.headers += self._origins.headers(request)
         response.headers.append(("Cache-Control", "no-store"))
-        return response.start(start_response)
+        return response
 
     def _route(self, request: Request, start_response: StartResponse) -> Any:
         transport = request.parameter("transport")
@@ -259,7 +261,7 @@ class EngineServer(engineio.Server):
             return self._websocket(request, start_response, lambda ws: self._serve_new(codec, request.environ, ws))
         codec.check_poll(request.query)
         polling = PollingTransport(codec, self.new_signal())
-        connection = Connection(self, self.new_sid(), codec, compact(request.environ), polling)
+        connection = Connection(self, self.new_sid(), codec, for_opening(request.environ), polling)
         if not self._open(connection):
             raise RequestError(ErrorCode.FORBIDDEN, status=403)
         return self._poll(connection, request)
@@ -274,6 +276,7 @@ class EngineServer(engineio.Server):
         except Exception:
             self.logger.exception("the handler of new connections failed")
             accepted = False
+        settle(connection.environ)
         if accepted is not None and accepted is not True:
             connection.close(Reason.SERVER_DISCONNECT)
         return not connection.closed
@@ -302,7 +305,7 @@ class EngineServer(engineio.Server):
             with connection.posting():
                 if connection.closed:
                     raise RequestError(ErrorCode.UNKNOWN_SID)
-                body = read_body(request.environ, self.max_http_buffer_size, self._patience)
+                body = read_body(request.environ, self.max_http_buffer_size, self._patience(request.environ))
                 for packet in connection.codec.decode_payload(body, request.query, self._max_payload_packets):
                     connection.receive(packet)
         except ProtocolError as error:
@@ -312,13 +315,13 @@ class EngineServer(engineio.Server):
             raise
         return Response(connection.codec.posted(request.query))
 
-    def _patience(self) -> AbstractContextManager[Any]:
+    def _patience(self, environ: Environ) -> AbstractContextManager[Any]:
         """How long a body may take to arrive: no longer than a silent client may live."""
+        limit = self.timing.ping_interval + self.timing.ping_timeout
         if self.async_mode != "gevent":
-            return contextlib.nullcontext()
+            return socket_timeout(environ.get("werkzeug.socket"), limit)
         import gevent
 
-        limit = self.timing.ping_interval + self.timing.ping_timeout
         timeout: AbstractContextManager[Any] = gevent.Timeout(limit, TimeoutError)
         return timeout
 
@@ -350,13 +353,13 @@ class EngineServer(engineio.Server):
 
     def _serve_raw(self, codec: Codec, environ: Environ, transport: RawTransport, early: bytes) -> list[bytes]:
         """A connection that needs the request no longer, and no greenlet."""
-        connection = Connection(self, self.new_sid(), codec, compact(environ), transport)
+        connection = Connection(self, self.new_sid(), codec, for_opening(environ), transport)
         if self._open(connection):
             transport.start(connection, early)
         return []
 
     def _serve_new(self, codec: Codec, environ: Environ, websocket: Any) -> None:
         transport, begin = self._websockets.transport(codec, websocket)
-        connection = Connection(self, self.new_sid(), codec, compact(environ), transport)
+        connection = Connection(self, self.new_sid(), codec, for_opening(environ), transport)
         if self._open(connection):
             begin(connection)

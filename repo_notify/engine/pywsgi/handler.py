@@ -10,13 +10,10 @@ from __future__ import annotations
 import _socket
 import base64
 import hashlib
-import io
-from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import Any
 
-import gevent
 import gevent.socket
-from gevent.pywsgi import Input, WSGIHandler
+from gevent.pywsgi import WSGIHandler
 from geventwebsocket.exceptions import ProtocolError, WebSocketError
 from geventwebsocket.handler import WebSocketHandler as StockHandler
 from geventwebsocket.websocket import Header, Stream, WebSocket
@@ -24,7 +21,8 @@ from geventwebsocket.websocket import Header, Stream, WebSocket
 from repo_notify.engine.engine_io.requests import ACCEPT_WEBSOCKET, OPENED_WEBSOCKET, TAKE_SOCKET
 from repo_notify.engine.wire.frames import unmask
 
-from .headers import Headers, OpeningHandshake, environ_key
+from .headers import OpeningHandshake, words_of
+from .http1 import HttpHandler
 from .lazy_sockets import Arrival, detached
 
 TOO_BIG = 1009
@@ -92,104 +90,33 @@ class BoundedWebSocket(WebSocket):
         """Once, when the whole message is decoded; not here, frame by frame and byte by byte."""
 
 
-class _Arriving(io.RawIOBase):
-    """What arrives on a socket: as its `makefile`, with fewer steps, and with an end to reading.
-
-    `early` was read before.
-    """
-
-    def __init__(self, source: Any, early: bytes) -> None:
-        self._source = source
-        self.early = early
-        self.ended = False
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        if self.early:
-            given = self.early[: len(buffer)]
-            buffer[: len(given)] = given
-            self.early = self.early[len(given) :]
-            return len(given)
-        return None if self.ended else self._source.recv_into(buffer)
-
-
-class WebSocketHandler(StockHandler):
-    """Leaves the answer to a WebSocket handshake to the application, which may also refuse it over HTTP.
-
-    Who sends no request for `patience` seconds, its headers included, is not waited for.
-    """
-
-    patience: ClassVar[float] = 75.0
+class WebSocketHandler(HttpHandler):
+    """Leaves the answer to a WebSocket handshake to the application, which may also refuse it over HTTP."""
 
     def __init__(self, sock: Any, address: Any, server: Any) -> None:
-        stock: Any = super()
-        early = sock.take_early() if type(sock) is Arrival else b""
-        self._handshake = OpeningHandshake.parse(early) if early else None
-        self._arriving = _Arriving(sock, early if self._handshake is None else self._handshake.rest)
-        stock.__init__(sock, address, server, io.BufferedReader(self._arriving))
+        super().__init__(sock, address, server)
+        early = self.arriving.early
+        self._handshake = OpeningHandshake.parse(early, self.max_header_bytes) if early else None
+        if self._handshake is not None:
+            self.arriving.early = self._handshake.rest
 
-    def handle_one_request(self) -> Any:
+    def _serve(self) -> Any:
         """As pywsgi's; a handshake that has come in one piece is not read again."""
         handler: Any = self
-        stock: Any = super()
         handshake, self._handshake = self._handshake, None
         if handshake is None:
-            return stock.handle_one_request()
+            return super()._serve()
         handler.command, handler.path, handler.request_version = "GET", handshake.target, "HTTP/1.1"
         handler.requestline = f"GET {handshake.target} HTTP/1.1"
-        handler.close_connection = handshake.environ.get("HTTP_CONNECTION", "").lower() == "close"
-        handler.wsgi_input = Input(handler.rfile, None)
+        handler.close_connection = "close" in words_of(handshake.environ.get("HTTP_CONNECTION", ""))
         environ = handler.environ = handler.server.get_environ()
         environ.update(handshake.environ)
         if isinstance(handler.client_address, tuple):
             environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = map(str, handler.client_address[:2])
-        environ["wsgi.input"], environ["wsgi.input_terminated"] = handler.rfile, False
+        self._give_body(environ)
         handler.application = handler.server.application
         handler.handle_one_response()
         return None if handler.close_connection or handler.rfile.closed else True
-
-    def MessageClass(self, *args: Any) -> Any:  # noqa: N802 - pywsgi's name
-        """The headers of the request whose stream comes first; where they are broken pywsgi answers 400."""
-        return Headers(args[0])
-
-    def _headers(self) -> Iterator[tuple[str, str]]:
-        """The headers as the environ has them; pywsgi's parses them again. None with an underscore, as in pywsgi."""
-        handler: Any = self
-        for name, value in handler.headers.fields:
-            key = environ_key(name)
-            if key is not None and key.startswith("HTTP_"):
-                yield key, value
-
-    def read_requestline(self) -> Any:
-        """The request's first line; "", which ends the connection, where none comes in time."""
-        stock: Any = super()
-        self._limit = gevent.Timeout.start_new(self.patience)
-        line = ""
-        try:
-            line = self._in_time("", stock.read_requestline)
-        finally:
-            # No headers will be read: left running, it would go off in a connection that has ended.
-            if not line.endswith("\n"):
-                self._limit.close()
-        return line
-
-    def read_request(self, raw_requestline: str) -> Any:
-        """Read the headers; False, which is answered with 400, where they do not come in time."""
-        stock: Any = super()
-        try:
-            return self._in_time(False, stock.read_request, raw_requestline)
-        finally:
-            self._limit.close()
-
-    def _in_time(self, otherwise: Any, read: Callable[..., Any], *arguments: object) -> Any:
-        try:
-            return read(*arguments)
-        except gevent.Timeout as ended:
-            if ended is not self._limit:
-                raise
-            return otherwise
 
     def run_application(self) -> None:
         """Run the application as for any other request, with a function in the environ that switches protocols."""
@@ -216,8 +143,8 @@ class WebSocketHandler(StockHandler):
         `detach`, not `dup`: epoll would go on reporting the closed number.
         """
         handler: Any = self
-        self._arriving.ended = True
-        early = handler.rfile.peek() + self._arriving.early
+        self.arriving.ended = True
+        early = handler.rfile.peek() + self.arriving.early
         held, handler.socket = handler.socket, None
         return detached(held), early
 
@@ -231,7 +158,9 @@ class WebSocketHandler(StockHandler):
     def accept(self, max_size: int) -> BoundedWebSocket:
         """Answer 101 and return the WebSocket; the engine has checked the headers."""
         handler: Any = self
+        handler.socket.settimeout(self.patience)
         handler.socket.sendall(self._switch())
+        self.arriving.allow(None)
         return BoundedWebSocket(handler.environ, Stream(self), self, max_size)
 
     def _switch(self) -> bytes:

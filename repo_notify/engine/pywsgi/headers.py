@@ -1,7 +1,7 @@
-"""The header section of an HTTP request (RFC 9112 section 5), read strictly and fast.
+"""The request line and header section of an HTTP/1.1 request, read strictly (RFC 9112 sections 2 to 6).
 
-pywsgi has Python's e-mail parser read it, which costs as much as the rest of a handshake's parsing, and takes what the
-RFC calls an error: folded lines, spaces before the colon, lines without one.
+A request that a proxy could understand in another way is refused: a bare LF, a folded line, a space before the colon,
+a missing or repeated Host, a Content-Length that is no number, any Transfer-Encoding but `chunked`.
 """
 
 from __future__ import annotations
@@ -9,21 +9,35 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from http import HTTPStatus
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote
 
-MAX_LINE_BYTES = 65_536
 MAX_FIELDS = 100
 
 _FIELD_NAME = r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+"
 _NAME = re.compile(_FIELD_NAME)
 # What no value may hold (RFC 9110 section 5.5).
 _CONTROL = re.compile(r"[\x00\r\n]")
+_REQUEST_LINE = re.compile(rf"({_FIELD_NAME}) ([!-~\x80-\xff]+) (HTTP/1\.[01])\r\n")
 # pywsgi takes request lines of 8 KiB.
 _OPENING = re.compile(rf"GET ([!-~]{{1,8000}}) HTTP/1\.1\r\n((?:{_FIELD_NAME}:[^\x00\r\n]*\r\n)+)\r\n")
+# RFC 3986's host and port, but for the comma: two fields that were joined have one.
+_HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+;=\x80-\xff]*)(?::[0-9]*)?")
+# Python reads `3_0`, `+3` and other alphabets' digits too; no body has a length of more than 18 digits.
+_LENGTH = re.compile(r"[0-9]{1,18}")
 # What says that a body follows, or that an answer is awaited before it.
 _OF_A_BODY = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
 _USUAL_LENGTH = 32
+
+
+class BadRequest(ValueError):
+    """A request that is answered with `status`, and the connection closed. The message repeats nothing of it."""
+
+    def __init__(self, problem: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.status = status
 
 
 def _environ_key(name: str) -> str | None:
@@ -41,6 +55,20 @@ def environ_key(name: str) -> str | None:
     return _usual_key(name) if len(name) <= _USUAL_LENGTH else _environ_key(name)
 
 
+def words_of(value: str) -> set[str]:
+    """The members of a list such as `Connection: keep-alive, Upgrade`, in lower case."""
+    return {word.strip(" \t") for word in value.lower().split(",")}
+
+
+def request_line(line: str) -> tuple[str, str, str]:
+    """Return method, target and version of a request line with its CRLF."""
+    found = _REQUEST_LINE.fullmatch(line)
+    if found is None:
+        raise BadRequest("The request line is malformed, or of another version than 1.1 or 1.0")
+    method, target, version = found.groups()
+    return method, target, version
+
+
 class OpeningHandshake(NamedTuple):
     """A WebSocket's opening handshake (RFC 6455 section 4.1) as it usually comes: whole, and with nothing odd in it.
 
@@ -52,10 +80,10 @@ class OpeningHandshake(NamedTuple):
     rest: bytes
 
     @classmethod
-    def parse(cls, data: bytes) -> OpeningHandshake | None:
+    def parse(cls, data: bytes, max_bytes: int) -> OpeningHandshake | None:
         """The handshake that `data` begins with; None for everything else, which is read step by step."""
         end = data.find(b"\r\n\r\n") + 4
-        found = _OPENING.fullmatch(data[:end].decode("latin-1")) if end > 4 else None
+        found = _OPENING.fullmatch(data[:end].decode("latin-1")) if 4 < end <= max_bytes else None
         if found is None:
             return None
         target, lines = found.groups()
@@ -75,37 +103,44 @@ class OpeningHandshake(NamedTuple):
                 value = value.strip(" \t")
                 separator = "; " if "COOKIE" in key else ","
                 environ[key] = f"{environ[key]}{separator}{value}" if key in environ else value
-        usual = environ.get("HTTP_UPGRADE", "").lower() == "websocket" and _OF_A_BODY.isdisjoint(environ)
+        usual = (
+            environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+            and _HOST.fullmatch(environ.get("HTTP_HOST", ",")) is not None
+            and _OF_A_BODY.isdisjoint(environ)
+        )
         return cls(target, environ, data[end:]) if usual and len(fields) <= MAX_FIELDS else None
 
 
 class Headers:
-    """What pywsgi asks of a request's headers; `status` is empty, or says what is wrong with them.
+    """A header section of at most `max_bytes`, as pywsgi asks for it. Of a repeated field `get` returns the first.
 
-    Of a field that comes several times `get` returns the first. Lengths that contradict one another are an error
-    (RFC 9112 section 6.3), as then nobody knows where the request ends.
+    Raises BadRequest: 431 for a section that is too large, 400 for what is no header field.
     """
 
-    __slots__ = ("_fields", "_first", "status")
+    __slots__ = ("_first", "fields")
 
-    def __init__(self, stream: BinaryIO) -> None:
-        self._fields: list[tuple[str, str]] = []
+    def __init__(self, stream: BinaryIO, max_bytes: int) -> None:
         self._first: dict[str, str] = {}
-        self.status = self._read(stream)
+        # The names, as they came, and values.
+        self.fields: Sequence[tuple[str, str]] = self._read(stream, max_bytes)
 
-    def _read(self, stream: BinaryIO) -> str:
-        while (line := stream.readline(MAX_LINE_BYTES + 1)) not in (b"\r\n", b"\n"):
+    def _read(self, stream: BinaryIO, left: int) -> list[tuple[str, str]]:
+        fields: list[tuple[str, str]] = []
+        while (line := stream.readline(max(left, 0) + 2)) != b"\r\n":
+            left -= len(line)
+            if left < 0:
+                raise BadRequest("The header section is too large", HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE)
             name, colon, value = line.decode("latin-1").partition(":")
-            value = value.strip(" \t\r\n")
-            if not colon or not line.endswith(b"\n") or not _NAME.fullmatch(name) or _CONTROL.search(value):
-                return "a line is no header field"
-            if len(self._fields) == MAX_FIELDS:
-                return f"more than {MAX_FIELDS} header fields"
-            self._fields.append((name, value))
-            key = name.lower()
-            if self._first.setdefault(key, value) != value and key == "content-length":
-                return "several lengths"
-        return ""
+            if not colon or not line.endswith(b"\r\n") or not _NAME.fullmatch(name):
+                raise BadRequest("A line of the header section is no header field")
+            value = value[:-2].strip(" \t")
+            if _CONTROL.search(value):
+                raise BadRequest("A header field holds a control character")
+            if len(fields) == MAX_FIELDS:
+                raise BadRequest(f"There are more than {MAX_FIELDS} header fields")
+            fields.append((name, value))
+            self._first.setdefault(name.lower(), value)
+        return fields
 
     def get(self, name: str, default: str | None = None) -> str | None:
         """Return a field's value, in whichever case its name is written."""
@@ -113,16 +148,36 @@ class Headers:
 
     getheader = get
 
-    def __delitem__(self, name: str) -> None:
-        del self._first[name.lower()]
-        self._fields = [field for field in self._fields if field[0].lower() != name.lower()]
+    def all(self, name: str) -> list[str]:
+        """Return the values of every field of that name, which is in lower case."""
+        return [value for key, value in self.fields if key.lower() == name] if name in self._first else []
+
+    def items(self) -> Sequence[tuple[str, str]]:
+        """The fields, as gunicorn's access log asks for them."""
+        return self.fields
 
     @property
     def typeheader(self) -> str | None:
         """The content type."""
         return self.get("content-type")
 
-    @property
-    def fields(self) -> Sequence[tuple[str, str]]:
-        """The names, as they came, and values."""
-        return self._fields
+
+def check_host(headers: Headers, version: str) -> None:
+    """BadRequest unless there is one Host (RFC 9112 section 3.2); HTTP/1.0 needs none."""
+    hosts = headers.all("host")
+    if len(hosts) > 1 or (not hosts and version == "HTTP/1.1"):
+        raise BadRequest("There is not exactly one Host")
+    if hosts and not _HOST.fullmatch(hosts[0]):
+        raise BadRequest("Host is no host")
+
+
+def body_length(headers: Headers, version: str) -> int | None:
+    """Return the length of the body, None where it comes in chunks (RFC 9112 section 6.3)."""
+    codings, lengths = headers.all("transfer-encoding"), headers.all("content-length")
+    if codings:
+        if lengths or version != "HTTP/1.1" or [coding.lower() for coding in codings] != ["chunked"]:
+            raise BadRequest("Transfer-Encoding is not chunked alone, or comes with a Content-Length or in HTTP/1.0")
+        return None
+    if len(set(lengths)) > 1 or not all(_LENGTH.fullmatch(length) for length in lengths):
+        raise BadRequest("Content-Length is no length")
+    return int(lengths[0]) if lengths else 0

@@ -8,6 +8,8 @@ which nearly always comes in one piece, is answered without gevent's socket ever
 from __future__ import annotations
 
 import _socket
+import contextlib
+import logging
 from time import monotonic
 from typing import Any
 
@@ -16,18 +18,36 @@ from gevent.pywsgi import WSGIServer
 from .handler import WebSocketHandler
 from .lazy_sockets import Arrival
 
+logger = logging.getLogger(__name__)
+
 _READ = 1
 _CHUNK = 65_536
 _SWEEPS = 4
 
 
-class ArrivalServer(WSGIServer):
+class PatientServer(WSGIServer):
+    """gevent's; a TLS handshake that does not come within the `patience` of its `HttpHandler` ends the connection."""
+
+    handler_class = WebSocketHandler
+
+    def wrap_socket_and_handle(self, client_socket: Any, address: Any) -> None:
+        """Serve a connection over TLS."""
+        own: Any = self
+        client_socket.settimeout(own.handler_class.patience)
+        try:
+            secured = own.wrap_socket(client_socket, **own.ssl_args)
+        except OSError as error:
+            logger.info("a TLS handshake failed: %s", type(error).__name__)
+            return
+        with contextlib.closing(secured):
+            own.handle(secured, address)
+
+
+class ArrivalServer(PatientServer):
     """Takes the arguments of gevent's; TLS, and a pool of greenlets that is to bound connections, are left to that.
 
     A handler class is a `WebSocketHandler`. Who sends nothing for its `patience`, in seconds, is closed.
     """
-
-    handler_class = WebSocketHandler
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         # By the watcher that waits for their first bytes: socket, address, and when they came; the oldest first.
