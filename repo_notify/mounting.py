@@ -35,6 +35,7 @@ def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple
         max_payload_packets=settings.max_payload_packets,
         max_outbox=settings.max_outbox_bytes,
         max_outbox_age=settings.max_outbox_seconds,
+        max_outbox_total=settings.max_outbox_total_bytes,
         cors_allowed_origins=OriginCheck(settings.allowed_origins),
         codecs=codecs,
         unsupported_hint=_unsupported,
@@ -131,7 +132,13 @@ def watch_connections(metrics: Metrics, server: socketio.Server) -> None:
     metrics.watch(
         "repo_notify_slow_clients",
         "Clients disconnected, since the start, because they did not take what was sent to them.",
+        ("limit",),
+        lambda: {(limit,): number for limit, number in getattr(server.eio, "slow_clients", {}).items()},
+    )
+    metrics.watch(
+        "repo_notify_outbox_bytes",
+        "What waits for clients that have not taken it yet, in bytes.",
         (),
-        lambda: {(): getattr(server.eio, "slow_clients", 0)},
+        lambda: {(): server.eio.backlogs.total if hasattr(server.eio, "backlogs") else 0},
     )
     metrics.watch("repo_notify_rooms", "Rooms with a member.", (), rooms)

@@ -231,8 +231,24 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("PING_TIMEOUT", 20.0, _number(0, above=True), "How long a ping may stay unanswered, in seconds."),
     Setting("CONNECT_TIMEOUT", 45.0, _number(0, above=True), "How long a client may be in no namespace, in seconds."),
     Setting("MAX_MESSAGE_BYTES", 262_144, _whole(1), "The largest message from a client, in bytes."),
-    Setting("MAX_OUTBOX_BYTES", 1_048_576, _whole(1), "How much may wait for a slow client, in bytes; then it is cut."),
-    Setting("MAX_OUTBOX_SECONDS", 30.0, _number(0, above=True), "How long a slow client may take nothing, in seconds."),
+    Setting(
+        "MAX_OUTBOX_BYTES",
+        8_388_608,
+        _whole(1),
+        "How much may wait for a slow client for more than a moment, in bytes; then it is cut.",
+    ),
+    Setting(
+        "MAX_OUTBOX_SECONDS",
+        30.0,
+        _number(0, above=True),
+        "How long it may wait, in seconds, unless a sixteenth of the bytes above leaves in that time; then it is cut.",
+    ),
+    Setting(
+        "MAX_OUTBOX_TOTAL_BYTES",
+        268_435_456,
+        _whole(1),
+        "How much may wait for all slow clients together, in bytes; then those with the most are cut.",
+    ),
     Setting("MAX_PAYLOAD_PACKETS", 100, _whole(1), "How many packets a polling client may send in one payload."),
     Setting("SHUTDOWN_TIMEOUT", 10.0, _number(0), "How long the service may take to end after SIGTERM, in seconds."),
     Setting("ASYNC_MODE", "gevent", _choice(*get_args(AsyncMode)), "`gevent`, or `threading` under a threaded server."),
@@ -272,6 +288,7 @@ class Settings:
     max_message_bytes: int
     max_outbox_bytes: int
     max_outbox_seconds: float
+    max_outbox_total_bytes: int
     max_payload_packets: int
     shutdown_timeout: float
     async_mode: AsyncMode

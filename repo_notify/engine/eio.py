@@ -19,6 +19,7 @@ from typing import Any
 import engineio
 
 from . import jsoncodec
+from .backlog import LIMITS, Backlogs, Bounds
 from .codec import Body, Codec
 from .connection import Connection, Environ, Reason, Timing
 from .errors import ErrorCode, ProtocolError, RequestError
@@ -36,7 +37,7 @@ from .http import (
     read_body,
 )
 from .packets import EioPacket, EioType, Outgoing, control
-from .raw import Bounds, RawSockets, RawTransport
+from .raw import RawSockets, RawTransport
 from .timers import Lock, Signal, Timers
 from .transports import PollingTransport
 from .websocket_connections import Task, WebSocketConnections
@@ -88,9 +89,9 @@ class EngineServer(engineio.Server):
             self.codecs[str(codec.eio)] = codec
         self.timing = Timing(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
         self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
-        self.slow_clients = 0
-        self.max_outbox = bounds.max_bytes
-        raw = RawSockets(self.timers, bounds, max_http_buffer_size, logger) if raw_sockets else None
+        self.slow_clients = Counter(dict.fromkeys(LIMITS, 0))
+        self.backlogs = Backlogs(bounds, self.timers, self.new_lock())
+        raw = RawSockets(self.backlogs, max_http_buffer_size, logger) if raw_sockets else None
         self._websockets = WebSocketConnections(self, raw, max_http_buffer_size, logger)
         self._defer = defer
         self._workers = Workers(logger)
@@ -181,6 +182,7 @@ class EngineServer(engineio.Server):
     def drained(self, connection: Connection) -> None:
         """Nothing more will leave for it."""
         self._draining.pop(connection.sid, None)
+        self.backlogs.forget(connection)
 
     # Requests.
 
@@ -255,7 +257,7 @@ class EngineServer(engineio.Server):
                 return self._serve_raw(codec, request.environ, *taken)
             return self._websocket(request, start_response, lambda ws: self._serve_new(codec, request.environ, ws))
         codec.check_poll(request.query)
-        polling = PollingTransport(codec, self.new_signal())
+        polling = PollingTransport(codec, self.new_signal(), self.backlogs)
         connection = Connection(self, self.new_sid(), codec, compact(request.environ), polling)
         if not self._open(connection):
             raise RequestError(ErrorCode.FORBIDDEN, status=403)

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Iterator
 from typing import Any
 
+from .backlog import Limit
 from .codec import Codec
 from .connection import Connection
 from .fanout import Route
@@ -16,6 +17,12 @@ from .timers import Lock
 from .turns import Turns
 
 Callback = Callable[..., Any]
+
+
+class Held(list[Outgoing]):
+    """What is sent to a member before its CONNECT is answered, and its size."""
+
+    size = 0
 
 
 class Member:
@@ -28,7 +35,7 @@ class Member:
         self.namespace = namespace
         self.connection = connection
         self.rooms: set[Hashable] = set()
-        self.held: list[Outgoing] | None = []
+        self.held: Held | None = Held()
         self.callbacks: dict[int, Callback] | None = None
         self.last_id = 0
         self.leaving = False
@@ -138,7 +145,7 @@ class RoomManager:
     def admit(self, member: Member, answer: Outgoing) -> None:
         """Send the answer to a CONNECT and then what was held."""
         with self._lock:
-            held, member.held = member.held or [], None
+            held, member.held = member.held or (), None
             for out in (answer, *held):
                 member.connection.send(out)
 
@@ -315,8 +322,13 @@ class RoomManager:
     def _hold(member: Member, out: Outgoing) -> bool:
         if member.held is None:
             return member.connection.send(out)
+        connection = member.connection
         member.held.append(out)
-        return True
+        member.held.size += out.size(connection.codec)
+        if member.held.size > connection.max_waiting:
+            member.held.clear()
+            connection.too_slow(Limit.BYTES)
+        return not connection.closed
 
     def _select(self, namespace: str, room: Any, skip: Iterable[str]) -> list[Member]:
         """The one selection under every fan-out: union of rooms, each member once, without those to skip."""
