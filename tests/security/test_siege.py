@@ -65,6 +65,7 @@ class Room:
                 member.send(packet)
             member.recv()
         member.recv()
+        assert member.sock is not None
         self._selector.register(member.sock, selectors.EVENT_READ, member)
         return member
 
@@ -93,7 +94,8 @@ class Room:
     def close(self) -> None:
         self._selector.close()
         for member in self.members:
-            member.shutdown()
+            untyped: Any = member
+            untyped.shutdown()
 
 
 def p99(waited: list[float]) -> float:
@@ -153,7 +155,7 @@ def test_a_hundred_hostile_clients_leave_a_room_of_a_hundred_in_peace(besieged: 
         room = Room(besieged, cookie)
         stack.callback(room.close)
         calm = min(windows(room, 0))
-        # A short one before: what the allocator keeps for good, some 40 MB, it has from then on; a leak goes on growing.
+        # A short one before: what the allocator keeps for good (some 40 MB) it has from then on; a leak goes on growing.
         with siege(besieged):
             windows(room, 0)
         only_members(besieged, room)
