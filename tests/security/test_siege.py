@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 from time import monotonic
+from typing import Any
 
 import pytest
 import requests
@@ -155,7 +156,7 @@ def test_a_hundred_hostile_clients_leave_a_room_of_a_hundred_in_peace(besieged: 
         room = Room(besieged, cookie)
         stack.callback(room.close)
         calm = min(windows(room, 0))
-        # A short one before: what the allocator keeps for good (some 40 MB) it has from then on; a leak goes on growing.
+        # A short one before: what the allocator keeps for good, some 40 MB, it has from then on; a leak grows on.
         with siege(besieged):
             windows(room, 0)
         only_members(besieged, room)
