@@ -241,10 +241,17 @@ class Settings:
     )
     max_message_bytes: int = setting(262_144, _whole(1), "The largest message from a client, in bytes.")
     max_outbox_bytes: int = setting(
-        1_048_576, _whole(1), "How much may wait for a slow client, in bytes; then it is cut."
+        8_388_608, _whole(1), "How much may wait for a slow client for more than a moment, in bytes; then it is cut."
     )
     max_outbox_seconds: float = setting(
-        30.0, _number(0, above=True), "How long a slow client may take nothing, in seconds."
+        30.0,
+        _number(0, above=True),
+        "How long it may wait, in seconds, unless a sixteenth of the bytes above leaves in that time; then it is cut.",
+    )
+    max_outbox_total_bytes: int = setting(
+        268_435_456,
+        _whole(1),
+        "How much may wait for all slow clients together, in bytes; then those with the most are cut.",
     )
     max_payload_packets: int = setting(100, _whole(1), "How many packets a polling client may send in one payload.")
     max_header_bytes: int = setting(16_384, _whole(1), "The largest request line and header fields together, in bytes.")

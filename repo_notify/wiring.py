@@ -171,10 +171,17 @@ def _attach(state: State, handlers: Handlers) -> None:
 def _watch(metrics: Metrics, sockets: Sockets, socketio: SocketIO) -> None:
     """Have the metrics show connections and rooms."""
     metrics.watch("repo_notify_connections", "Open connections.", ("generation", "transport"), sockets.counts)
+    engine = socketio.server.eio
     metrics.watch(
         "repo_notify_slow_clients",
         "Clients disconnected, since the start, because they did not take what was sent to them.",
+        ("limit",),
+        lambda: {(limit,): number for limit, number in getattr(engine, "slow_clients", {}).items()},
+    )
+    metrics.watch(
+        "repo_notify_outbox_bytes",
+        "What waits for clients that have not taken it yet, in bytes.",
         (),
-        lambda: {(): getattr(socketio.server.eio, "slow_clients", 0)},
+        lambda: {(): engine.backlogs.total if hasattr(engine, "backlogs") else 0},
     )
     metrics.watch("repo_notify_rooms", "Rooms with a member.", (), lambda: {(): sockets.count_rooms()})

@@ -29,6 +29,7 @@ def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple
         max_payload_packets=settings.max_payload_packets,
         max_outbox=settings.max_outbox_bytes,
         max_outbox_age=settings.max_outbox_seconds,
+        max_outbox_total=settings.max_outbox_total_bytes,
         cors_allowed_origins=OriginCheck(settings.allowed_origins),
         codecs=codecs,
         unsupported_hint=_unsupported,

@@ -47,6 +47,8 @@ def add_connects(server: Server) -> None:
         server.emit("auth", auth or {}, to=sid)
         if auth and auth.get("crash"):
             raise RuntimeError("connect")
+        if auth and auth.get("linger"):
+            server.sleep(auth["linger"])
         return False if auth and auth.get("refuse") else None
 
     def connect_custom(sid: str, environ: dict[str, Any]) -> None:
@@ -173,6 +175,8 @@ class App:
             "rooms": sum(map(len, self.server.manager.rooms.values())),
             "environs": len(self.server.environ),
             "tasks": tasks,
+            "waiting": eio.backlogs.total,
+            "slow": eio.slow_clients,
         }
 
     def headers(self, _: Any) -> list[dict[str, str]]:
@@ -203,7 +207,8 @@ class App:
     def emit(self, arguments: dict[str, Any]) -> int:
         if arguments.pop("binary", False):
             arguments["data"] = arguments["data"].encode()
-        return self.server.manager.deliver(**arguments)
+        times = arguments.pop("times", 1)
+        return sum(self.server.manager.deliver(**arguments) for _ in range(times))
 
     def shutdown(self, _: Any) -> None:
         self.server.shutdown(1)

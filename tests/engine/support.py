@@ -57,6 +57,7 @@ class Served:
         programs = nursery(patched=mode == "gevent")
         self._process = programs.start(*arguments, env=os.environ, stderr=self._errors.fileno())
         self.port = int(self._process.stdout.readline())
+        self.pid = self._process.pid
 
     def stop(self) -> str:
         """End the process, if it has not ended yet; what it logged."""
@@ -189,6 +190,11 @@ class Socket:
         except (websocket.WebSocketConnectionClosedException, ConnectionError):
             return None
         return packet or None
+
+    def receive_frame(self) -> tuple[int, bytes]:
+        """The next frame, whatever it is: its opcode and payload."""
+        frame = self._connection.recv_frame()
+        return frame.opcode, frame.data
 
     def receive_all(self) -> list[Frame]:
         """Everything until the server closes."""

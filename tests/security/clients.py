@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from types import TracebackType
+from typing import Any
 
 import websocket
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ from repo_notify.engine.wire.frames import Frame
 from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
+from .backlog import Backlog, Backlogs, Limit
 from .timers import Lock, Timer, Timers
 from .transports import PollingTransport, Transport, UpgradeTarget, WebSocketTransport
 
@@ -45,8 +47,8 @@ class Owner(Protocol):
 
     timers: Timers
     timing: Timing
-    slow_clients: int
-    max_outbox: int
+    slow_clients: Counter[str]
+    backlogs: Backlogs
 
     def new_lock(self) -> Lock:
         """A re-entrant lock of the async mode."""
@@ -117,10 +119,22 @@ class Connection:
             if self.closed:
                 return False
             self.transport.send(out)
-            if self.transport.waiting > self._owner.max_outbox:
-                self.too_slow()
-                return False
-            return True
+            backlog = self.transport.backlog
+            if backlog is not None and backlog.size:
+                self._owner.backlogs.watch(self)
+                if backlog.is_large():
+                    self.too_slow(Limit.BYTES)
+            return not self.closed
+
+    @property
+    def backlog(self) -> Backlog | None:
+        """What waits for the client, if anything does."""
+        return self.transport.backlog
+
+    @property
+    def max_waiting(self) -> int:
+        """How much may wait for a client, in bytes."""
+        return self._owner.backlogs.bounds.max_bytes
 
     def start_heartbeat(self) -> None:
         """Begin to ping, or to wait for the client's pings (Engine.IO protocol, "Heartbeat")."""
@@ -267,9 +281,12 @@ class Connection:
         """The client broke the transport's protocol, which has been said in its own way."""
         self.finish(Reason.TRANSPORT_ERROR, goodbye=False)
 
-    def too_slow(self) -> None:
+    def too_slow(self, limit: str) -> None:
         """The client does not take what is sent to it: nothing can be said, and nothing is kept any more."""
-        self._owner.slow_clients += 1
+        if self.closed:
+            self._give_up()
+            return
+        self._owner.slow_clients[limit] += 1
         self.close(Reason.SLOW_CLIENT)
 
     def _mark_closed(self) -> bool:

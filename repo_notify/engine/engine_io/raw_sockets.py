@@ -5,8 +5,7 @@ send in a turn of the loop goes to the socket at once; whatever else is sent to 
 and leaves in one piece per socket. What a socket does not take goes to its outbox and leaves when it is writable. Order
 per socket is kept throughout: nothing overtakes what waits.
 
-A client whose outbox grows over `max_bytes`, or does not move for `max_seconds`, is disconnected: a slow client costs
-itself, nobody else.
+A client that does not take what waits is disconnected (`backlog`): a slow client costs itself, nobody else.
 """
 
 from __future__ import annotations
@@ -17,8 +16,6 @@ import logging
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from time import monotonic
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from repo_notify.engine.wire.codec import Codec
@@ -38,8 +35,9 @@ from repo_notify.engine.wire.frames import (
 from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioType
 
+from .backlog import Backlogs, Frames, Limit
 from .flush import Turns
-from .timers import Signal, Timers
+from .timers import Signal
 
 if TYPE_CHECKING:
     from .connection import Connection
@@ -53,14 +51,6 @@ _CHUNK = 65_536
 _PIECE = 262_144
 
 
-@dataclass(frozen=True)
-class Bounds:
-    """What a client may let wait: `max_bytes` in all, and `max_seconds` without any of it leaving."""
-
-    max_bytes: int
-    max_seconds: float
-
-
 class RawTransport:
     """One WebSocket on a raw, non-blocking socket. All calls come from the thread of gevent's loop."""
 
@@ -70,36 +60,34 @@ class RawTransport:
         "_connection",
         "_ending",
         "_logger",
-        "_max_bytes",
         "_offset",
         "_outbox",
+        "_owed",
         "_parser",
         "_reader",
-        "_size",
         "_socket",
         "_writer",
-        "blocked_since",
+        "backlog",
         "raw",
         "turns",
     )
 
     def __init__(
-        self, codec: Codec, raw: _socket.socket, turns: Turns[RawTransport], max_bytes: int, max_size: int,
-        logger: logging.Logger,
+        self, codec: Codec, raw: _socket.socket, turns: Turns[RawTransport], max_size: int, logger: logging.Logger
     ) -> None:
         self._codec = codec
         self._socket: _socket.socket | None = raw
         # Kept when it is closed: then it refuses by itself.
         self.raw = raw
         self.turns = turns
-        self._max_bytes = max_bytes
         self._logger = logger
         self._parser = FrameParser(max_size)
         self._connection: Connection | None = None
         self._outbox: deque[bytes] | None = None
         self._offset = 0
-        self._size = 0
-        self.blocked_since = 0.0
+        # Only while the socket does not take what waits: what waits for the end of the turn does not count.
+        self.backlog: Frames | None = None
+        self._owed: bytes | None = None
         self._ending = False
         self._reader: Any = None
         self._writer: Any = None
@@ -113,15 +101,9 @@ class RawTransport:
         """Whether nothing waits to be sent."""
         return self._socket is None
 
-    @property
-    def waiting(self) -> int:
-        """How much waits for a client that does not take it; what waits for the end of the turn does not count."""
-        return self._size if self.blocked_since else 0
-
     def begin(self, answer: bytes) -> None:
         """Have the handshake's answer leave at the end of the turn, together with what is sent until then."""
         self._outbox = deque((answer,))
-        self._size = len(answer)
         self.turns.wait(self)
         self.turns.begin()
 
@@ -132,6 +114,7 @@ class RawTransport:
         self._connection = connection
         self._reader = self.turns.loop.io(self._socket.fileno(), READ)
         self._reader.start(self._readable)
+        self._watch()
         if early:
             self._feed(early)
 
@@ -154,7 +137,6 @@ class RawTransport:
             self._append(data)
         elif self.turns.busy:
             self._outbox = deque((data,))
-            self._size = len(data)
             self.turns.wait(self)
         else:
             try:
@@ -174,16 +156,15 @@ class RawTransport:
             self._outbox = deque()
         self._outbox.appendleft(data)
         self._offset = sent
-        self._size += len(data) - sent
         self._block()
 
     def _append(self, data: bytes) -> None:
         if self._outbox is None:
             return
         self._outbox.append(data)
-        self._size += len(data)
-        if self.blocked_since and self._size > self._max_bytes:
-            self.too_slow()
+        if self.backlog is not None:
+            self.backlog.put(data)
+            self._check(self.backlog)
 
     def flush(self) -> None:
         """Send what waits, as far as the socket takes it."""
@@ -201,7 +182,7 @@ class RawTransport:
                 self._block()
                 return
         if self._outbox is not None and not self._outbox:
-            self._outbox = None
+            self._outbox = self.backlog = None
             if not self._ending:
                 self.turns.irregular.discard(self)
             self._flushed()
@@ -222,10 +203,15 @@ class RawTransport:
 
     def _sent(self, count: int) -> None:
         assert self._outbox is not None
-        self._size -= count
+        backlog = self.backlog
+        if backlog is not None:
+            backlog.moved(count)
         count += self._offset
         while self._outbox and count >= len(self._outbox[0]):
-            count -= len(self._outbox.popleft())
+            frame = self._outbox.popleft()
+            count -= len(frame)
+            if backlog is not None:
+                backlog.drop(frame)
         self._offset = count
 
     def _writer_active(self) -> bool:
@@ -235,24 +221,29 @@ class RawTransport:
         """The socket takes no more for now: go on when it is writable."""
         if self._socket is None:
             return
-        self.blocked_since = monotonic()
+        if self.backlog is None:
+            self.backlog = Frames(self.turns.backlogs, self._outbox or ())
+            self._watch()
         self.turns.irregular.add(self)
-        self.turns.block(self)
         if self._writer is None:
             self._writer = self.turns.loop.io(self._socket.fileno(), WRITE)
         self._writer.start(self._writable)
-        if self._size > self._max_bytes:
-            self.too_slow()
+        self._check(self.backlog)
+
+    def _watch(self) -> None:
+        if self.backlog is not None and self._connection is not None:
+            self.turns.backlogs.watch(self._connection)
+
+    def _check(self, backlog: Frames) -> None:
+        if self._connection is not None and backlog.is_large():
+            self._connection.too_slow(Limit.BYTES)
 
     def _writable(self) -> None:
         self._writer.stop()
-        self.blocked_since = 0.0
+        owed, self._owed = self._owed, None
+        if owed is not None:
+            self._append(owed)
         self.flush()
-
-    def too_slow(self) -> None:
-        """The client takes too little: disconnect it."""
-        if self._connection is not None:
-            self._connection.too_slow()
 
     def adopt(self, left: Iterable[Outgoing]) -> None:
         """Take over what another transport could not send; before anything else is sent here."""
@@ -269,7 +260,7 @@ class RawTransport:
         if goodbye:
             self.send(control(EioType.CLOSE))
         self._write(build_close(code))
-        self._ending = True
+        self._ending, self._owed = True, None
         self.turns.irregular.add(self)
         if self._outbox is None:
             self._flushed()
@@ -339,10 +330,17 @@ class RawTransport:
         if isinstance(event, Message):
             connection.receive(self._codec.decode_packet(event.data))
         elif isinstance(event, Ping):
-            self._write(build(PONG, event.data))
+            self._pong(build(PONG, event.data))
         elif isinstance(event, Close):
             self._finish(CloseCode.NORMAL, goodbye=False)
             connection.ended()
+
+    def _pong(self, frame: bytes) -> None:
+        """A client that does not take its pongs gets that of its last ping (RFC 6455 section 5.5.3)."""
+        if self.backlog is None:
+            self._write(frame)
+        else:
+            self._owed = frame
 
     def _fail(self, code: CloseCode, problem: str) -> None:
         self._logger.info("a WebSocket is closed with %s: %s", int(code), problem)
@@ -361,7 +359,9 @@ class RawTransport:
     def _close(self) -> None:
         # They would keep one another until the garbage collector comes.
         self._connection = None
-        self._outbox, self._size, self.blocked_since = None, 0, 0.0
+        if self.backlog is not None:
+            self.backlog.clear(self._outbox or ())
+        self._outbox = self.backlog = self._owed = None
         self.turns.irregular.discard(self)
         for watcher in (self._reader, self._writer):
             if watcher is not None:
@@ -376,8 +376,8 @@ class RawTransport:
 class RawSockets:
     """Makes raw transports out of WebSockets, where gevent's own server has them on plain TCP."""
 
-    def __init__(self, timers: Timers, bounds: Bounds, max_size: int, logger: logging.Logger) -> None:
-        self._timers, self._bounds, self._max_size, self._logger = timers, bounds, max_size, logger
+    def __init__(self, backlogs: Backlogs, max_size: int, logger: logging.Logger) -> None:
+        self._backlogs, self._max_size, self._logger = backlogs, max_size, logger
         self._turns: Turns[RawTransport] | None = None
 
     def take(self, codec: Codec, taking: Take | None) -> tuple[RawTransport, bytes] | None:
@@ -386,7 +386,7 @@ class RawSockets:
         if taken is None:
             return None
         raw, early, first = taken
-        transport = RawTransport(codec, raw, self._of_loop(), self._bounds.max_bytes, self._max_size, self._logger)
+        transport = RawTransport(codec, raw, self._of_loop(), self._max_size, self._logger)
         if first:
             transport.begin(first)
         return transport, early
@@ -396,5 +396,5 @@ class RawSockets:
         if self._turns is None:
             import gevent
 
-            self._turns = Turns(gevent.get_hub().loop, self._timers, self._bounds.max_seconds)
+            self._turns = Turns(gevent.get_hub().loop, self._backlogs)
         return self._turns

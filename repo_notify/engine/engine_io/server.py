@@ -25,9 +25,10 @@ from repo_notify.engine.wire.frames import Frame
 from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
+from .backlog import LIMITS, Backlogs, Bounds
 from .connection import Connection, Environ, Reason, Timing
 from .greenlets import Workers
-from .raw_sockets import Bounds, RawSockets, RawTransport
+from .raw_sockets import RawSockets, RawTransport
 from .requests import (
     OPENED_WEBSOCKET,
     TAKE_SOCKET,
@@ -92,9 +93,9 @@ class EngineServer(engineio.Server):
             self.codecs[str(codec.eio)] = codec
         self.timing = Timing(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
         self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
-        self.slow_clients = 0
-        self.max_outbox = bounds.max_bytes
-        raw = RawSockets(self.timers, bounds, max_http_buffer_size, logger) if raw_sockets else None
+        self.slow_clients = Counter(dict.fromkeys(LIMITS, 0))
+        self.backlogs = Backlogs(bounds, self.timers, self.new_lock())
+        raw = RawSockets(self.backlogs, max_http_buffer_size, logger) if raw_sockets else None
         self._websockets = WebSocketConnections(self, raw, max_http_buffer_size, logger)
         self._defer = defer
         self._workers = Workers(logger)
@@ -185,6 +186,7 @@ class EngineServer(engineio.Server):
     def drained(self, connection: Connection) -> None:
         """Nothing more will leave for it."""
         self._draining.pop(connection.sid, None)
+        self.backlogs.forget(connection)
 
     # Requests.
 
@@ -260,7 +262,7 @@ class EngineServer(engineio.Server):
                 return self._serve_raw(codec, request.environ, *taken)
             return self._websocket(request, start_response, lambda ws: self._serve_new(codec, request.environ, ws))
         codec.check_poll(request.query)
-        polling = PollingTransport(codec, self.new_signal())
+        polling = PollingTransport(codec, self.new_signal(), self.backlogs)
         connection = Connection(self, self.new_sid(), codec, for_opening(request.environ), polling)
         if not self._open(connection):
             raise RequestError(ErrorCode.FORBIDDEN, status=403)

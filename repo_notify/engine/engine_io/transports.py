@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections import deque
 from collections.abc import Iterable
 from typing import Any, ClassVar, Protocol
 
@@ -14,6 +13,7 @@ from repo_notify.engine.wire.frames import Frame
 from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
+from .backlog import Backlog, Backlogs, Outbox
 from .timers import Signal
 
 # How long a poll stays open during an upgrade before a noop ends it: the client finishes the poll before it upgrades.
@@ -40,8 +40,8 @@ class Transport(Protocol):
         """Take no more from the client until `room` is set; may wait for it."""
 
     @property
-    def waiting(self) -> int:
-        """How much waits for a client that does not take it, in bytes or characters."""
+    def backlog(self) -> Backlog | None:
+        """What waits for a client that does not take it; None, or empty, where nothing does."""
 
     @property
     def drained(self) -> bool:
@@ -60,11 +60,10 @@ class PollingTransport:
 
     name: ClassVar[str] = "polling"
 
-    def __init__(self, codec: Codec, signal: Signal) -> None:
+    def __init__(self, codec: Codec, signal: Signal, backlogs: Backlogs) -> None:
         self._codec = codec
         self._signal = signal
-        self._outbox: deque[Outgoing] = deque()
-        self.waiting = 0
+        self.backlog = Outbox(codec, backlogs, backlogs.bounds.poll_moment)
         self._final: EioType | None = None
         self._hold: float | None = None
         self.polling = False
@@ -73,7 +72,7 @@ class PollingTransport:
     @property
     def drained(self) -> bool:
         """Whether nothing waits to be sent."""
-        return not self._outbox and not self.polling
+        return not self.backlog and not self.polling
 
     def throttle(self, room: Signal) -> None:
         """The POST that brought the packets waits."""
@@ -82,8 +81,7 @@ class PollingTransport:
     def send(self, out: Outgoing) -> None:
         """Queue a packet for the open or the next poll."""
         if self._final is None:
-            self._outbox.append(out)
-            self.waiting += out.size(self._codec)
+            self.backlog.put(out)
             self._signal.set()
 
     def poll(self) -> list[EioPacket]:
@@ -100,9 +98,9 @@ class PollingTransport:
 
     def _take(self) -> list[EioPacket]:
         packets: list[EioPacket] = []
-        while self._outbox:
-            packets += self._outbox.popleft().packets(self._codec)
-        self.waiting = 0
+        while (out := self.backlog.first) is not None:
+            packets += out.packets(self._codec)
+            self.backlog.drop(out)
         return packets
 
     def start_upgrade(self) -> None:
@@ -118,8 +116,7 @@ class PollingTransport:
     def release(self) -> list[Outgoing]:
         """Hand over what has not left; polls end with a noop from now on."""
         self._final = EioType.NOOP
-        left = list(self._outbox)
-        self._outbox.clear()
+        left = self.backlog.clear()
         self._signal.set()
         return left
 
@@ -131,7 +128,7 @@ class PollingTransport:
 
     def abort(self, final: EioType) -> None:
         """The open poll gets `final`."""
-        self._outbox.clear()
+        self.backlog.clear()
         self._final = final
         self._signal.set()
 
@@ -144,14 +141,15 @@ class WebSocketTransport:
 
     name: ClassVar[str] = "websocket"
 
-    def __init__(self, codec: Codec, websocket: Any, signal: Signal, logger: logging.Logger) -> None:
+    def __init__(
+        self, codec: Codec, websocket: Any, signal: Signal, backlogs: Backlogs, logger: logging.Logger
+    ) -> None:
         self._codec = codec
         self._websocket = websocket
         self._raw = raw_socket(websocket)
         self._signal = signal
         self._logger = logger
-        self._outbox: deque[Outgoing] = deque()
-        self.waiting = 0
+        self.backlog = Outbox(codec, backlogs, backlogs.bounds.socket_moment)
         self._ending = False
         self._ended = False
         if self._raw is not None:
@@ -170,13 +168,13 @@ class WebSocketTransport:
     def send(self, out: Outgoing) -> None:
         """Queue a packet for the writer."""
         if not self._ending:
-            self._outbox.append(out)
-            self.waiting += out.size(self._codec)
+            self.backlog.put(out)
             self._signal.set()
 
     def adopt(self, left: Iterable[Outgoing]) -> None:
         """Take over what another transport could not send; before anything else is sent here."""
-        self._outbox.extend(left)
+        for out in left:
+            self.backlog.put(out)
         self._signal.set()
 
     def receive(self) -> Frame | None:
@@ -197,7 +195,7 @@ class WebSocketTransport:
     def abort(self, final: EioType) -> None:
         """End the TCP connection, also under a writer or reader that waits on it."""
         del final
-        self._outbox.clear()
+        self.backlog.clear()
         self._ending = True
         self._signal.set()
         self._shutdown(socket.SHUT_RDWR)
@@ -205,7 +203,7 @@ class WebSocketTransport:
     def write(self) -> None:
         """The writer task: sends until the end, then closes the WebSocket."""
         try:
-            while not self._ending or self._outbox:
+            while not self._ending or self.backlog:
                 self._signal.wait()
                 self._signal.clear()
                 self._flush()
@@ -214,16 +212,15 @@ class WebSocketTransport:
             self._logger.info("websocket writer ended: %s", type(error).__name__)
         finally:
             self._ending = self._ended = True
-            self._outbox.clear()
+            self.backlog.clear()
             # The reader waits for the peer's end, which the connection's closing time bounds.
             self._shutdown(socket.SHUT_WR)
 
     def _flush(self) -> None:
-        while self._outbox:
-            out = self._outbox.popleft()
+        while (out := self.backlog.first) is not None:
             for frame in out.frames(self._codec):
                 self._websocket.send(frame)
-            self.waiting -= out.size(self._codec)
+            self.backlog.drop(out)
 
     def _shutdown(self, how: int) -> None:
         if self._raw is not None:

@@ -10,6 +10,7 @@ from repo_notify.engine.wire.codec import Codec
 from repo_notify.engine.wire.errors import ProtocolError
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
+from .backlog import Backlogs
 from .connection import Connection, Reason, Timing
 from .raw_sockets import RawSockets, RawTransport, Take
 from .timers import Signal, Timers
@@ -28,6 +29,7 @@ class Host(Protocol):
 
     timers: Timers
     timing: Timing
+    backlogs: Backlogs
 
     def new_signal(self) -> Signal:
         """An event of the async mode."""
@@ -53,12 +55,15 @@ class WebSocketConnections:
         if taken is not None:
             raw, early = taken
             return raw, lambda connection: raw.start(connection, early)
-        transport = WebSocketTransport(codec, websocket, self._host.new_signal(), self._logger)
+        transport = self._driven(codec, websocket)
         return transport, lambda connection: self._serve(connection, transport)
+
+    def _driven(self, codec: Codec, websocket: Any) -> WebSocketTransport:
+        return WebSocketTransport(codec, websocket, self._host.new_signal(), self._host.backlogs, self._logger)
 
     def upgrade(self, connection: Connection, websocket: Any) -> None:
         """The probe, then the change of transport (Engine.IO protocol, "Upgrade")."""
-        probing = WebSocketTransport(connection.codec, websocket, self._host.new_signal(), self._logger)
+        probing = self._driven(connection.codec, websocket)
         if not connection.start_upgrade():
             websocket.close()
             return

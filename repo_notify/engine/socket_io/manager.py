@@ -7,6 +7,7 @@ import threading
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Any
 
+from repo_notify.engine.engine_io.backlog import Limit
 from repo_notify.engine.engine_io.connection import Connection
 from repo_notify.engine.engine_io.flush import Turns
 from repo_notify.engine.engine_io.raw_sockets import RawTransport
@@ -122,7 +123,7 @@ class RoomManager:
     def admit(self, member: Member, answer: Outgoing) -> None:
         """Send the answer to a CONNECT and then what was held."""
         with self._lock:
-            held, member.held = member.held or [], None
+            held, member.held = member.held or (), None
             for out in (answer, *held):
                 member.connection.send(out)
 
@@ -319,8 +320,13 @@ class RoomManager:
     def _hold(member: Member, out: Outgoing) -> bool:
         if member.held is None:
             return member.connection.send(out)
+        connection = member.connection
         member.held.append(out)
-        return True
+        member.held.size += out.size(connection.codec)
+        if member.held.size > connection.max_waiting:
+            member.held.clear()
+            connection.too_slow(Limit.BYTES)
+        return not connection.closed
 
     def _select(self, namespace: str, room: Any, skip: Iterable[str]) -> list[Member]:
         """The one selection under every fan-out: union of rooms, each member once, without those to skip."""

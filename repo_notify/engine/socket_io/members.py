@@ -11,6 +11,12 @@ from repo_notify.engine.wire.outgoing import Outgoing
 Callback = Callable[..., Any]
 
 
+class Held(list[Outgoing]):
+    """What is sent to a member before its CONNECT is answered, and its size."""
+
+    size = 0
+
+
 class Member:
     """One connection in one namespace. `held` has what was sent before its CONNECT is answered; None afterwards."""
 
@@ -21,7 +27,7 @@ class Member:
         self.namespace = namespace
         self.connection = connection
         self.rooms: set[Hashable] = set()
-        self.held: list[Outgoing] | None = []
+        self.held: Held | None = Held()
         self.callbacks: dict[int, Callback] | None = None
         self.last_id = 0
         self.leaving = False

@@ -13,8 +13,8 @@ from typing import Any
 import socketio
 from socketio.exceptions import ConnectionRefusedError as Refused
 
+from repo_notify.engine.engine_io.backlog import Bounds
 from repo_notify.engine.engine_io.connection import Connection, Environ, Reason
-from repo_notify.engine.engine_io.raw_sockets import Bounds
 from repo_notify.engine.engine_io.requests import AllowedOrigins
 from repo_notify.engine.engine_io.server import TRANSPORTS, EngineServer, UnsupportedHint
 from repo_notify.engine.engine_io.timers import Lock, Signal, Timer
@@ -63,7 +63,8 @@ class Server(socketio.Server):
         transports: Sequence[str] = TRANSPORTS, namespaces: str | Iterable[str] | None = None,
         async_handlers: bool = True, codecs: Iterable[Codec] = (),
         unsupported_hint: UnsupportedHint = _no_hint, logger: logging.Logger = LOGGER,
-        max_outbox: int = 1_048_576, max_outbox_age: float = 30, raw_sockets: bool = True,
+        max_outbox: int = 8_388_608, max_outbox_age: float = 30, max_outbox_total: int = 268_435_456,
+        raw_sockets: bool = True,
     ) -> None:
         self._sessions: dict[str, Session] = {}
         self.connect_timeout = connect_timeout
@@ -83,8 +84,8 @@ class Server(socketio.Server):
             max_payload_packets=max_payload_packets, allow_upgrades=allow_upgrades, http_compression=http_compression,
             compression_threshold=compression_threshold, cors_allowed_origins=cors_allowed_origins,
             cors_credentials=cors_credentials, transports=transports, codecs=(EngineIO4(), *codecs),
-            unsupported_hint=unsupported_hint, defer=self._defer, bounds=Bounds(max_outbox, max_outbox_age),
-            raw_sockets=raw_sockets,
+            unsupported_hint=unsupported_hint, defer=self._defer, raw_sockets=raw_sockets,
+            bounds=Bounds(max_outbox, max_outbox_age, max_outbox_total),
         )
         # python-socketio's own set would hold "/" where none is named.
         self.namespaces = frozenset([namespaces] if isinstance(namespaces, str) else namespaces or ())

@@ -42,8 +42,8 @@ class Outgoing:
         return wire
 
     def size(self, codec: Codec) -> int:
-        """How much it weighs in an outbox, in characters or bytes."""
-        return sum(map(len, self.frames(codec)))
+        """How much data there is of it, in characters or bytes."""
+        return sum(len(packet.data) for packet in self.packets(codec))
 
 
 def control(kind: EioType, data: str = "") -> Outgoing:
