@@ -6,26 +6,21 @@ import dataclasses
 import logging
 from collections.abc import Callable
 from time import perf_counter
-from typing import Any
 
+from . import messages
 from .bus import Bus
 from .catalogue import LOGGED_OUT, Delivery, merged, v5_deliveries
 from .connections import Connections
 from .events import EVENT_TYPES, Event, ModelCreated, ModelRemoved, SessionsEnded
 from .identity import Identities, Identity, Outcome
+from .messages import Message
 from .metrics import Metrics
-from .payload import pack, unpack
 from .permissions import Permissions
 from .schemas import checked
 
 logger = logging.getLogger(__name__)
 
 Deliveries = Callable[[Event], list[Delivery]]
-
-
-def event_message(event: Event) -> dict[str, Any]:
-    """Return a checked event as a message for the queue."""
-    return {"what": "event", "type": type(event).__name__, **pack(vars(event))}
 
 
 class Publisher:
@@ -59,23 +54,27 @@ class Publisher:
         self.send(plain)
 
     def send(self, event: Event) -> None:
-        """As `publish`, for an event that was checked and holds plain values."""
-        self._metrics.published(type(event).__name__)
+        """As `publish`, for an event that was checked and holds plain values.
+
+        Where there is a queue it is encoded first, so that what cannot be is delivered nowhere.
+        """
         if self._bus is not None:
-            self._bus.send(event_message(event))
+            self._bus.send(messages.EVENT, messages.dump_event(event))
+        self._metrics.published(type(event).__name__)
         self._deliver(event)
 
     def bind(self, socket_id: str, identity: Identity) -> None:
         """Bind the socket that a REST request named, in whichever process it is."""
         if self._bind(socket_id, identity) == "unknown" and self._bus is not None:
-            self._bus.send({"what": "bind", "socket": socket_id, **dataclasses.asdict(identity)})
+            self._bus.send(messages.BIND, messages.dump({"socket": socket_id, **dataclasses.asdict(identity)}))
 
-    def receive(self, message: dict[str, Any]) -> None:
+    def receive(self, message: Message) -> None:
         """Carry out a message of another process."""
-        if message["what"] == "bind":
-            self._bind(message["socket"], Identity(message["username"], message["session_id"]))
+        content = message.content
+        if message.kind == messages.BIND:
+            self._bind(content["socket"], Identity(content["username"], content["session_id"]))
         else:
-            self._deliver(EVENT_TYPES[message["type"]](**unpack(message)))
+            self._deliver(EVENT_TYPES[content["type"]](**content["fields"]))
 
     def _bind(self, socket_id: str, identity: Identity) -> Outcome:
         connection = self._connections.resolve(socket_id)
