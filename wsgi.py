@@ -1,4 +1,4 @@
-"""The standalone service: `gunicorn -k repo_notify.engine.pywsgi.gunicorn.Worker wsgi:app`.
+"""The standalone service: `gunicorn -k repo_notify.gunicorn.Worker wsgi:app`.
 
 `python wsgi.py` runs it on our own server, on the address in HOST and PORT (127.0.0.1:3000).
 """

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .delivery.queue import QueuePublisher
+    from .client import QueuePublisher
     from .errors import InvalidEvent, NotifyError, QueueUnavailable, SettingsError
     from .extension import RepoNotify
     from .sessions.bindings import flask_login_user
@@ -32,7 +32,7 @@ __all__ = [
 _HOMES = {
     "InvalidEvent": "errors",
     "NotifyError": "errors",
-    "QueuePublisher": "delivery.queue",
+    "QueuePublisher": "client",
     "QueueUnavailable": "errors",
     "RepoNotify": "extension",
     "SettingsError": "errors",

@@ -1,17 +1,24 @@
-"""Publishing from outside the service's process: over HTTP and through the message queue."""
+"""Publishing from outside the service: over HTTP and through the message queue."""
 
 from __future__ import annotations
 
+import itertools
 import json
+import os
+import secrets
+import threading
 import urllib.error
 import urllib.request
+from collections import deque
 from http.client import HTTPException
 from typing import Any
 
-from .delivery.queue import QueuePublisher
-from .errors import InvalidEvent, NotifyError
+from .delivery import messages
+from .delivery.broker import Deadlines, connect, describe, leave, sender
+from .errors import InvalidEvent, NotifyError, QueueUnavailable
 from .events import Event
-from .protocol.validation import from_json
+from .protocol.validation import checked, from_json
+from .settings import read
 
 TIMEOUT_SECONDS = 10
 
@@ -46,6 +53,59 @@ def over_http(url: str, key: str | None, document: Any, *, prefix: str = "/notif
     # An address that is none, an answer that is no HTTP, or none of ours.
     except (HTTPException, ValueError, KeyError, TypeError) as error:
         raise PublishingFailed(f"{url} does not answer as the service would: {error}") from None
+
+
+class QueuePublisher:
+    """Publishes from a process without a server, by way of the message queue alone.
+
+    `url` and `channel` are the service's REPO_NOTIFY_MESSAGE_QUEUE and REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL; raises
+    `SettingsError` when they cannot be. Threads may share one; a forked process publishes under a name of its own.
+    """
+
+    def __init__(self, url: str, *, channel: str = "repo_notify") -> None:
+        read({"REPO_NOTIFY_MESSAGE_QUEUE": url, "REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL": channel})
+        self._url, self._channel = url, channel
+        self._lock = threading.Lock()
+        self._pid, self._origin, self._numbers = 0, "", itertools.count(1)
+
+    def publish(self, *events: Event) -> None:
+        """Publish events in order.
+
+        Raises `InvalidEvent` naming the wrong fields (nothing is published then) and `QueueUnavailable` when the
+        broker cannot be reached.
+        """
+        dumped = [messages.dump_event(checked(event)) for event in events]
+        # One after the other: receivers take a lower number than the last for a repeat.
+        with self._lock:
+            if self._pid != os.getpid():
+                self._pid, self._origin, self._numbers = os.getpid(), secrets.token_hex(8), itertools.count(1)
+            left = deque(messages.envelope(self._origin, next(self._numbers), messages.EVENT, text) for text in dumped)
+            try:
+                self._send(left)
+            # Each transport raises its own kinds; tried once more, since receivers drop repeats.
+            except Exception:  # noqa: BLE001 - as above
+                self._send_again(left)
+
+    def _send_again(self, left: deque[bytes]) -> None:
+        try:
+            self._send(left)
+        # Each transport raises its own kinds.
+        except Exception as error:
+            text = describe(error, self._url)
+            raise QueueUnavailable(f"the message queue cannot be reached: {text}") from error
+
+    def _send(self, left: deque[bytes]) -> None:
+        deadlines = Deadlines()
+        connection = connect(self._url, deadlines)
+        working = False
+        try:
+            send = sender(connection, self._channel)
+            while left:
+                send(left[0])
+                left.popleft()
+            working = True
+        finally:
+            leave(connection, deadlines, working=working)
 
 
 def over_queue(queue: str, channel: str, document: Any) -> int:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from .access.store import Store, Unreachable, connect
-from .delivery.queue import QueuePublisher
+from .client import QueuePublisher
 from .errors import QueueUnavailable, SettingsError
 from .settings import Settings, from_environment, read
 from .wiring import load_legacy

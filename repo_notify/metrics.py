@@ -11,6 +11,9 @@ from prometheus_client.registry import Collector
 # Fan-out is a matter of microseconds to some milliseconds; a publication through the queue of some tens.
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
+# More messages or bytes than may wait, and what the broker does not take.
+QUEUE_DROP_REASONS = ("backlog_messages", "backlog_bytes", "refused")
+
 Samples = Mapping[tuple[str, ...], int]
 
 
@@ -44,12 +47,18 @@ class Metrics:
         self.evictions = Counter(
             "repo_notify_evictions", "Members taken out of a room because their right ended.", registry=self.registry
         )
-        self.queue_errors = Counter(
-            "repo_notify_queue_errors", "Failures of the message queue.", registry=self.registry
+        self.queue_errors = self._counter("queue_errors", "Failures of the message queue.")
+        self.queue_holes = self._counter("queue_holes", "Messages of other processes that did not arrive.")
+        self.queue_repeats = self._counter("queue_repeats", "Messages that arrived again and were dropped.")
+        self.queue_ignored = self._counter("queue_ignored", "Messages of the queue that were not understood.")
+        self._queue_dropped = Counter(
+            "repo_notify_queue_dropped",
+            "Messages for other processes that were given up, by reason.",
+            ["reason"],
+            registry=self.registry,
         )
-        self.queue_dropped = Counter(
-            "repo_notify_queue_dropped", "Messages for other processes that were given up.", registry=self.registry
-        )
+        for reason in QUEUE_DROP_REASONS:
+            self._queue_dropped.labels(reason)
 
     def joined(self, action: str, outcome: str) -> None:
         """Count a join or leave."""
@@ -62,6 +71,13 @@ class Metrics:
     def bound(self, outcome: str) -> None:
         """Count a socket that a request named."""
         self._count(self._bindings, outcome)
+
+    def queue_dropped(self, reason: str) -> None:
+        """Count a message for the other processes that was given up."""
+        self._count(self._queue_dropped, reason)
+
+    def _counter(self, name: str, text: str) -> Counter:
+        return Counter(f"repo_notify_{name}", text, registry=self.registry)
 
     def _count(self, family: Counter, *labels: str) -> None:
         key: tuple[Counter | str, ...] = (family, *labels)

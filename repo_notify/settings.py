@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal, get_args
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
@@ -129,6 +129,53 @@ def _mongo_uri(value: Any) -> str:
     return found
 
 
+def _queue(value: Any) -> str:
+    """Check a broker's address, or several separated by `;`, as the broker's driver would take it apart."""
+    found: str = _url(*_QUEUE_SCHEMES)(value)
+    for address in found.split(";"):
+        _url(*_QUEUE_SCHEMES)(address)
+        wrong = next((text for is_right, text in _QUEUE_PARTS if not _holds(is_right, address)), None)
+        if wrong is not None:
+            raise _Wrong(
+                f"an address such as redis://host:6379/0 or amqp://user:password@host:5672/vhost, with {wrong}"
+            )
+    return found
+
+
+def _holds(is_right: Callable[[SplitResult], bool], address: str) -> bool:
+    try:
+        return is_right(urlsplit(address))
+    except ValueError:
+        return False
+
+
+def _is_host(parts: SplitResult) -> bool:
+    host = parts.hostname or ""
+    # The look-up encodes it so; a label that is empty or too long cannot be.
+    return bool(host.encode("idna")) and not re.search(r"\s", parts.netloc)
+
+
+def _is_database(parts: SplitResult) -> bool:
+    return not parts.scheme.startswith("redis") or re.fullmatch(r"(/\d{0,9})?", parts.path) is not None
+
+
+def _are_tls_options(parts: SplitResult) -> bool:
+    options = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=True) if parts.query else []
+    wanted = [value for key, value in options if key == "ssl_cert_reqs"]
+    return all(key.startswith("ssl_") for key, _ in options) and all(value in _CERT_REQS for value in wanted)
+
+
+_CERT_REQS = ("required", "optional", "none", "CERT_REQUIRED", "CERT_OPTIONAL", "CERT_NONE")
+_QUEUE_PARTS: tuple[tuple[Callable[[SplitResult], bool], str], ...] = (
+    (_is_host, "a host's name or IP address"),
+    (lambda parts: parts.port is None or 0 < parts.port < 65536, "a port from 1 to 65535"),
+    (_is_database, "a database number after the host's slash (Redis)"),
+    (lambda parts: not re.search(r"\s", parts.path), "a virtual host without blanks"),
+    (_are_tls_options, "no options but ssl_... ones (ssl_cert_reqs: required, optional or none)"),
+    (lambda parts: not parts.fragment, "no `#`"),
+)
+
+
 def _has_host(value: str) -> bool:
     """Whether there is a host in an address, and if a port, one that exists."""
     try:
@@ -222,7 +269,7 @@ class Settings:
     )
     max_event_bytes: int = setting(1_048_576, _whole(1), "The largest body of a publish request, in bytes.")
     message_queue: str | None = setting(
-        None, _optional(_url(*_QUEUE_SCHEMES)), "Redis or RabbitMQ, when several processes serve.", secret=True
+        None, _optional(_queue), "Redis or RabbitMQ, when several processes serve.", secret=True
     )
     message_queue_channel: str = setting("repo_notify", _text, "The name under which the processes meet in the queue.")
     permission_cache_seconds: float = setting(3.0, _number(0), "How long an access list is believed, in seconds.")

@@ -15,7 +15,7 @@ from .access.permissions import Permissions
 from .access.store import Store, Unreachable, connect
 from .contract.markdown import Columns, reference_markdown
 from .delivery.publisher import Publisher
-from .delivery.queue import Bus
+from .delivery.queue import Bus, Receive
 from .errors import SettingsError
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
@@ -124,10 +124,10 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
     sockets = sockets_of(socketio.server, dialects.namespaces)
     identities = Identities(app)
-    bus = _make_bus(settings, metrics)
+    publishers: list[Publisher] = []
+    bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
     publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, bus=bus)
-    if bus is not None:
-        bus.receive = publisher.receive
+    publishers.append(publisher)
     rate_limit = RateLimit(settings.join_burst, settings.join_rate, settings.join_flood)
     handlers = Handlers(sockets, identities, permissions, metrics, dialects=dialects, rate_limit=rate_limit)
     revalidation = Revalidation(
@@ -148,10 +148,10 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     return state
 
 
-def _make_bus(settings: Settings, metrics: Metrics) -> Bus | None:
+def _make_bus(settings: Settings, metrics: Metrics, receive: Receive) -> Bus | None:
     if settings.message_queue is None:
         return None
-    return Bus(settings.message_queue, settings.message_queue_channel, metrics)
+    return Bus(settings.message_queue, settings.message_queue_channel, receive, metrics)
 
 
 def _attach(state: State, handlers: Handlers) -> None:

@@ -28,10 +28,15 @@ LABELS = {
     "repo_notify_slow_clients": {"limit"},
     "repo_notify_outbox_bytes": set(),
     "repo_notify_queue_errors": set(),
-    "repo_notify_queue_dropped": set(),
+    "repo_notify_queue_dropped": {"reason"},
+    "repo_notify_queue_holes": set(),
+    "repo_notify_queue_repeats": set(),
+    "repo_notify_queue_ignored": set(),
     "repo_notify_connections": {"generation", "transport"},
     "repo_notify_rooms": set(),
 }  # fmt: skip
+# Where a message queue is set.
+OF_QUEUES = ("repo_notify_queue_up", "repo_notify_queue_depth", "repo_notify_queue_depth_bytes")
 
 
 @pytest.fixture(scope="module")
@@ -124,4 +129,4 @@ def test_names_labels_and_nothing_of_users(served: Served, chat: Callable[..., C
 def test_the_documentation_names_every_metric() -> None:
     root = Path(__file__).parent.parent
     pages = "\n".join(page.read_text("utf-8") for page in [root / "README.md", *(root / "docs").rglob("*.md")])
-    assert [name for name in LABELS if name not in pages] == []
+    assert [name for name in (*LABELS, *OF_QUEUES) if name not in pages] == []

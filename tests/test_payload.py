@@ -1,8 +1,7 @@
-"""What a publisher hands over becomes plain JSON values, and survives the message queue."""
+"""What a publisher hands over becomes plain JSON values."""
 
 from __future__ import annotations
 
-import json
 import math
 from datetime import datetime, timedelta, timezone
 from typing import Any
@@ -13,7 +12,7 @@ from bson import Binary, ObjectId
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo_notify.protocol.values import MAX_DEPTH, NotPlain, pack, plain, unpack
+from repo_notify.protocol.values import MAX_DEPTH, NotPlain, plain
 
 ID = UUID("a608516e-0fef-4185-bca8-bf03a256ad3d")
 
@@ -110,15 +109,3 @@ def test_plain_keeps_what_is_plain_and_copies_it(value: Any) -> None:
     assert found == value
     assert found is not value or not isinstance(value, dict | list)
 
-
-@given(plain_values)
-def test_the_queue_gives_back_what_it_was_given(value: Any) -> None:
-    assert unpack(json.loads(json.dumps(pack(value)))) == value
-
-
-@given(st.dictionaries(st.text(), st.binary(), max_size=3))
-def test_an_object_that_looks_like_an_attachment_stays_what_it_is(inner: Any) -> None:
-    packed = pack({"bytes": b"x", "inner": inner})
-    looks_like = {"value": packed["value"], "marker": packed["marker"], "attachments": packed["attachments"]}
-    again = {"bytes": b"y", "looks like": looks_like}
-    assert unpack(json.loads(json.dumps(pack(again)))) == again

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from kombu import Connection, Exchange, Producer
 from pymongo import MongoClient
 
 from repo_notify import InvalidEvent, QueuePublisher, QueueUnavailable, SettingsError, events
+from repo_notify.delivery.messages import CONTENT_TYPE
 from repo_notify.demo.seed import STRUCTURE, TOWER
 from tests.conftest import host_defaults
 from tests.support import brokers
@@ -167,6 +169,22 @@ def test_the_shell_publishes_through_the_queue(pair: Pair, chat: Connect) -> Non
     assert client.hear_event("containerUpdateTicket")["data"] == {"n": 1}
 
 
+def test_data_crosses_the_queue_unchanged(pair: Pair, chat: Connect) -> None:
+    client = listen(chat, pair.there)
+    data = {"decimal": {"__type__": "decimal", "__value__": "1.5"}, "own": {"m": 0, "marker": "m"}, "text": "ü\u2028"}
+    User(pair.here).publish("TicketUpdated", **FIELDS, data=data)
+    assert client.hear_event("containerUpdateTicket")["data"] == data
+
+
+def test_an_event_that_cannot_be_encoded_stops_nothing(pair: Pair, chat: Connect) -> None:
+    client = listen(chat, pair.there)
+    publisher = QueuePublisher(pair.queue, channel=CHANNEL)
+    with pytest.raises(InvalidEvent, match="TicketUpdated: data: a value that can be sent"):
+        publisher.publish(events.TicketUpdated(**FIELDS, data={"n": 10**5000}))
+    publisher.publish(events.TicketUpdated(**FIELDS, data={"n": 1}))
+    assert client.hear_event("containerUpdateTicket")["data"] == {"n": 1}
+
+
 def test_another_channel_is_another_service(pair: Pair, chat: Connect) -> None:
     client = listen(chat, pair.there)
     QueuePublisher(pair.queue, channel="others").publish(events.TicketUpdated(**FIELDS, data={"n": 1}))
@@ -174,25 +192,45 @@ def test_another_channel_is_another_service(pair: Pair, chat: Connect) -> None:
     assert client.hear_event("containerUpdateTicket")["data"] == {"n": 2}
 
 
+OURS: dict[str, Any] = {"v": 1, "origin": "another", "number": 1, "kind": "event", "content": {}}
+
+
 @pytest.mark.parametrize(
-    ("serializer", "message"),
+    ("content_type", "body"),
     [
-        ("pickle", {"what": "event"}),
-        ("json", [1]),
-        ("json", {}),
-        ("json", {"what": "event", "type": "Nothing", "value": {}}),
-        ("json", {"what": "event", "type": "TicketUpdated", "value": {"__class__": 1}}),
-        ("json", {"what": "bind", "socket": 3}),
-        ("json", {"what": "something of a later version"}),
+        ("application/x-python-serialize", pickle.dumps({"what": "event"})),
+        ("application/json", b"{}"),
+        (None, b"x"),
+        *(
+            (CONTENT_TYPE, json.dumps(message).encode())
+            for message in (
+                [1],
+                {},
+                OURS,
+                OURS | {"v": 2},
+                OURS | {"number": "1"},
+                OURS | {"kind": "something of a later version"},
+                OURS | {"content": {"type": "Nothing", "fields": {}}},
+                OURS | {"content": {"type": "TicketUpdated", "fields": {"__class__": 1}}},
+                OURS | {"kind": "bind", "content": {"socket": 3}},
+                OURS | {"content": {"type": {"m": 7}}, "marker": "m", "attachments": []},
+            )
+        ),
+        (CONTENT_TYPE, b"\xff{"),
+        (CONTENT_TYPE, b"[" * 100_000),
     ],
 )
-def test_what_no_process_of_ours_sent_is_passed_over(pair: Pair, chat: Connect, serializer: str, message: Any) -> None:
+def test_what_no_process_of_ours_sent_is_passed_over(pair: Pair, chat: Connect, content_type: str, body: bytes) -> None:
     client = listen(chat, pair.there)
+    before = metric(pair.there, "repo_notify_queue_ignored_total")
     with Connection(pair.queue) as connection:
         producer = Producer(connection.channel(), Exchange(CHANNEL, type="fanout", durable=False))
-        producer.publish(message, serializer=serializer)
+        # An origin of its own each, or the second would be a repeat.
+        body = body.replace(b'"another"', f'"{uuid4().hex}"'.encode())
+        producer.publish(body, content_type=content_type or "text/plain", content_encoding="binary")
     QueuePublisher(pair.queue, channel=CHANNEL).publish(events.TicketUpdated(**FIELDS, data={"n": 1}))
     assert client.hear_event("containerUpdateTicket")["data"] == {"n": 1}
+    assert metric(pair.there, "repo_notify_queue_ignored_total") == before + 1
 
 
 def test_a_removed_model_is_no_longer_found_in_the_other_process(

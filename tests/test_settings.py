@@ -33,6 +33,18 @@ ORIGINS_BAD: tuple[Any, ...] = (
     "https://[a",
     "http://a:0",
 )
+QUEUE_BAD = (
+    "redis://:pw@/0",
+    "redis://r:0",
+    "redis://r:port",
+    "amqp://r:65536//",
+    "amqp://a..b",
+    "amqp://[",
+    "amqp://u:p#w@q//",
+    "amqp://a b//",
+    "rediss://r?ssl_cert_reqs=perhaps",
+    "redis://a;b",
+)
 
 
 def whole(default: int) -> tuple[Any, ...]:
@@ -95,10 +107,12 @@ TABLE: dict[str, tuple[Any, ...]] = {
         (
             ("redis://r:6379/0", "redis://r:6379/0"),
             ("amqp://q//", "amqp://q//"),
-            ("rediss://r", "rediss://r"),
+            ("rediss://r?ssl_cert_reqs=none", "rediss://r?ssl_cert_reqs=none"),
+            ("redis://a;redis://b:1/2", "redis://a;redis://b:1/2"),
+            ("amqps://u:p@[::1]:1/%2Fv", "amqps://u:p@[::1]:1/%2Fv"),
             ("", None),
         ),
-        ("kafka://q", "redis", 3),
+        ("kafka://q", "redis", 3, "redis://", "redis://r/x", "redis://r/1/2", "redis://r?x=1", *QUEUE_BAD),
         "redis://",
     ),
     "MESSAGE_QUEUE_CHANNEL": ("repo_notify", (("c", "c"),), TEXT_BAD, "a non-empty string"),
@@ -180,6 +194,14 @@ def test_a_secret_is_not_repeated(key: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read({f"REPO_NOTIFY_{key}": ["user:hunter2"] if key == "API_KEY" else "oops://user:hunter2@db"})
     assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("address", ["redis://:hunter2@r:x/0", "redis://:hunter2@r/x", "amqp://u:hunter2@:5672//"])
+def test_a_wrong_part_of_a_queue_address_is_named_without_its_secrets(address: str) -> None:
+    with pytest.raises(SettingsError, match=r"should be an address such as .*, with a (port|database|host)") as caught:
+        read({"REPO_NOTIFY_MESSAGE_QUEUE": address})
+    assert "hunter2" not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
 
 
 def test_environment() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import logging
 from time import perf_counter
-from typing import Any
 
 from repo_notify.access.permissions import Permissions
 from repo_notify.events import EVENT_TYPES, Event, ModelCreated, ModelRemoved, SessionsEnded
@@ -13,18 +12,14 @@ from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialects
 from repo_notify.protocol.rows import LOGGED_OUT
 from repo_notify.protocol.validation import checked
-from repo_notify.protocol.values import pack, unpack
 from repo_notify.sessions.bindings import Identities, Identity, Outcome
 from repo_notify.sockets import Sockets, leave_all
 
+from . import messages
+from .messages import Message
 from .queue import Bus
 
 logger = logging.getLogger(__name__)
-
-
-def event_message(event: Event) -> dict[str, Any]:
-    """Return a checked event as a message for the queue."""
-    return {"what": "event", "type": type(event).__name__, **pack(vars(event))}
 
 
 class Publisher:
@@ -58,23 +53,27 @@ class Publisher:
         self.send(plain)
 
     def send(self, event: Event) -> None:
-        """As `publish`, for an event that was checked and holds plain values."""
-        self._metrics.published(type(event).__name__)
+        """As `publish`, for an event that was checked and holds plain values.
+
+        Where there is a queue it is encoded first, so that what cannot be is delivered nowhere.
+        """
         if self._bus is not None:
-            self._bus.send(event_message(event))
+            self._bus.send(messages.EVENT, messages.dump_event(event))
+        self._metrics.published(type(event).__name__)
         self._deliver(event)
 
     def bind(self, socket_id: str, identity: Identity) -> None:
         """Bind the socket that a REST request named, in whichever process it is."""
         if self._bind(socket_id, identity) == "unknown" and self._bus is not None:
-            self._bus.send({"what": "bind", "socket": socket_id, **dataclasses.asdict(identity)})
+            self._bus.send(messages.BIND, messages.dump({"socket": socket_id, **dataclasses.asdict(identity)}))
 
-    def receive(self, message: dict[str, Any]) -> None:
+    def receive(self, message: Message) -> None:
         """Carry out a message of another process."""
-        if message["what"] == "bind":
-            self._bind(message["socket"], Identity(message["username"], message["session_id"]))
+        content = message.content
+        if message.kind == messages.BIND:
+            self._bind(content["socket"], Identity(content["username"], content["session_id"]))
         else:
-            self._deliver(EVENT_TYPES[message["type"]](**unpack(message)))
+            self._deliver(EVENT_TYPES[content["type"]](**content["fields"]))
 
     def _bind(self, socket_id: str, identity: Identity) -> Outcome:
         connection_id = self._sockets.resolve(socket_id)

@@ -1,7 +1,8 @@
-"""The message queue between the processes of one service: Redis or RabbitMQ, by kombu; JSON, never pickle.
+"""The message queue between the processes of one service.
 
-What is sent is handed over at once and leaves in the background, in order. While the broker is out of reach it is kept,
-up to a bound, and tried again with growing pauses; deliveries within the process do not wait for it.
+What is sent is encoded at once and leaves in the background, in order. While the broker is out of reach it is kept, up
+to a bound, and tried again with growing pauses; deliveries within the process do not wait for it. What was sent comes
+back to the process itself, too: that proves that the queue works in both directions.
 """
 
 from __future__ import annotations
@@ -11,199 +12,327 @@ import logging
 import os
 import secrets
 import threading
-from collections import deque
 from collections.abc import Callable
-from functools import partial
 from time import monotonic
 from typing import Any
 
-from kombu import Connection, Consumer, Exchange, Producer, Queue
-from kombu.message import Message
+from kombu import Connection, Consumer, Queue
 
-from repo_notify.errors import QueueUnavailable
-from repo_notify.events import Event
 from repo_notify.metrics import Metrics
-from repo_notify.protocol.validation import checked
-from repo_notify.settings import read
+
+from . import messages
+from .broker import Deadlines, connect, describe, exchange, leave, sender
+from .messages import Backlog, Message, NotUnderstood, Origins
 
 logger = logging.getLogger(__name__)
 
 # About a minute of a busy service; a broker that is away for longer is an outage, and memory is not for it.
-MAX_WAITING = 10_000
+MAX_WAITING, MAX_WAITING_BYTES = 10_000, 64 * 1024 * 1024
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
+# A message that fails so often on a connection that has just carried another one is refused for good.
+MAX_ATTEMPTS = 3
 _DRAIN_SECONDS = 1.0
-_HEARTBEAT_SECONDS = 10
-_CONNECT_SECONDS = 3
+# How often a process asks whether its subscription stands already.
+_SUBSCRIBING_SECONDS = 0.2
+_LOG_SECONDS = 60.0
+
+Receive = Callable[[Message], None]
 
 
-def _exchange(channel: str) -> Exchange:
-    return Exchange(channel, type="fanout", durable=False, auto_delete=False)
+class _Silent(Exception):
+    """The broker accepts messages and hands none out."""
 
 
-def _connection(url: str, heartbeat: int = 0) -> Connection:
-    """Return a connection; only one that also reads may promise heartbeats, in seconds (0: none)."""
-    options = {"confirm_publish": True} if url.startswith("amqp") else {"socket_connect_timeout": _CONNECT_SECONDS}
-    return Connection(url, connect_timeout=_CONNECT_SECONDS, heartbeat=heartbeat, transport_options=options)
+class _Rarely:
+    """Limits what is logged to one line a minute of each kind."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, float] = {}
+
+    def __call__(self, kind: str) -> bool:
+        now = monotonic()
+        due = now - self._last.get(kind, -_LOG_SECONDS) >= _LOG_SECONDS
+        if due:
+            self._last[kind] = now
+        return due
 
 
 class Bus:
     """Sends messages to the other processes and hands theirs to `receive`.
 
-    Nothing is started before the first use, so that a server may fork after the app was made.
+    Nothing is started before the first use, so that a server may fork after the app was made; a forked process gets an
+    origin, a backlog and threads of its own.
     """
 
-    def __init__(self, url: str, channel: str, metrics: Metrics) -> None:
+    def __init__(
+        self, url: str, channel: str, receive: Receive, metrics: Metrics, deadlines: Deadlines | None = None
+    ) -> None:
         self._url, self._channel = url, channel
-        # Set before the start.
-        self.receive: Callable[[dict[str, Any]], None] = logger.debug
+        self._receive = receive
         self._metrics = metrics
-        self._origin = secrets.token_hex(8)
-        self._waiting: deque[dict[str, Any]] = deque()
-        self._something = threading.Event()
-        self._closing = threading.Event()
-        self._subscribed = threading.Event()
+        self._deadlines = deadlines or Deadlines()
         self._lock = threading.Lock()
-        self._pid: int | None = None
-        self._problems: dict[str, str] = {}
+        self._link: _Link | None = None
+        self._watch("up", "Whether the message queue works in both directions.", lambda: self._now().problem() is None)
+        self._watch("depth", "Messages that wait for the broker.", lambda: len(self._now().backlog))
+        self._watch("depth_bytes", "Bytes that wait for the broker.", lambda: self._now().backlog.bytes)
 
     def start(self, wait: float = 0.0) -> None:
         """Begin in this process, unless that was done; wait up to `wait` seconds for the subscription."""
-        with self._lock:
-            started = self._pid == os.getpid()
-            if not started:
-                self._pid, self._origin = os.getpid(), secrets.token_hex(8)
-                for name, work, beat in _WORK:
-                    threading.Thread(
-                        target=self._keep,
-                        args=(name, partial(work, self), beat),
-                        name=f"repo_notify-{name}",
-                        daemon=True,
-                    ).start()
-        if not started and wait:
-            self._subscribed.wait(wait)
+        link, fresh = self._current()
+        if fresh and wait:
+            link.subscribed.wait(wait)
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Hand a message over for the other processes; the newest is given up when too many wait."""
-        self.start()
-        if len(self._waiting) >= MAX_WAITING:
-            self._metrics.queue_dropped.inc()
-            logger.error("the message queue is out of reach for too long: an event does not reach the other processes")
-            return
-        self._waiting.append({**message, "origin": self._origin})
-        self._something.set()
+    def send(self, kind: str, dumped: str) -> None:
+        """Hand what `messages.dump` returned over to the other processes; the newest is dropped when too much waits."""
+        self._now().send(kind, dumped)
 
     def problem(self) -> str | None:
         """Return why the queue does not work right now, or None."""
-        self.start(_CONNECT_SECONDS)
-        if self._problems:
-            return "; ".join(self._problems.values())
-        return None if self._subscribed.is_set() else "the message queue has not answered yet"
+        self.start(self._deadlines.connect)
+        return self._now().problem()
 
     def close(self) -> None:
         """End the background work."""
+        if self._link is not None:
+            self._link.close()
+
+    def _current(self) -> tuple[_Link, bool]:
+        link = self._link
+        if link is not None and link.pid == os.getpid():
+            return link, False
+        with self._lock:
+            fresh = self._link is None or self._link.pid != os.getpid()
+            if self._link is None or fresh:
+                self._link = _Link(self._url, self._channel, self._receive, self._metrics, self._deadlines)
+                self._link.start()
+            return self._link, fresh
+
+    def _now(self) -> _Link:
+        return self._current()[0]
+
+    def _watch(self, name: str, text: str, value: Callable[[], int]) -> None:
+        self._metrics.watch(f"repo_notify_queue_{name}", text, (), lambda: {(): int(value())})
+
+
+class _Link:
+    """What one process has of the queue: its origin, what waits, and two threads with a connection each."""
+
+    def __init__(self, url: str, channel: str, receive: Receive, metrics: Metrics, deadlines: Deadlines) -> None:
+        self.pid = os.getpid()
+        self.backlog = Backlog(MAX_WAITING, MAX_WAITING_BYTES)
+        self.subscribed = threading.Event()
+        self._url, self._channel = url, channel
+        self._receive, self._metrics, self._deadlines = receive, metrics, deadlines
+        self._origin = secrets.token_hex(8)
+        self._number = 0
+        self._origins = Origins()
+        self._lock = threading.Lock()
+        self._something = threading.Event()
+        self._closing = threading.Event()
+        self._rarely = _Rarely()
+        self._problems: dict[str, str] = {}
+        self._pauses = dict.fromkeys(("receiver", "sender"), FIRST_PAUSE_SECONDS)
+        self._full = False
+        self._attempts = (0, 0)
+        now = monotonic()
+        self._sent_at = self._heard_at = self._own_at = now
+        self._unseen_since: float | None = None
+
+    def start(self) -> None:
+        for name, work in (("receiver", self._listen), ("sender", self._send_waiting)):
+            threading.Thread(target=self._keep, args=(name, work), name=f"repo_notify-{name}", daemon=True).start()
+
+    def close(self) -> None:
         self._closing.set()
         self._something.set()
 
-    def _keep(self, name: str, work: Callable[[Connection], None], heartbeat: int) -> None:
-        pause = FIRST_PAUSE_SECONDS
+    def send(self, kind: str, dumped: str) -> None:
+        with self._lock:
+            # What is dropped takes a number all the same: the others see that they have missed something.
+            self._number += 1
+            body = messages.envelope(self._origin, self._number, kind, dumped)
+            refusal = self.backlog.put(self._number, body)
+        if refusal is None:
+            self._something.set()
+            return
+        self._metrics.queue_dropped(refusal)
+        if not self._full:
+            self._full = True
+            logger.error(
+                "message queue unreachable and its backlog full (%s messages, %s bytes): dropped one message for the "
+                "other processes; further ones are counted in repo_notify_queue_dropped_total",
+                f"{len(self.backlog):,}",
+                f"{self.backlog.bytes:,}",
+            )
+
+    def problem(self) -> str | None:
+        if self._problems:
+            return "; ".join(list(self._problems.values()))
+        if not self.subscribed.is_set():
+            return "the message queue has not answered yet"
+        if (silent := monotonic() - self._own_at) > self._deadlines.silent:
+            return f"the message queue is silent: nothing of this process has come back for {silent:.0f} s"
+        return None
+
+    def _keep(self, name: str, work: Callable[[Connection], None]) -> None:
         while not self._closing.is_set():
-            connection = _connection(self._url, heartbeat)
+            connection, working = None, False
             try:
-                connection.ensure_connection(max_retries=1, timeout=_CONNECT_SECONDS)
-                self._problems.pop(name, None)
-                pause = FIRST_PAUSE_SECONDS
+                connection = connect(self._url, self._deadlines)
                 work(connection)
+                working = True
             except Exception as error:  # noqa: BLE001 - each transport raises its own kinds; the queue is tried again
-                if not self._problems:
-                    logger.warning("the message queue cannot be reached: %s", error)
-                self._problems[name] = f"the message queue cannot be reached ({type(error).__name__})"
-                self._metrics.queue_errors.inc()
-            finally:
-                with contextlib.suppress(Exception):
-                    connection.release()
-            self._closing.wait(pause)
-            pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                self._failed(name, error)
+            if connection is not None:
+                leave(connection, self._deadlines, working=working)
+            self._closing.wait(self._pauses[name])
+            self._pauses[name] = min(self._pauses[name] * 2, LONGEST_PAUSE_SECONDS)
+
+    def _failed(self, name: str, error: Exception) -> None:
+        text = describe(error, self._url)
+        if not self._problems and not self._closing.is_set():
+            logger.warning("the message queue cannot be reached, trying again: %s", text)
+        self._problems[name] = f"the message queue cannot be reached ({type(error).__name__})"
+        self._metrics.queue_errors.inc()
+
+    def _came_back(self) -> None:
+        """Note a message of this process's own: the queue works in both directions."""
+        self._own_at, self._unseen_since = monotonic(), None
+        self._pauses["receiver"] = FIRST_PAUSE_SECONDS
+        self.subscribed.set()
+        if self._problems:
+            self._problems.clear()
+            logger.info("the message queue works again")
 
     def _listen(self, connection: Connection) -> None:
-        name = f"{self._channel}.{self._origin}"
-        queue = Queue(name, _exchange(self._channel), exclusive=True, auto_delete=True, durable=False)
-        with connection.channel() as channel:
-            consumer = Consumer(channel, [queue], callbacks=[self._received], accept=["json"], no_ack=True)
-            consumer.on_decode_error = self._undecodable
-            with consumer:
-                self._drain(connection)
+        # A fresh name: the broker may still hold the exclusive queue of a connection that it does not know to be dead.
+        name = f"{self._channel}.{self._origin}.{secrets.token_hex(4)}"
+        queue = Queue(name, exchange(self._channel), exclusive=True, auto_delete=True, durable=False)
+        consumer = Consumer(connection.channel(), [queue], on_message=self._received, no_ack=True)
+        consumer.on_decode_error = lambda _, error: self._pass_over(f"a message that is none of ours ({error})")
+        consumer.consume()
+        self._heard_at, self._unseen_since = monotonic(), None
+        self._something.set()
+        try:
+            self._drain(connection)
+        finally:
+            self.subscribed.clear()
 
     def _drain(self, connection: Connection) -> None:
-        self._subscribed.set()
-        beaten = monotonic()
-        try:
-            while not self._closing.is_set():
-                with contextlib.suppress(TimeoutError):
-                    connection.drain_events(timeout=_DRAIN_SECONDS)
-                if connection.supports_heartbeats and monotonic() - beaten >= _DRAIN_SECONDS:
-                    beaten = monotonic()
+        looked = monotonic()
+        while not self._closing.is_set():
+            with contextlib.suppress(TimeoutError):
+                connection.drain_events(timeout=_DRAIN_SECONDS)
+            if monotonic() - looked >= _DRAIN_SECONDS:
+                looked = monotonic()
+                self._check_echo(looked)
+                if connection.supports_heartbeats:
                     connection.heartbeat_check()
-        finally:
-            self._subscribed.clear()
 
-    def _undecodable(self, _: Message, error: Exception) -> None:
-        # Pickle, for one: nobody of us sent it, and it must not end the subscription either.
-        logger.error("a message of the queue is passed over: %s", error)
+    def _check_echo(self, now: float) -> None:
+        unseen = self._unseen_since
+        # Whoever is merely late still hears something.
+        if unseen is not None and now - max(unseen, self._heard_at) > self._deadlines.echo:
+            raise _Silent(f"nothing has come back for {now - unseen:.0f} s")
 
-    def _received(self, body: Any, _: Message) -> None:
-        if not isinstance(body, dict) or body.get("origin") == self._origin:
+    def _received(self, raw: Any) -> None:
+        self._heard_at = monotonic()
+        if raw.content_type != messages.CONTENT_TYPE:
+            self._pass_over(f"a message of another content type ({str(raw.content_type)[:80]})")
             return
         try:
-            self.receive(body)
+            message = messages.decode(bytes(raw.body))
+        except (NotUnderstood, TypeError) as error:
+            self._pass_over(str(error))
+            return
+        if message.origin == self._origin:
+            self._came_back()
+        elif self._is_next(message):
+            self._carry_out(message)
+
+    def _is_next(self, message: Message) -> bool:
+        """Count what the message's number tells, and return whether there is something to carry out."""
+        arrival = self._origins.arrived(message)
+        if arrival.repeat:
+            self._metrics.queue_repeats.inc()
+        if arrival.missing:
+            self._metrics.queue_holes.inc(arrival.missing)
+            if self._rarely("hole"):
+                logger.warning("%d messages of another process did not arrive by the message queue", arrival.missing)
+        return not arrival.repeat and message.kind != messages.ALIVE
+
+    def _carry_out(self, message: Message) -> None:
+        if message.kind not in messages.KINDS:
+            self._pass_over("a message of an unknown kind")
+            return
+        try:
+            self._receive(message)
         # A message that another version of us sent, or that nobody of us sent, must not end the subscription.
         except Exception:
-            logger.exception("a message of the queue could not be carried out")
+            self._metrics.queue_ignored.inc()
+            if self._rarely("failure"):
+                logger.exception("a message of the queue could not be carried out")
+
+    def _pass_over(self, what: str) -> None:
+        self._metrics.queue_ignored.inc()
+        if self._rarely("passed over"):
+            logger.error("passed over %s in the message queue", what)
 
     def _send_waiting(self, connection: Connection) -> None:
-        with connection.channel() as channel:
-            producer = Producer(channel, _exchange(self._channel), serializer="json", auto_declare=True)
-            while not self._closing.is_set():
-                while self._waiting:
-                    producer.publish(self._waiting[0])
-                    self._waiting.popleft()
-                self._something.clear()
-                if not self._waiting:
-                    self._something.wait()
+        send = sender(connection, self._channel)
+        self._send_alive(send)
+        self._pauses["sender"] = FIRST_PAUSE_SECONDS
+        while not self._closing.is_set():
+            while (first := self.backlog.first()) is not None and not self._closing.is_set():
+                self._send_first(send, *first)
+            self._something.clear()
+            if not len(self.backlog):
+                self._idle(connection, send)
 
+    def _idle(self, connection: Connection, send: Callable[[bytes], None]) -> None:
+        interval = self._deadlines.probe if self.subscribed.is_set() else _SUBSCRIBING_SECONDS
+        if not self._something.wait(max(0.0, self._sent_at + interval - monotonic())):
+            self._send_alive(send)
+        if connection.supports_heartbeats:
+            connection.heartbeat_check()
 
-# What is done in the background: its name, the work, and the heartbeat that its connection promises, in seconds.
-_WORK: tuple[tuple[str, Callable[[Bus, Connection], None], int], ...] = (
-    ("receiver", Bus._listen, _HEARTBEAT_SECONDS),
-    ("sender", Bus._send_waiting, 0),
-)
+    def _send_alive(self, send: Callable[[bytes], None]) -> None:
+        with self._lock:
+            first = self.backlog.first()
+            number = self._number if first is None else first[0] - 1
+        send(messages.envelope(self._origin, number, messages.ALIVE, messages.dump({})))
+        self._sent()
 
-
-class QueuePublisher:
-    """Publishes from a process without a server, by way of the message queue alone.
-
-    `url` and `channel` are the service's REPO_NOTIFY_MESSAGE_QUEUE and REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL; raises
-    `SettingsError` when they cannot be.
-    """
-
-    def __init__(self, url: str, *, channel: str = "repo_notify") -> None:
-        read({"REPO_NOTIFY_MESSAGE_QUEUE": url, "REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL": channel})
-        self._url, self._channel = url, channel
-
-    def publish(self, *events: Event) -> None:
-        """Publish events in order.
-
-        Raises `InvalidEvent` naming the wrong fields (nothing is published then) and `QueueUnavailable` when the
-        broker cannot be reached.
-        """
-        from .publisher import event_message
-
-        messages = [event_message(checked(event)) for event in events]
+    def _send_first(self, send: Callable[[bytes], None], number: int, body: bytes) -> None:
         try:
-            with _connection(self._url) as connection:
-                connection.ensure_connection(max_retries=2, interval_start=0.2, timeout=_CONNECT_SECONDS)
-                producer = Producer(connection.channel(), _exchange(self._channel), serializer="json")
-                for message in messages:
-                    producer.publish(message)
-        # Each transport raises its own kinds.
+            send(body)
         except Exception as error:
-            raise QueueUnavailable(f"the message queue cannot be reached: {error}") from error
+            if self._is_refused(number):
+                self._remove_first()
+                self._metrics.queue_dropped("refused")
+                if self._rarely("refused"):
+                    logger.error(
+                        "the message broker refuses a message of %d bytes: dropped for the other processes: %s",
+                        len(body),
+                        describe(error, self._url),
+                    )
+            raise
+        self._remove_first()
+        self._sent()
+        self._full = False
+
+    def _is_refused(self, number: int) -> bool:
+        """Count a failure of that message; whether it is the last, each after a message that the broker took."""
+        last, attempts = self._attempts
+        self._attempts = (number, attempts + 1 if number == last else 1)
+        return self._attempts[1] >= MAX_ATTEMPTS
+
+    def _remove_first(self) -> None:
+        with self._lock:
+            self.backlog.remove_first()
+
+    def _sent(self) -> None:
+        self._sent_at = monotonic()
+        if self._unseen_since is None:
+            self._unseen_since = self._sent_at

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import base64
 import math
-import secrets
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -72,37 +70,3 @@ _CONVERSIONS: tuple[tuple[Any, Any], ...] = (
     (UUID | ObjectId, str),
     (bytes | bytearray | memoryview, _binary),
 )
-
-
-def pack(value: Any) -> dict[str, Any]:
-    """Return plain `value` as JSON for the message queue, binary values apart from it in base64."""
-    marker = secrets.token_hex(8)
-    attachments: list[str] = []
-
-    def put(item: Any) -> Any:
-        if isinstance(item, bytes):
-            attachments.append(base64.b64encode(item).decode("ascii"))
-            return {marker: len(attachments) - 1}
-        if isinstance(item, dict):
-            return {key: put(inner) for key, inner in item.items()}
-        return [put(inner) for inner in item] if isinstance(item, list) else item
-
-    packed = put(value)
-    return {"value": packed, "marker": marker, "attachments": attachments} if attachments else {"value": packed}
-
-
-def unpack(packed: Mapping[str, Any]) -> Any:
-    """Return what `pack` was given."""
-    attachments = packed.get("attachments")
-    if not attachments:
-        return packed["value"]
-    marker = packed["marker"]
-
-    def take(item: Any) -> Any:
-        if isinstance(item, dict):
-            if marker in item:
-                return base64.b64decode(attachments[item[marker]])
-            return {key: take(inner) for key, inner in item.items()}
-        return [take(inner) for inner in item] if isinstance(item, list) else item
-
-    return take(packed["value"])

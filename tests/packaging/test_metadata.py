@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import configparser
 import re
+from importlib.metadata import requires
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 import repo_notify
 
 ROOT = Path(__file__).parents[2]
-FLOOR = re.compile(r"(?P<name>[a-z0-9-]+)>=(?P<version>\S+)")
+FLOOR = re.compile(r"(?P<name>[a-z0-9-]+)(?:\[[a-z,]+\])?>=(?P<version>\S+)")
 PIN = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)$", re.MULTILINE)
 
 
 def read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
+
+
+def install_requires() -> list[str]:
+    """The requirements of setup.cfg without any extra."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read_string(read("setup.cfg"))
+    return config["options"]["install_requires"].strip().splitlines()
 
 
 def declared_floors() -> dict[str, str]:
@@ -38,6 +47,20 @@ def numbers(version: str) -> tuple[int, ...]:
 def test_the_min_environment_installs_the_declared_floors() -> None:
     pins = {match["name"]: numbers(match["version"]) for match in PIN.finditer(read("requirements/min.txt"))}
     assert pins == {name: numbers(version) for name, version in declared_floors().items()}
+
+
+def test_what_the_redis_transport_imports_is_declared() -> None:
+    declared, asked = set(), [Requirement(line) for line in install_requires()]
+    while asked:
+        one = asked.pop()
+        if (key := (one.name.lower(), frozenset(one.extras))) in declared:
+            continue
+        declared.add(key)
+        for line in requires(one.name) or ():
+            found = Requirement(line)
+            if found.marker is None or any(found.marker.evaluate({"extra": extra}) for extra in ("", *one.extras)):
+                asked.append(found)
+    assert {"packaging", "redis"} <= {name for name, _ in declared}
 
 
 def test_the_changelog_begins_with_this_version() -> None:

@@ -50,20 +50,22 @@ def _await(url: str) -> str:
 
 
 @contextmanager
-def redis(folder: Path, port: int | None = None) -> Iterator[str]:
-    """Run a Redis that keeps nothing; its address."""
+def redis(folder: Path, port: int | None = None, *, max_bytes: int | None = None) -> Iterator[str]:
+    """Run a Redis that keeps nothing; its address. `max_bytes` (at least 1 MiB) bounds what it takes at once."""
     port = port or free_port()
     command = [binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
+    command += ["--proto-max-bulk-len", str(max_bytes)] if max_bytes is not None else []
     with _process(command, folder / "redis.log"):
         yield _await(f"redis://127.0.0.1:{port}/0")
 
 
 @contextmanager
-def rabbitmq(folder: Path, port: int | None = None) -> Iterator[str]:
-    """Run a RabbitMQ node with a port mapper of its own; its address."""
+def rabbitmq(folder: Path, port: int | None = None, *, max_bytes: int | None = None) -> Iterator[str]:
+    """Run a RabbitMQ node with a port mapper of its own; its address. `max_bytes` bounds a message."""
     server, mapper = binary(RABBITMQ, "rabbitmq-server"), binary("epmd")
     port, names = port or free_port(), free_port()
     (folder / "plugins").write_text("[].\n")
+    (folder / "rabbitmq.conf").write_text(f"max_message_size = {max_bytes}\n" if max_bytes is not None else "")
     env = {
         "HOME": str(folder),
         "ERL_EPMD_PORT": str(names),
@@ -76,7 +78,7 @@ def rabbitmq(folder: Path, port: int | None = None) -> Iterator[str]:
         "RABBITMQ_LOG_BASE": str(folder / "log"),
         "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
         "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
-        "RABBITMQ_CONFIG_FILE": str(folder / "none"),
+        "RABBITMQ_CONFIG_FILE": str(folder / "rabbitmq.conf"),
         "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
     }
     with ExitStack() as stack:

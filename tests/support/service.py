@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent.parent
 HOST_KEY = "a host's own key"
 API_KEY = "key"
 USERS = "users"
-OUR_WORKER = "repo_notify.engine.pywsgi.gunicorn.Worker"
+OUR_WORKER = "repo_notify.gunicorn.Worker"
 STOCK_WORKER = "geventwebsocket.gunicorn.workers.GeventWebSocketWorker"
 
 

@@ -2,7 +2,7 @@
 
 The stock handler switches protocols before the application has seen the request, answers malformed handshakes in broken
 ways, and unmasks byte by byte without a limit. Use `WebSocketHandler` as pywsgi's `handler_class`, or the worker
-class of `engine.gunicorn`.
+class of `repo_notify.gunicorn`.
 """
 
 from __future__ import annotations

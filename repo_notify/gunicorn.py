@@ -1,6 +1,6 @@
 """gunicorn's gevent worker with the engine's WebSocket handler.
 
-`gunicorn -k repo_notify.engine.pywsgi.gunicorn.Worker`.
+`gunicorn -k repo_notify.gunicorn.Worker`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 
 from geventwebsocket.gunicorn.workers import GeventWebSocketWorker
 
-from .handler import WebSocketHandler
-from .server import PatientServer
+from .engine.pywsgi.handler import WebSocketHandler
+from .engine.pywsgi.server import PatientServer
 
 
 class Worker(GeventWebSocketWorker):
@@ -24,7 +24,7 @@ class Worker(GeventWebSocketWorker):
     def load_wsgi(self) -> None:
         """Load the application, and the limits that its settings name."""
         # Only now has gunicorn patched what the application's modules import.
-        from repo_notify.serving import with_limits
+        from .serving import with_limits
 
         stock: Any = super()
         stock.load_wsgi()

@@ -1,0 +1,112 @@
+"""Connections to the message broker: Redis or RabbitMQ, by kombu, with a deadline for every read and write.
+
+kombu carries bytes only: its JSON would change data (`{"__type__": ...}`), and raises too late for the publisher.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import unquote, urlsplit
+
+from kombu import Connection, Exchange, Producer
+
+from .messages import CONTENT_TYPE
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long the broker may take, in seconds.
+
+    `connect` and `io` bound each attempt to connect, each read and each write; `heartbeat` is AMQP's; `release` bounds
+    the end of a connection. A process sends a message to itself every `probe` seconds in which it sent nothing else;
+    its subscription is given up when nothing at all arrives for `echo` seconds after one was sent, and the queue counts
+    as silent after `silent` seconds without one of the process's own messages. The defaults find silence within 15 s.
+    """
+
+    connect: float = 3.0
+    io: float = 5.0
+    heartbeat: int = 5
+    release: float = 3.0
+    probe: float = 3.0
+    echo: float = 6.0
+    silent: float = 10.0
+
+
+def exchange(channel: str) -> Exchange:
+    """Return the exchange by which the processes of a service meet."""
+    return Exchange(channel, type="fanout", durable=False, auto_delete=False)
+
+
+def connect(url: str, deadlines: Deadlines) -> Connection:
+    """Return an open connection; raises whatever the transport raises."""
+    addresses = url.count(";") + 1
+    connection = Connection(
+        url,
+        connect_timeout=deadlines.connect,
+        heartbeat=deadlines.heartbeat,
+        transport_options=_options(url, deadlines),
+    )
+    try:
+        connection.ensure_connection(
+            max_retries=addresses, interval_start=0.2, interval_step=0.2, timeout=deadlines.connect * addresses
+        )
+        if _is_amqp(url):
+            # py-amqp's own read and write time-outs are socket options, which gevent's non-blocking sockets ignore.
+            connection.connection.sock.settimeout(deadlines.io)
+    except Exception:
+        leave(connection, deadlines, working=False)
+        raise
+    return connection
+
+
+def _is_amqp(url: str) -> bool:
+    return url.startswith("amqp")
+
+
+def _options(url: str, deadlines: Deadlines) -> dict[str, float | bool]:
+    if _is_amqp(url):
+        return {"confirm_publish": True}
+    return {
+        "socket_connect_timeout": deadlines.connect,
+        "socket_timeout": deadlines.io,
+        "socket_keepalive": True,
+    }
+
+
+def sender(connection: Connection, channel: str) -> Callable[[bytes], None]:
+    """Return what publishes a body and returns when the broker has it."""
+    producer = Producer(connection.channel(), exchange(channel))
+
+    def send(body: bytes) -> None:
+        producer.publish(body, content_type=CONTENT_TYPE, content_encoding="binary")
+
+    return send
+
+
+def leave(connection: Connection, deadlines: Deadlines, *, working: bool) -> None:
+    """Close a connection, and wait for that no longer than the deadline; one that does not work is not spoken to."""
+
+    def close() -> None:
+        # Whatever closing a broken connection raises, there is nobody left to whom it matters.
+        with contextlib.suppress(Exception):
+            if working or connection.transport.driver_type != "amqp":
+                connection.release()
+            else:
+                connection.collect()
+
+    closing = threading.Thread(target=close, name="repo_notify-leave", daemon=True)
+    closing.start()
+    closing.join(deadlines.release)
+
+
+def describe(error: Exception, url: str) -> str:
+    """Return what went wrong, without the passwords of the address."""
+    text = str(error) or type(error).__name__
+    for address in url.split(";"):
+        with contextlib.suppress(ValueError):
+            if password := urlsplit(address).password:
+                text = text.replace(password, "***").replace(unquote(password), "***")
+    return text
