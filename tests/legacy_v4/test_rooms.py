@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from repo_notify.demo.seed import BRIDGE, DECK, PLAN, STRUCTURE, TOWER, WHOLE
-from tests.support.chat import ChatClient, Heard
+from tests.support.chat import ChatClient, Heard, echoed
 from tests.support.people import LEGACY, People
 
 Json = Any
@@ -101,11 +101,11 @@ def answered(client: ChatClient, action: str, asked: Json) -> tuple[Json, list[H
 
 
 def success(action: str, asked: Json) -> Json:
-    return {"event": "success", "data": {"action": action, "data": asked}}
+    return {"event": "success", "data": {"action": action, "data": echoed(asked)}}
 
 
 def failure(action: str, asked: Json, code: str, message: str) -> Json:
-    return {"code": code, "message": message, "details": {"action": action, "data": asked}}
+    return {"code": code, "message": message, "details": {"action": action, "data": echoed(asked)}}
 
 
 @pytest.mark.parametrize("row", GRANTED, ids=lambda row: row.says)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import socket
 from types import TracebackType
+from typing import Any
 
 import websocket
 
@@ -69,15 +69,11 @@ class Chat:
         assert b"barrier" in found[-1], found
         return found[:-1]
 
-    @property
-    def tcp(self) -> socket.socket:
-        found: socket.socket = self._connection.sock
-        return found
-
     def __enter__(self) -> Chat:
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._connection.shutdown()
+        connection: Any = self._connection
+        connection.shutdown()
