@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from repo_notify.demo.seed import BRIDGE, DECK, PLAN, STRUCTURE, TOWER, WHOLE
-from tests.support.chat import ChatClient, Heard
+from tests.support.chat import ChatClient, Heard, echoed
 from tests.support.people import People
 from tests.support.served import Served, User
 
@@ -155,15 +155,6 @@ REFUSED = (
         "operator": {"$where": "1"},
     }.items()),
 )
-
-
-def echoed(asked: Json) -> Json:
-    """What was asked, as replies repeat it: binary values are null."""
-    if isinstance(asked, dict):
-        return {key: echoed(value) for key, value in asked.items()}
-    if isinstance(asked, list):
-        return [echoed(value) for value in asked]
-    return None if isinstance(asked, bytes) else asked
 
 
 def succeeded(action: str, asked: Json) -> Json:

@@ -138,7 +138,7 @@ class App:
         server.on_close.append(lambda sid, reason: self.log.append(["close", sid, reason]))
 
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Any:
-        own = {
+        own: dict[str, Callable[[Any], Any]] = {
             "/state": self.state, "/emit": self.emit, "/shutdown": self.shutdown, "/gone": self.log_of,
             "/polls": self.polls, "/whose": self.whose, "/garbage": self.garbage,
             "/timers": lambda _: len(self.server.eio.timers),

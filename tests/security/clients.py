@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 from types import TracebackType
 from typing import Any
 
@@ -69,12 +68,6 @@ class Chat:
         # The barrier's own event comes before its acknowledgement.
         assert b"barrier" in found[-1], found
         return found[:-1]
-
-    @property
-    def tcp(self) -> socket.socket:
-        found = self._connection.sock
-        assert found is not None
-        return found
 
     def __enter__(self) -> Chat:
         return self

@@ -22,6 +22,15 @@ Heard = tuple[str, tuple[Any, ...]]
 engineio.payload.Payload.max_decode_packets = 10_000
 
 
+def echoed(asked: Any) -> Any:
+    """What was asked, as replies repeat it: binary values are null."""
+    if isinstance(asked, dict):
+        return {key: echoed(value) for key, value in asked.items()}
+    if isinstance(asked, list):
+        return [echoed(value) for value in asked]
+    return None if isinstance(asked, bytes) else asked
+
+
 class _EngineInOrder(engineio.Client):
     """The stock client hands each message to a thread of its own, and they overtake one another; here they do not."""
 
