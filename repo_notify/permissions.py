@@ -149,20 +149,24 @@ class Permissions:
 
     def _reads(self, user: str, teamspace: str, project: UUID | None, model: str, since: _Since) -> bool:
         access = self._model(teamspace, model, since)
-        holding = [held for held in access.projects if project is None or held.uuid == project]
-        if not access.exists or not holding:
-            return False
+        found = access.projects if access.exists else ()
+        holding = [held for held in found if project is None or held.uuid == project]
         granted = access.permissions.get(user, frozenset())
-        if granted & MODEL_READERS or any(user in held.admins or user in held.readers for held in holding):
+        if holding and granted & MODEL_READERS:
             return True
+        if any(user in held.admins or user in held.readers for held in holding):
+            return True
+        # Read for a model that is not there too: how long a refusal takes must not reveal whether it is.
         owners = self._teamspace(teamspace, since)
-        return user in owners.admins or bool(granted & owners.reading_templates)
+        return bool(holding) and (user in owners.admins or bool(granted & owners.reading_templates))
 
     def _watches(self, user: str, teamspace: str, project: UUID, since: _Since) -> bool:
         found = self._projects(teamspace, project, since)
-        if not found:
-            return False
-        return any(user in held.admins for held in found) or user in self._teamspace(teamspace, since).admins
+        if any(user in held.admins for held in found):
+            return True
+        # As in `_reads`: a project that is not there costs the same look-ups.
+        owners = self._teamspace(teamspace, since)
+        return bool(found) and user in owners.admins
 
     def _teamspace(self, teamspace: str, since: _Since) -> TeamspaceAccess:
         def load() -> TeamspaceAccess:
@@ -195,7 +199,7 @@ class Permissions:
             # A stored id may be written in either case, and an $in of three is still one look-up by _id.
             ids = sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
             settings = self._store.settings(teamspace, ids)
-            projects = self._store.projects_of(teamspace, ids) if settings else []
+            projects = self._store.projects_of(teamspace, ids)
             return ModelAccess(
                 exists=settings is not None,
                 permissions=_model_permissions(settings),

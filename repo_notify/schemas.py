@@ -24,6 +24,7 @@ else:
 # How long the ids of an event may be together for their validity to be remembered.
 _USUAL_LENGTH = 300
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 
 
 def is_uuid(text: str) -> bool:
@@ -43,6 +44,17 @@ class Id(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         if not isinstance(value, str) or not value:
+            raise self.make_error("invalid")
+        return value
+
+
+class ProjectId(Id):
+    """The id of a stored project: a UUID or, in data of 2018, the 24 hex digits of an ObjectId."""
+
+    default_error_messages = {"invalid": "a UUID or 24 hex digits"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        if not isinstance(value, str) or not (is_uuid(value) or _OBJECT_ID.fullmatch(value)):
             raise self.make_error("invalid")
         return value
 
@@ -129,6 +141,7 @@ def _event_schema(
     makers: dict[str, Any] = {
         "kind": lambda: _required(fields.String, kind, validate=validate.OneOf(kinds, error=kind)),
         "data": lambda: data or _required(_Object, "an object", needs=needs),
+        "project": lambda: _required(ProjectId, "a UUID or 24 hex digits"),
         "issues": lambda: _list_of(_required(_Object, "an object"), "a list of issue objects"),
         "session_ids": lambda: _list_of(_required(Id, text), "a list of session ids"),
         "emitter": lambda: Id(load_default=None, allow_none=True, error_messages={"invalid": "a socket id"}),

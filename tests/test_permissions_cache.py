@@ -155,6 +155,31 @@ def test_what_is_on_its_way_when_a_change_is_told_is_not_kept(
     assert not permissions.may_watch_project("pat", teamspace, TOWER)
 
 
+REFUSED = {
+    "no such model": (TOWER, str(UUID(int=1))),
+    "no read access": (TOWER, STRUCTURE),
+    "not in that project": (str(UUID(int=2)), STRUCTURE),
+    "no such project either": (str(UUID(int=2)), str(UUID(int=1))),
+    "v4, no such model": (None, str(UUID(int=1))),
+}
+
+
+@pytest.mark.parametrize(("project", "model"), REFUSED.values(), ids=REFUSED)
+def test_whether_a_model_exists_does_not_show_by_the_look_ups_of_a_refusal(
+    make: Callable[..., Permissions], teamspace: str, queries: Queries, project: str | None, model: str
+) -> None:
+    assert not make().may_read_model("mallory", teamspace, project, model)
+    assert queries.seen == {"settings": 1, "projects": 1, "teamspace": 1, "users": 1}
+
+
+@pytest.mark.parametrize("project", [TOWER, str(UUID(int=2))], ids=["not an admin", "no such project"])
+def test_whether_a_project_exists_does_not_show_by_the_look_ups_of_a_refusal(
+    make: Callable[..., Permissions], teamspace: str, queries: Queries, project: str
+) -> None:
+    assert not make().may_watch_project("mallory", teamspace, project)
+    assert queries.seen == {"projects": 1, "teamspace": 1, "users": 1}
+
+
 def test_without_a_cache_every_question_is_asked(
     make: Callable[..., Permissions], teamspace: str, queries: Queries
 ) -> None:

@@ -11,6 +11,7 @@ pytest.importorskip("legacy_v4")
 from legacy_v4.names import v4_deliveries
 from legacy_v4.rooms import model_room, teamspace_room
 from repo_notify import events
+from repo_notify.demo.seed import TOWER
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import EVENT_TYPES
 from repo_notify.schemas import checked, from_json
@@ -45,7 +46,7 @@ def names(chosen: NameSet, event: events.Event) -> list[str]:
             ["acme::m::i::commentUpdated", "acme::m::commentUpdated"],
         ),
         (
-            events.ModelCreated(teamspace="acme", project="p", kind="container", data={"_id": "m"}),
+            events.ModelCreated(teamspace="acme", project=TOWER, kind="container", data={"_id": "m"}),
             ["acme::newModel"],
             ["acme::modelCreated"],
         ),
