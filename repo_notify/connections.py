@@ -65,10 +65,11 @@ class Connections:
             if sid is not None:
                 yield namespace, sid
 
-    def rooms(self, sid: str, namespace: str) -> list[Room]:
-        """Return the rooms of ours that a sid is in; a host's own rooms are left out."""
-        keys = self._server.rooms(sid, namespace=namespace)
-        return [Room.parse(key) for key in keys if isinstance(key, str) and key.startswith(PREFIX)]
+    def rooms(self, sid: str, namespace: str) -> Iterator[Room]:
+        """Yield the rooms of ours that a sid is in as it is asked; a host's own rooms are left out."""
+        for key in list(self._server.rooms(sid, namespace=namespace)):
+            if isinstance(key, str) and key.startswith(PREFIX):
+                yield Room.parse(key)
 
     def enter(self, sid: str, namespace: str, room: Room) -> None:
         """Put a sid into a room, unless it has left the namespace meanwhile."""

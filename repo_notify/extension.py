@@ -230,6 +230,7 @@ def _wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     permissions = Permissions(
         store,
+        metrics,
         ttl=settings.permission_cache_seconds,
         size=settings.permission_cache_size,
         timeout=settings.permission_timeout,
@@ -266,6 +267,7 @@ def _wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         metrics,
         memberships=dict(wiring.memberships),
         seconds=settings.recheck_seconds,
+        give_way=lambda: socketio.server.sleep(0),
     )
 
     def opened(connection: str, environ: Mapping[str, Any]) -> None:

@@ -114,6 +114,10 @@ class Identities:
                 self.bind(connection, found)
         return self._of.get(connection)
 
+    def known(self, connection: str) -> Identity | None:
+        """Return who is on the connection as far as that was read; asks no session store."""
+        return self._of.get(connection)
+
     def bind(self, connection: str, identity: Identity) -> Outcome:
         """Bind the connection; a socket of one user is never given to another, a newer session takes it over."""
         with self._lock:
@@ -136,9 +140,9 @@ class Identities:
                 self._release(connection)
         return ended
 
-    def bound(self) -> list[tuple[str, Identity]]:
-        """Return every bound connection with who is on it."""
-        return list(self._of.items())
+    def bound(self) -> list[str]:
+        """Return every connection that somebody is on."""
+        return list(self._of)
 
     def current(self) -> Identity | None:
         """Return who makes the current request, giving the session an id to keep where it needs one."""

@@ -11,7 +11,7 @@ from prometheus_client.registry import Collector
 # Fan-out is a matter of microseconds to some milliseconds; a publication through the queue of some tens.
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 
-Samples = Mapping[tuple[str, ...], int]
+Samples = Mapping[tuple[str, ...], float]
 
 
 class Metrics:
@@ -43,6 +43,21 @@ class Metrics:
         )
         self.evictions = Counter(
             "repo_notify_evictions", "Members taken out of a room because their right ended.", registry=self.registry
+        )
+        self.recheck_failures = Counter(
+            "repo_notify_recheck_failures",
+            "Memberships whose right could not be looked at again; they stay until it can.",
+            registry=self.registry,
+        )
+        self.permission_errors = Counter(
+            "repo_notify_permission_errors",
+            "Access lists that could not be read, or not in time.",
+            registry=self.registry,
+        )
+        self.session_errors = Counter(
+            "repo_notify_session_errors",
+            "Sessions of handshakes that could not be read, or not in time.",
+            registry=self.registry,
         )
         self.queue_errors = Counter(
             "repo_notify_queue_errors", "Failures of the message queue.", registry=self.registry

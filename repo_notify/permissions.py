@@ -6,6 +6,7 @@ believed for half a second at most: then the list is read again before anybody i
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,8 +18,11 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from .errors import PermissionsUnavailable
+from .metrics import Metrics
 from .schemas import fold_uuid, is_uuid
 from .store import Document, Store, Unreachable, is_model_id, is_teamspace, uuid_of
+
+logger = logging.getLogger(__name__)
 
 MODEL_READERS = frozenset({"viewer", "commenter", "collaborator"})
 REFUSAL_SECONDS = 0.5
@@ -107,8 +111,10 @@ class Permissions:
     the database does not answer within the timeout.
     """
 
-    def __init__(self, store: Store, *, ttl: float, size: int, timeout: float) -> None:
+    def __init__(self, store: Store, metrics: Metrics, *, ttl: float, size: int, timeout: float) -> None:
         self._store = store
+        self._metrics = metrics
+        self._failing = False
         self._ttl = ttl
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -133,6 +139,10 @@ class Permissions:
         if not is_teamspace(teamspace):
             return False
         return user == teamspace or self._decide(lambda since: user in self._teamspace(teamspace, since).admins)
+
+    def silent_for(self) -> float:
+        """Return for how many seconds the database is not asked, because it did not answer in time."""
+        return max(0.0, self._silent_until - monotonic())
 
     def forget(self, teamspace: str) -> None:
         """Drop what is cached of a teamspace; what is on its way is answered, but not kept."""
@@ -229,11 +239,10 @@ class Permissions:
         try:
             with self._store.within(since.remaining()):
                 look_up.value = load()
-            look_up.failed = False
-        except Unreachable as error:
-            now = monotonic()
-            if now - look_up.started > self._timeout / 2:
-                self._silent_until = now + min(PAUSE_SECONDS, self._timeout / 4)
+            look_up.failed = self._failing = False
+        # Whatever a stored document makes the driver or us raise: what cannot be read grants and takes nothing.
+        except Exception as error:
+            self._failed(look_up, error)
             raise PermissionsUnavailable from error
         finally:
             if look_up.failed:
@@ -241,6 +250,16 @@ class Permissions:
                     if self._look_ups.get(key) is look_up:
                         del self._look_ups[key]
             look_up.done.set()
+
+    def _failed(self, look_up: _LookUp, error: Exception) -> None:
+        self._metrics.permission_errors.inc()
+        if not self._failing:
+            self._failing = True
+            unforeseen = None if isinstance(error, Unreachable) else error
+            logger.warning("an access list could not be read: %s", error, exc_info=unforeseen)
+        now = monotonic()
+        if now - look_up.started > self._timeout / 2:
+            self._silent_until = now + min(PAUSE_SECONDS, self._timeout / 4)
 
 
 class _Since(NamedTuple):

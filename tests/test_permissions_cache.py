@@ -16,6 +16,7 @@ from pymongo import MongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from repo_notify.errors import PermissionsUnavailable
+from repo_notify.metrics import Metrics
 from repo_notify.permissions import Permissions
 from repo_notify.store import Store, connect
 from tests.support.ports import free_port
@@ -71,7 +72,7 @@ def make(mongo_uri: str, queries: Queries) -> Iterator[Callable[..., Permissions
     with MongoClient(mongo_uri, event_listeners=[queries]) as client:
 
         def permissions(*, ttl: float = 60, size: int = 100, timeout: float = SECONDS) -> Permissions:
-            return Permissions(Store(client, users_collection="users"), ttl=ttl, size=size, timeout=timeout)
+            return Permissions(Store(client, users_collection="users"), Metrics(), ttl=ttl, size=size, timeout=timeout)
 
         yield permissions
 
@@ -220,7 +221,7 @@ def test_no_query_is_built_for_what_is_no_model(
 def test_a_database_that_is_away_is_told_in_time_and_asked_again() -> None:
     client = connect(f"mongodb://127.0.0.1:{free_port()}", timeout=0.2)
     with client:
-        permissions = Permissions(Store(client, users_collection="users"), ttl=60, size=10, timeout=0.2)
+        permissions = Permissions(Store(client, users_collection="users"), Metrics(), ttl=60, size=10, timeout=0.2)
         for _ in range(2):
             started = monotonic()
             with pytest.raises(PermissionsUnavailable):
