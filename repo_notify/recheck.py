@@ -103,6 +103,7 @@ class Recheck:
         `failed` collects the teamspaces that cannot be read: they are not waited for again in this pass.
         """
         connection, identity, namespace, sid, room = member
+        teamspace: str | None = None
         try:
             membership = self._memberships[room.kind]
             claim = membership.claim(room)
