@@ -29,6 +29,7 @@ from .permissions import Permissions
 from .protocol import Haste, Protocol
 from .publisher import Deliveries, Publisher
 from .recheck import Recheck
+from .session_reads import SessionReads
 from .settings import Settings, read
 from .store import Store, connect
 
@@ -120,8 +121,8 @@ class RepoNotify:
         """Tell everybody concerned what happened.
 
         The emitter is the current request's `x-socket-id` unless the event names one; a request names its own user's
-        sockets only. A client that is gone is no error. Raises `InvalidEvent` naming the wrong fields, `TypeError` for what is no event, and `NotInitialised`
-        outside an app.
+        sockets only. A client that is gone is no error. Raises `InvalidEvent` naming the wrong fields, `TypeError` for
+        what is no event, and `NotInitialised` outside an app.
         """
         state = self._state()
         socket_id = request.headers.get("x-socket-id") if has_request_context() else None
@@ -254,7 +255,7 @@ def _wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     socketio = host if host is not None else make_socketio(settings, wiring.namespaces, wiring.codecs)
     connections = Connections(socketio.server, wiring.namespaces)
-    identities = Identities(app)
+    identities = Identities(app, SessionReads(socketio.server, metrics, seconds=settings.permission_timeout))
     protocol = Protocol(
         connections,
         identities,

@@ -22,6 +22,7 @@ from .metrics import Metrics
 from .permissions import Permissions
 from .rights import may, refusal
 from .rooms import Claim, RoomKind, claims_of, kind_of
+from .session_reads import SessionsUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -138,9 +139,7 @@ class Protocol:
     def _who(self, connection: str) -> Identity | None:
         try:
             return self._identities.of(connection)
-        # Whatever the host's session store raises: who this is cannot be told now.
-        except Exception as error:
-            logger.exception("the session of a socket could not be read")
+        except SessionsUnavailable as error:
             raise PermissionsUnavailable from error
 
     def _enter(self, request: _Request, identity: Identity, granted: list[Claim]) -> None:

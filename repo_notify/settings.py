@@ -222,7 +222,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("MESSAGE_QUEUE_CHANNEL", "repo_notify", _text, "The name under which the processes meet in the queue."),
     Setting("PERMISSION_CACHE_SECONDS", 3.0, _number(0), "How long an access list is believed, in seconds."),
     Setting("PERMISSION_CACHE_SIZE", 10_000, _whole(1), "How many access lists are kept."),
-    Setting("PERMISSION_TIMEOUT", 4.5, _number(0, above=True), "How long a join waits for the database, in seconds."),
+    Setting(
+        "PERMISSION_TIMEOUT",
+        4.5,
+        _number(0, above=True),
+        "How long a join waits for the database, a handshake for its session, in seconds.",
+    ),
     Setting("RECHECK_SECONDS", 30.0, _number(0), "Pause between looks at members' rights, in seconds; 0: none."),
     Setting("JOIN_BURST", 100, _whole(1), "How many joins and leaves one socket may send at once."),
     Setting("JOIN_RATE", 50.0, _number(0, above=True), "How many a second one socket may send for long."),
