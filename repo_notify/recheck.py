@@ -100,7 +100,7 @@ class Recheck:
     def _look_at(self, member: _Member, failed: set[str | None]) -> bool:
         """Whether the member's right is known; who has none is sent out.
 
-        `failed` collects the teamspaces that cannot be read: they are not waited for again in this pass.
+        `failed` collects the teamspaces that do not answer: they are not waited for again in this pass.
         """
         connection, identity, namespace, sid, room = member
         teamspace: str | None = None
@@ -115,7 +115,9 @@ class Recheck:
             if not allowed and self._identities.known(connection) == identity:
                 self._evict(sid, namespace, room, membership)
         except PermissionsUnavailable:
-            failed.add(teamspace)
+            # One document that cannot be read is not the teamspace's other models' trouble; silence is.
+            if self._permissions.silent_for() > 0:
+                failed.add(teamspace)
             return False
         # One member's trouble, such as a server of the host's that refuses a reply, is not the others'.
         except Exception:
