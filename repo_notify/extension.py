@@ -69,12 +69,14 @@ class RepoNotify:
     def publish(self, event: Event) -> None:
         """Tell everybody concerned what happened.
 
-        The emitter is the current request's `x-socket-id` unless the event names one. A client that is gone is no
-        error. Raises `InvalidEvent` naming the wrong fields, `TypeError` for what is no event, and `NotInitialised`
-        outside an app.
+        The emitter is the current request's `x-socket-id` unless the event names one; a request names its own user's
+        sockets only. A client that is gone is no error. Raises `InvalidEvent` naming the wrong fields, `TypeError` for
+        what is no event, and `NotInitialised` outside an app.
         """
+        state = self._state()
         socket_id = request.headers.get("x-socket-id") if has_request_context() else None
-        self._state().publisher.publish(event, emitter=socket_id)
+        named_by = _requester(state) if socket_id else None
+        state.publisher.publish(event, emitter=socket_id, named_by=named_by)
 
     def session_id(self) -> str | None:
         """Return the current session's id as `SessionsEnded.session_ids` names it; None where nobody is logged in."""
@@ -133,6 +135,21 @@ class RepoNotify:
             if found is not None and not found.modified:
                 found.accessed = accessed
         return response
+
+
+def _requester(state: State) -> str:
+    """Return the name of the user who makes the request, `""` for nobody, and leave the session unmarked."""
+    found = _session()
+    accessed = getattr(found, "accessed", False)
+    try:
+        return state.identities.loader() or ""
+    # The event goes out, whatever the host's identity loader makes of the request.
+    except Exception:
+        logger.exception("who makes a request could not be told; the socket that it names is no emitter")
+        return ""
+    finally:
+        if found is not None and not found.modified:
+            found.accessed = accessed
 
 
 def _session() -> SessionMixin | None:

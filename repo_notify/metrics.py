@@ -14,7 +14,7 @@ _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 # More messages or bytes than may wait, and what the broker does not take.
 QUEUE_DROP_REASONS = ("backlog_messages", "backlog_bytes", "refused")
 
-Samples = Mapping[tuple[str, ...], int]
+Samples = Mapping[tuple[str, ...], float]
 
 
 class Metrics:
@@ -46,6 +46,15 @@ class Metrics:
         )
         self.evictions = Counter(
             "repo_notify_evictions", "Members taken out of a room because their right ended.", registry=self.registry
+        )
+        self.recheck_failures = self._counter(
+            "recheck_failures", "Memberships whose right could not be asked for; they stay until it can."
+        )
+        self.permission_errors = self._counter(
+            "permission_errors", "Access lists that could not be read, or not in time."
+        )
+        self.session_errors = self._counter(
+            "session_errors", "Sessions of handshakes that could not be read, or not in time."
         )
         self.queue_errors = self._counter("queue_errors", "Failures of the message queue.")
         self.queue_holes = self._counter("queue_holes", "Messages of other processes that did not arrive.")

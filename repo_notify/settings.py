@@ -275,7 +275,9 @@ class Settings:
     permission_cache_seconds: float = setting(3.0, _number(0), "How long an access list is believed, in seconds.")
     permission_cache_size: int = setting(10_000, _whole(1), "How many access lists are kept.")
     permission_timeout: float = setting(
-        4.5, _number(0, above=True), "How long a join waits for the database, in seconds."
+        4.5,
+        _number(0, above=True),
+        "How long a join waits for the database, a handshake for its session, in seconds.",
     )
     recheck_seconds: float = setting(30.0, _number(0), "Pause between looks at members' rights, in seconds; 0: none.")
     join_burst: int = setting(100, _whole(1), "How many joins and leaves one socket may send at once.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import socketio
@@ -39,8 +39,8 @@ class Socket(Protocol):
     def leave(self, room: Room) -> bool:
         """Leave a room; return whether it was in it."""
 
-    def rooms(self) -> list[Room]:
-        """Return the rooms of ours that it is in; a host's own rooms are left out."""
+    def rooms(self) -> Iterator[Room]:
+        """Yield the rooms of ours that it is in as it is asked; a host's own rooms are left out."""
 
     def emit(self, event: str, data: Any) -> None:
         """Send an event to this socket alone."""
@@ -135,8 +135,8 @@ class OwnSocket:
         """Leave a room; return whether it was in it."""
         return self._server.manager.leave(self._member, room.key)
 
-    def rooms(self) -> list[Room]:
-        """Return the rooms of ours that it is in."""
+    def rooms(self) -> Iterator[Room]:
+        """Yield the rooms of ours that it is in as it is asked."""
         return _ours(self._member.rooms)
 
     def emit(self, event: str, data: Any) -> None:
@@ -144,8 +144,10 @@ class OwnSocket:
         self._server.manager.emit_to(self._member, event, data)
 
 
-def _ours(keys: Iterable[object]) -> list[Room]:
-    return [Room.parse(key) for key in list(keys) if isinstance(key, str) and key.startswith(PREFIX)]
+def _ours(keys: Iterable[object]) -> Iterator[Room]:
+    for key in list(keys):
+        if isinstance(key, str) and key.startswith(PREFIX):
+            yield Room.parse(key)
 
 
 class OwnSockets:
@@ -233,8 +235,8 @@ class StockSocket:
         self._server.leave_room(self._sid, room.key, namespace=self.namespace)
         return True
 
-    def rooms(self) -> list[Room]:
-        """Return the rooms of ours that it is in."""
+    def rooms(self) -> Iterator[Room]:
+        """Yield the rooms of ours that it is in as it is asked."""
         return _ours(self._server.rooms(self._sid, namespace=self.namespace))
 
     def emit(self, event: str, data: Any) -> None:

@@ -24,6 +24,7 @@ from .metrics import Metrics
 from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
+from .sessions.reads import SessionReads
 from .settings import Settings
 from .sockets import Sockets, sockets_of
 from .web.blueprint import make_blueprint
@@ -117,13 +118,14 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     permissions = Permissions(
         store,
+        metrics,
         ttl=settings.permission_cache_seconds,
         size=settings.permission_cache_size,
         timeout=settings.permission_timeout,
     )
     socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
     sockets = sockets_of(socketio.server, dialects.namespaces)
-    identities = Identities(app)
+    identities = Identities(app, SessionReads(socketio.server, metrics, seconds=settings.permission_timeout))
     publishers: list[Publisher] = []
     bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
     publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, bus=bus)
@@ -131,7 +133,13 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     rate_limit = RateLimit(settings.join_burst, settings.join_rate, settings.join_flood)
     handlers = Handlers(sockets, identities, permissions, metrics, dialects=dialects, rate_limit=rate_limit)
     revalidation = Revalidation(
-        sockets, identities, permissions, metrics, dialects=dialects, seconds=settings.recheck_seconds
+        sockets,
+        identities,
+        permissions,
+        metrics,
+        dialects=dialects,
+        seconds=settings.recheck_seconds,
+        give_way=lambda: socketio.server.sleep(0),
     )
     state = State(
         settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, dialects

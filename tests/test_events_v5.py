@@ -146,7 +146,7 @@ def test_the_emitter_does_not_hear_of_its_own_change_by_whichever_id(
     with closing(Audience(people)) as audience:
         emitter = audience.add("emitter", place.name, place.in_model, place.in_project, transport=transport)
         audience.add("other socket of the same user", place.name, place.in_model)
-        user = people.user("ann")
+        user = people.user(place.name)
         for socket_id in (emitter.id, emitter.engine_id):
             user.publish("ModelRemoved", socket_id, **place.in_model, kind="drawing")
             assert list(audience.heard()) == ["other socket of the same user"]

@@ -125,7 +125,7 @@ def test_wrong_settings_stop_init_app_and_leave_the_app_as_it_was() -> None:
 def test_a_wrong_event_is_told_to_the_caller() -> None:
     notify = RepoNotify(make_app())
     with pytest.raises(InvalidEvent) as caught:
-        notify.publish(events.TicketUpdated(teamspace="", project="p", model="m", kind="drawing", data={}))
+        notify.publish(events.TicketUpdated(teamspace="", project=TOWER, model="m", kind="drawing", data={}))
     assert sorted(caught.value.fields) == ["kind", "teamspace"]
     with pytest.raises(TypeError, match=r"an event of repo_notify\.events can be published, not dict"):
         notify.publish({"type": "ModelRemoved"})  # type: ignore[arg-type]  # wrong on purpose

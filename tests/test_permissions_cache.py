@@ -18,6 +18,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, connect
 from repo_notify.errors import PermissionsUnavailable
+from repo_notify.metrics import Metrics
 from tests.support.ports import free_port
 from tests.support.served import SECONDS
 from tests.support.unmeasured import unmeasured
@@ -71,7 +72,7 @@ def make(mongo_uri: str, queries: Queries) -> Iterator[Callable[..., Permissions
     with MongoClient(mongo_uri, event_listeners=[queries]) as client:
 
         def permissions(*, ttl: float = 60, size: int = 100, timeout: float = SECONDS) -> Permissions:
-            return Permissions(Store(client, users_collection="users"), ttl=ttl, size=size, timeout=timeout)
+            return Permissions(Store(client, users_collection="users"), Metrics(), ttl=ttl, size=size, timeout=timeout)
 
         yield permissions
 
@@ -155,6 +156,31 @@ def test_what_is_on_its_way_when_a_change_is_told_is_not_kept(
     assert not permissions.may_watch_project("pat", teamspace, TOWER)
 
 
+REFUSED = {
+    "no such model": (TOWER, str(UUID(int=1))),
+    "no read access": (TOWER, STRUCTURE),
+    "not in that project": (str(UUID(int=2)), STRUCTURE),
+    "no such project either": (str(UUID(int=2)), str(UUID(int=1))),
+    "v4, no such model": (None, str(UUID(int=1))),
+}
+
+
+@pytest.mark.parametrize(("project", "model"), REFUSED.values(), ids=REFUSED)
+def test_whether_a_model_exists_does_not_show_by_the_look_ups_of_a_refusal(
+    make: Callable[..., Permissions], teamspace: str, queries: Queries, project: str | None, model: str
+) -> None:
+    assert not make().may_read_model("mallory", teamspace, project, model)
+    assert queries.seen == {"settings": 1, "projects": 1, "teamspace": 1, "users": 1}
+
+
+@pytest.mark.parametrize("project", [TOWER, str(UUID(int=2))], ids=["not an admin", "no such project"])
+def test_whether_a_project_exists_does_not_show_by_the_look_ups_of_a_refusal(
+    make: Callable[..., Permissions], teamspace: str, queries: Queries, project: str
+) -> None:
+    assert not make().may_watch_project("mallory", teamspace, project)
+    assert queries.seen == {"projects": 1, "teamspace": 1, "users": 1}
+
+
 def test_without_a_cache_every_question_is_asked(
     make: Callable[..., Permissions], teamspace: str, queries: Queries
 ) -> None:
@@ -195,7 +221,7 @@ def test_no_query_is_built_for_what_is_no_model(
 def test_a_database_that_is_away_is_told_in_time_and_asked_again() -> None:
     client = connect(f"mongodb://127.0.0.1:{free_port()}", timeout=0.2)
     with client:
-        permissions = Permissions(Store(client, users_collection="users"), ttl=60, size=10, timeout=0.2)
+        permissions = Permissions(Store(client, users_collection="users"), Metrics(), ttl=60, size=10, timeout=0.2)
         for _ in range(2):
             started = monotonic()
             with pytest.raises(PermissionsUnavailable):

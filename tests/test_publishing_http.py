@@ -49,6 +49,15 @@ def test_one_event(server: Served, member: ChatClient) -> None:
     assert member.hear_event("containerUpdateTicket") == {**ROOM, "data": {"_id": "t"}}
 
 
+@pytest.mark.parametrize("project", ["5e" * 12, "5E" * 12])
+def test_a_project_of_2018_may_be_published_though_no_v5_room_exists_for_it(
+    server: Served, member: ChatClient, project: str
+) -> None:
+    assert post(server, {**EVENT, "project": project}).json() == {"accepted": 1}
+    assert member.ask("join", {"teamspace": "acme", "project": project})["message"] == "Project not found"
+    member.heard_so_far()
+
+
 def test_a_thousand_arrive_in_order(server: Served, member: ChatClient) -> None:
     answer = post(server, [{**EVENT, "data": {"n": n}} for n in range(1_000)])
     assert (answer.status_code, answer.json()) == (202, {"accepted": 1_000})
@@ -90,6 +99,11 @@ def test_nothing_of_a_bad_array_is_published_and_each_mistake_is_told(server: Se
         ({"teamspace": ""}, ["teamspace"]),
         ({"teamspace": 3, "model": ["x"]}, ["teamspace", "model"]),
         ({"project": {"$ne": 1}}, ["project"]),
+        ({"project": "tower"}, ["project"]),
+        ({"project": TOWER.replace("-", "")}, ["project"]),
+        ({"project": f"{{{TOWER}}}"}, ["project"]),
+        ({"project": "5e" * 11}, ["project"]),
+        ({"project": "5e" * 12 + "\n"}, ["project"]),
         ({"data": None}, ["data"]),
         ({"data": []}, ["data"]),
         ({"emitter": 3}, ["emitter"]),

@@ -98,9 +98,19 @@ def test_an_event_is_delivered_in_both_processes_in_order(pair: Pair, chat: Conn
         assert client.heard_so_far() == []
 
 
+@pytest.mark.parametrize("user", ["dave", None])
+def test_nobody_names_another_users_socket_as_emitter_wherever_it_is(
+    pair: Pair, chat: Connect, user: str | None
+) -> None:
+    listener = listen(chat, pair.there)
+    publisher = User(pair.here).log_in(user) if user else User(pair.here)
+    publisher.publish("TicketUpdated", socket_id=listener.id, **FIELDS, data={"n": 1})
+    assert listener.hear_event("containerUpdateTicket")["data"]["n"] == 1
+
+
 def test_the_emitter_is_left_out_wherever_it_is(pair: Pair, chat: Connect) -> None:
     emitter, other = listen(chat, pair.there), listen(chat, pair.there, "alice")
-    User(pair.here).publish("TicketUpdated", socket_id=emitter.id, **FIELDS, data={"n": 1})
+    User(pair.here).log_in("carol").publish("TicketUpdated", socket_id=emitter.id, **FIELDS, data={"n": 1})
     User(pair.here).publish("TicketUpdated", **FIELDS, data={"n": 2})
     assert [other.hear_event("containerUpdateTicket")["data"]["n"] for _ in range(2)] == [1, 2]
     assert emitter.hear_event("containerUpdateTicket")["data"]["n"] == 2

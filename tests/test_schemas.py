@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from marshmallow import ValidationError
 
 from repo_notify import InvalidEvent
+from repo_notify.demo.seed import TOWER
 from repo_notify.events import EVENT_TYPES, KINDS, Event, TicketUpdated
 from repo_notify.protocol.validation import EVENT_SCHEMAS, load
 
@@ -28,7 +29,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "session_ids": st.lists(st.text(max_size=2), max_size=2) | PLAIN,
     "emitter": st.none() | st.text(max_size=2) | PLAIN,
 }
-ID = st.sampled_from(["acme", "tower", "x" * 200]) | PLAIN
+ID = st.sampled_from(["acme", TOWER, TOWER, "x" * 200]) | PLAIN
 
 
 @st.composite
@@ -64,7 +65,7 @@ def test_what_was_looked_at_before_is_loaded_as_for_the_first_time(asked: tuple[
 
 
 def test_events_share_nothing() -> None:
-    fields: dict[str, Any] = {"teamspace": "acme", "project": "tower", "model": "frame", "kind": "container"}
+    fields: dict[str, Any] = {"teamspace": "acme", "project": TOWER, "model": "frame", "kind": "container"}
     first, second = (load(TicketUpdated, {**fields, "data": {"n": [number]}}) for number in range(2))
     assert (vars(first)["data"], vars(second)["data"]) == ({"n": [0]}, {"n": [1]})
 
@@ -72,5 +73,5 @@ def test_events_share_nothing() -> None:
 @pytest.mark.parametrize("wrong", ["", "x" * 5000, None, 3])
 def test_all_that_is_wrong_is_named(wrong: Any) -> None:
     with pytest.raises(InvalidEvent) as raised:
-        load(TicketUpdated, {"teamspace": wrong, "project": "tower", "model": "", "kind": "container", "data": 3})
+        load(TicketUpdated, {"teamspace": wrong, "project": TOWER, "model": "", "kind": "container", "data": 3})
     assert {"model", "data"} <= set(raised.value.fields)

@@ -6,6 +6,7 @@ believed for half a second at most: then the list is read again before anybody i
 
 from __future__ import annotations
 
+import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -17,9 +18,12 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from repo_notify.errors import PermissionsUnavailable
+from repo_notify.metrics import Metrics
 from repo_notify.protocol.ids import fold_uuid, is_model_id, is_teamspace, is_uuid
 
 from .store import Document, Store, Unreachable, uuid_of
+
+logger = logging.getLogger(__name__)
 
 MODEL_READERS = frozenset({"viewer", "commenter", "collaborator"})
 REFUSAL_SECONDS = 0.5
@@ -108,8 +112,10 @@ class Permissions:
     the database does not answer within the timeout.
     """
 
-    def __init__(self, store: Store, *, ttl: float, size: int, timeout: float) -> None:
+    def __init__(self, store: Store, metrics: Metrics, *, ttl: float, size: int, timeout: float) -> None:
         self._store = store
+        self._metrics = metrics
+        self._failing = False
         self._ttl = ttl
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -135,6 +141,10 @@ class Permissions:
             return False
         return user == teamspace or self._decide(lambda since: user in self._teamspace(teamspace, since).admins)
 
+    def silent_for(self) -> float:
+        """Return for how many seconds the database is not asked, because it did not answer in time."""
+        return max(0.0, self._silent_until - monotonic())
+
     def invalidate(self, teamspace: str) -> None:
         """Drop what is cached of a teamspace; what is on its way is answered, but not kept."""
         with self._lock:
@@ -150,20 +160,24 @@ class Permissions:
 
     def _reads(self, user: str, teamspace: str, project: UUID | None, model: str, since: _Since) -> bool:
         access = self._model(teamspace, model, since)
-        holding = [held for held in access.projects if project is None or held.uuid == project]
-        if not access.exists or not holding:
-            return False
+        found = access.projects if access.exists else ()
+        holding = [held for held in found if project is None or held.uuid == project]
         granted = access.permissions.get(user, frozenset())
-        if granted & MODEL_READERS or any(user in held.admins or user in held.readers for held in holding):
+        if holding and granted & MODEL_READERS:
             return True
+        if any(user in held.admins or user in held.readers for held in holding):
+            return True
+        # Read for a model that is not there too: how long a refusal takes must not reveal whether it is.
         owners = self._teamspace(teamspace, since)
-        return user in owners.admins or bool(granted & owners.reading_templates)
+        return bool(holding) and (user in owners.admins or bool(granted & owners.reading_templates))
 
     def _watches(self, user: str, teamspace: str, project: UUID, since: _Since) -> bool:
         found = self._projects(teamspace, project, since)
-        if not found:
-            return False
-        return any(user in held.admins for held in found) or user in self._teamspace(teamspace, since).admins
+        if any(user in held.admins for held in found):
+            return True
+        # As in `_reads`: a project that is not there costs the same look-ups.
+        owners = self._teamspace(teamspace, since)
+        return bool(found) and user in owners.admins
 
     def _teamspace(self, teamspace: str, since: _Since) -> TeamspaceAccess:
         def load() -> TeamspaceAccess:
@@ -196,7 +210,7 @@ class Permissions:
             # A stored id may be written in either case, and an $in of three is still one look-up by _id.
             ids = sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
             settings = self._store.settings(teamspace, ids)
-            projects = self._store.projects_of(teamspace, ids) if settings else []
+            projects = self._store.projects_of(teamspace, ids)
             return ModelAccess(
                 exists=settings is not None,
                 permissions=_model_permissions(settings),
@@ -226,11 +240,10 @@ class Permissions:
         try:
             with self._store.within(since.remaining()):
                 look_up.value = load()
-            look_up.failed = False
-        except Unreachable as error:
-            now = monotonic()
-            if now - look_up.started > self._timeout / 2:
-                self._silent_until = now + min(PAUSE_SECONDS, self._timeout / 4)
+            look_up.failed = self._failing = False
+        # Whatever a stored document makes the driver or us raise: what cannot be read grants and takes nothing.
+        except Exception as error:
+            self._failed(look_up, error)
             raise PermissionsUnavailable from error
         finally:
             if look_up.failed:
@@ -238,6 +251,16 @@ class Permissions:
                     if self._look_ups.get(key) is look_up:
                         del self._look_ups[key]
             look_up.done.set()
+
+    def _failed(self, look_up: _LookUp, error: Exception) -> None:
+        self._metrics.permission_errors.inc()
+        if not self._failing:
+            self._failing = True
+            unforeseen = None if isinstance(error, Unreachable) else error
+            logger.warning("an access list could not be read: %s", error, exc_info=unforeseen)
+        now = monotonic()
+        if now - look_up.started > self._timeout / 2:
+            self._silent_until = now + min(PAUSE_SECONDS, self._timeout / 4)
 
 
 class _Since(NamedTuple):

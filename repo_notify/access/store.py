@@ -13,6 +13,7 @@ from uuid import UUID
 import pymongo
 from bson import Binary
 from bson.codec_options import CodecOptions
+from bson.errors import BSONError
 from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import PyMongoError
@@ -21,7 +22,7 @@ Document = dict[str, Any]
 
 
 class Unreachable(Exception):
-    """The database did not answer in time; the text is the driver's reason."""
+    """The database did not answer in time, or with what cannot be read; the text is the driver's reason."""
 
 
 def project_ids(project: UUID) -> list[Binary]:
@@ -54,7 +55,7 @@ class Store:
     """3D Repo's documents, read with as few queries as possible.
 
     `users_collection` is the collection of accounts in the database `admin`. Every method raises `Unreachable` when
-    the database does not answer within the time that `within` allows.
+    the database does not answer within the time that `within` allows, or cannot be understood.
     """
 
     def __init__(self, client: MongoClient[Document], *, users_collection: str) -> None:
@@ -72,7 +73,8 @@ class Store:
         try:
             with pymongo.timeout(max(seconds, 0.001)):
                 yield
-        except PyMongoError as error:
+        # A stored string that is no UTF-8 makes a whole answer unreadable.
+        except (PyMongoError, BSONError, UnicodeError) as error:
             raise Unreachable(str(error)) from error
 
     def settings(self, teamspace: str, models: list[str]) -> Document | None:

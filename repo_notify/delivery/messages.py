@@ -71,10 +71,14 @@ def dump(content: Mapping[str, Any]) -> str:
     return f'{text},"marker":"{marker}","attachments":{_dumps(attachments)}' if attachments else text
 
 
-def dump_event(event: Event) -> str:
-    """As `dump`, for a checked event; raises `InvalidEvent` naming each field that cannot be encoded."""
+def dump_event(event: Event, named_by: str | None = None) -> str:
+    """As `dump`, for a checked event; raises `InvalidEvent` naming each field that cannot be encoded.
+
+    `named_by` as in `Publisher.send`.
+    """
+    named = {} if named_by is None else {"named_by": named_by}
     try:
-        return dump({"type": type(event).__name__, "fields": vars(event)})
+        return dump({"type": type(event).__name__, "fields": vars(event), **named})
     except NotEncodable:
         raise InvalidEvent(type(event).__name__, dict(_not_encodable(event))) from None
 

@@ -42,25 +42,28 @@ class Publisher:
         self._dialects = dialects
         self._bus = bus
 
-    def publish(self, event: Event, *, emitter: str | None = None) -> None:
-        """Deliver an event everywhere but to its emitter, by default the one given here.
+    def publish(self, event: Event, *, emitter: str | None = None, named_by: str | None = None) -> None:
+        """Deliver an event everywhere but to its emitter, by default the one given here, which `named_by` has named.
 
         Raises `InvalidEvent`, or `TypeError` when it is none.
         """
         plain = checked(event)
         if plain.emitter is None and emitter:
-            plain = dataclasses.replace(plain, emitter=emitter)
-        self.send(plain)
+            self.send(dataclasses.replace(plain, emitter=emitter), named_by)
+        else:
+            self.send(plain)
 
-    def send(self, event: Event) -> None:
+    def send(self, event: Event, named_by: str | None = None) -> None:
         """As `publish`, for an event that was checked and holds plain values.
 
-        Where there is a queue it is encoded first, so that what cannot be is delivered nowhere.
+        `named_by` is the user whose request named the emitter, `""` for nobody: then it counts only where that socket
+        is the user's or nobody's. It is None where the emitter is believed. Where there is a queue the event is encoded
+        first, so that what cannot be is delivered nowhere.
         """
         if self._bus is not None:
-            self._bus.send(messages.EVENT, messages.dump_event(event))
+            self._bus.send(messages.EVENT, messages.dump_event(event, named_by))
         self._metrics.published(type(event).__name__)
-        self._deliver(event)
+        self._deliver(event, named_by)
 
     def bind(self, socket_id: str, identity: Identity) -> None:
         """Bind the socket that a REST request named, in whichever process it is."""
@@ -73,7 +76,7 @@ class Publisher:
         if message.kind == messages.BIND:
             self._bind(content["socket"], Identity(content["username"], content["session_id"]))
         else:
-            self._deliver(EVENT_TYPES[content["type"]](**content["fields"]))
+            self._deliver(EVENT_TYPES[content["type"]](**content["fields"]), content.get("named_by"))
 
     def _bind(self, socket_id: str, identity: Identity) -> Outcome:
         connection_id = self._sockets.resolve(socket_id)
@@ -81,12 +84,12 @@ class Publisher:
         self._metrics.bound(outcome)
         return outcome
 
-    def _deliver(self, event: Event) -> None:
+    def _deliver(self, event: Event, named_by: str | None) -> None:
         started = perf_counter()
         if isinstance(event, SessionsEnded):
             self._end(event)
         else:
-            self._fan_out(event)
+            self._fan_out(event, named_by)
         self._metrics.latency.observe(perf_counter() - started)
 
     def _end(self, event: SessionsEnded) -> None:
@@ -95,12 +98,24 @@ class Publisher:
             for socket in self._sockets.of(connection_id):
                 socket.emit(LOGGED_OUT, {"reason": event.reason})
 
-    def _fan_out(self, event: Event) -> None:
+    def _emitter(self, event: Event, named_by: str | None) -> str | None:
+        """Return the connection that does not hear of the event.
+
+        Only the process that has the socket knows whose it is, so that this is looked at here and not by the publisher.
+        """
+        found = self._sockets.resolve(event.emitter) if event.emitter is not None else None
+        if found is None or named_by is None:
+            return found
+        identity = self._identities.known(found)
+        return found if identity is None or identity.username == named_by else None
+
+    def _fan_out(self, event: Event, named_by: str | None) -> None:
         if isinstance(event, ModelCreated | ModelRemoved):
             self._permissions.invalidate(event.teamspace)
+        emitter = self._emitter(event, named_by)
         for delivery in self._dialects.deliveries(event):
             try:
-                number = self._sockets.fan_out(*delivery, emitter=event.emitter)
+                number = self._sockets.fan_out(*delivery, emitter=emitter)
             # One delivery that fails must not cost the caller's view an answer, nor the others their event.
             except Exception:
                 logger.exception("an event of type %s could not be delivered", type(event).__name__)

@@ -21,6 +21,7 @@ from repo_notify.protocol.dialect import ACTIONS, Dialects, JoinRequest, Reply
 from repo_notify.protocol.echo import Spelling
 from repo_notify.protocol.rooms import RoomRequest
 from repo_notify.sessions.bindings import Identities, Identity
+from repo_notify.sessions.reads import SessionsUnavailable
 from repo_notify.sockets import Socket, Sockets, leave_all
 
 from .rate_limit import Limiter, RateLimit
@@ -99,9 +100,7 @@ class Handlers:
     def _identity(self, connection_id: str) -> Identity:
         try:
             found = self._identities.of(connection_id)
-        # Whatever the host's session store raises: who this is cannot be told now.
-        except Exception as error:
-            logger.exception("the session of a socket could not be read")
+        except SessionsUnavailable as error:
             raise PermissionsUnavailable from error
         if found is None:
             raise NotLoggedIn

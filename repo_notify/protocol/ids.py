@@ -9,6 +9,7 @@ RESERVED_DATABASES = frozenset({"admin", "local", "config"})
 MAX_MODEL_ID_BYTES = 1024
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_OBJECT_ID = re.compile(r"[0-9a-fA-F]{24}")
 _IMPOSSIBLE_IN_DATABASES = re.compile(r'[/\\. "$\x00]')
 _MAX_DATABASE_BYTES = 63
 
@@ -16,6 +17,11 @@ _MAX_DATABASE_BYTES = 63
 def is_uuid(text: str) -> bool:
     """Return whether `text` is a UUID in its usual form, hyphens and all."""
     return _UUID.fullmatch(text) is not None
+
+
+def is_project_id(text: str) -> bool:
+    """Return whether a project may have that id: a UUID or, in older data, the 24 hex digits of an ObjectId."""
+    return is_uuid(text) or _OBJECT_ID.fullmatch(text) is not None
 
 
 def fold_uuid(text: str) -> str:

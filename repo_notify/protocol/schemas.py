@@ -10,6 +10,7 @@ from marshmallow import EXCLUDE, RAISE, Schema, ValidationError, fields, validat
 
 from repo_notify.events import KINDS, Data, Event
 
+from .ids import is_project_id
 from .values import NotPlain, plain
 
 if TYPE_CHECKING:
@@ -26,6 +27,17 @@ class Id(fields.String):
 
     def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
         if not isinstance(value, str) or not value:
+            raise self.make_error("invalid")
+        return value
+
+
+class ProjectId(Id):
+    """The id of a stored project."""
+
+    default_error_messages = {"invalid": "a UUID or 24 hex digits"}
+
+    def _deserialize(self, value: Any, attr: str | None, data: Mapping[str, Any] | None, **kwargs: Any) -> str:
+        if not isinstance(value, str) or not is_project_id(value):
             raise self.make_error("invalid")
         return value
 
@@ -116,6 +128,7 @@ def event_schema(event: type[Event], kinds: tuple[str, ...], needs: tuple[str, .
     kind = "one of " + ", ".join(kinds)
     makers: dict[str, Callable[[], fields.Field[Any]]] = {
         "kind": lambda: _required(fields.String, kind, validate=validate.OneOf(kinds, error=kind)),
+        "project": lambda: _required(ProjectId, "a UUID or 24 hex digits"),
         "data": lambda: _DATA[get_type_hints(event)["data"]](needs),
         "issues": lambda: _list_of(_required(_Object, "an object"), "a list of issue objects"),
         "session_ids": lambda: _list_of(_required(Id, _TEXT), "a list of session ids"),

@@ -16,6 +16,7 @@ from flask import Flask, session
 from flask.sessions import SessionMixin
 
 from .flask import HandshakeSessions, with_session_cookie
+from .reads import SessionReads, SessionsUnavailable
 
 logger = logging.getLogger(__name__)
 
@@ -73,8 +74,9 @@ def ensure_session_id(found: SessionMixin) -> str | None:
 class Identities:
     """The bindings of one app's connections: connection -> identity, and session -> connections."""
 
-    def __init__(self, app: Flask) -> None:
+    def __init__(self, app: Flask, reads: SessionReads) -> None:
         self._app = app
+        self._reads = reads
         self.loader: IdentityLoader = session_user
         self._sessions = HandshakeSessions(app)
         self._lock = threading.Lock()
@@ -92,9 +94,7 @@ class Identities:
             return
         try:
             found = self._read(environ)
-        # A session interface may raise whatever its store raises; the socket may connect all the same.
-        except Exception:
-            logger.exception("the session of a handshake could not be read; it is tried again at the first join")
+        except SessionsUnavailable:
             # A copy: the engine keeps less of a handshake than a loader may ask for.
             self._unread[connection] = dict(environ)
             return
@@ -108,11 +108,15 @@ class Identities:
             self._release(connection)
 
     def of(self, connection: str) -> Identity | None:
-        """Return who is on the connection, or None. Raises what the session store raises while it is out of reach."""
+        """Return who is on the connection, or None; raises `SessionsUnavailable` while the store is out of reach."""
         if (environ := self._unread.get(connection)) is not None:
             found = self._read(environ)
             if self._unread.pop(connection, None) is not None and found is not None:
                 self.bind(connection, found)
+        return self._of.get(connection)
+
+    def known(self, connection: str) -> Identity | None:
+        """Return who is on the connection as far as that was read; asks no session store."""
         return self._of.get(connection)
 
     def bind(self, connection: str, identity: Identity) -> Outcome:
@@ -137,9 +141,9 @@ class Identities:
                 self._release(connection)
         return ended
 
-    def bound(self) -> list[tuple[str, Identity]]:
-        """Return every bound connection with who is on it."""
-        return list(self._of.items())
+    def bound(self) -> list[str]:
+        """Return every connection that somebody is on."""
+        return list(self._of)
 
     def current(self) -> Identity | None:
         """Return who makes the current request, giving the session an id to keep where it needs one."""
@@ -152,6 +156,12 @@ class Identities:
         return Identity(username, kept)
 
     def _read(self, environ: Mapping[str, Any]) -> Identity | None:
+        # What a cookie holds by itself is nothing to wait for.
+        if self.loader is session_user and self._sessions.need_no_store:
+            return self._read_now(environ)
+        return self._reads.run(lambda: self._read_now(environ))
+
+    def _read_now(self, environ: Mapping[str, Any]) -> Identity | None:
         if self.loader is session_user and self._sessions.need_no_request:
             found = self._sessions.open(environ)
             username = _user_of(found) if found is not None else None

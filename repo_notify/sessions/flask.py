@@ -100,6 +100,11 @@ class HandshakeSessions:
         """Whether the app's sessions can be opened outside of a request."""
         return type(self._app.session_interface).__module__.partition(".")[0] in _NEED_NO_REQUEST
 
+    @property
+    def need_no_store(self) -> bool:
+        """Whether the app's sessions are wholly in their cookies."""
+        return type(self._app.session_interface) is SecureCookieSessionInterface
+
     def open(self, environ: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return what Flask would make `session`; raises what the session's store raises."""
         interface = self._app.session_interface

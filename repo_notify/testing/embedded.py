@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from repo_notify.errors import NotifyError
 MEMORY = ":memory:"
 STOP_SECONDS = 10.0
 READY_MILLISECONDS = 20_000
+# It reserves a log of 10 MB, and the next one, whenever it starts.
+NEEDED_BYTES = 32_000_000
 
 # Run with -c, so that the child imports the database and nothing of ours. It lives as long as its standard input: the
 # kernel closes that pipe however the parent ends, by SIGKILL too.
@@ -99,6 +102,15 @@ class EmbeddedMongo:
             process.kill()
             process.wait()
 
+    def _cure(self) -> str:
+        """Return what helps where the disk is full: the database itself reports a panic."""
+        if self._data_dir == MEMORY or shutil.disk_usage(self._data_dir).free >= NEEDED_BYTES:
+            return ""
+        return (
+            f". Its disk is full: free at least {NEEDED_BYTES // 1_000_000} MB there and start again; nothing that was "
+            f"stored is lost. Or delete {self._data_dir}, which holds the demo's data alone: it is made anew"
+        )
+
     def _await_ready(self, process: subprocess.Popen[bytes], complaints: IO[bytes]) -> str:
         assert process.stdout is not None
         line = process.stdout.readline()
@@ -107,7 +119,9 @@ class EmbeddedMongo:
             complaints.seek(0)
             lines = complaints.read().decode(errors="replace").strip().splitlines()
             reason = lines[-1] if lines else "it said nothing"
-            raise EmbeddedMongoError(f"The embedded database did not start in {self._data_dir}: {reason}")
+            raise EmbeddedMongoError(
+                f"The embedded database did not start in {self._data_dir}: {reason}{self._cure()}"
+            )
         host, port = json.loads(line)
         uri = f"mongodb://{host}:{port}/?directConnection=true"
         client: MongoClient[dict[str, Any]]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
+import shutil
 import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from pymongo import uri_parser
+from pymongo.errors import PyMongoError
 
 from repo_notify.access.store import connect
 from repo_notify.testing.embedded import EmbeddedMongo, EmbeddedMongoError
@@ -84,6 +87,48 @@ def test_two_on_the_same_files_are_refused_with_the_reason(tmp_path: Path) -> No
         EmbeddedMongo(tmp_path),
     ):
         pass
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Callable[[str], None]]:
+    """A disk of 12 MB at `tmp_path / "disk"`; give it another size by calling."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+
+    def mount(size: str, *more: str) -> int:
+        command = ["mount", "-t", "tmpfs", "-o", ",".join([f"size={size}", *more]), "none", str(disk)]
+        return subprocess.run(command, capture_output=True, check=False).returncode
+
+    if shutil.which("mount") is None or mount("12m") != 0:
+        pytest.skip("only root may mount a small disk")
+    try:
+        yield lambda size: assert_zero(mount(size, "remount"))
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def assert_zero(code: int) -> None:
+    assert code == 0
+
+
+def test_a_full_disk_is_told_and_costs_nothing_once_there_is_space(
+    tmp_path: Path, small_disk: Callable[[str], None]
+) -> None:
+    embedded = EmbeddedMongo(tmp_path / "disk" / "database")
+    stored = 0
+    with embedded, connect(embedded.uri, timeout=SECONDS) as client:
+        files = client["acme"]["files"]
+        with contextlib.suppress(PyMongoError):
+            for stored in range(200):
+                files.insert_one({"_id": stored, "bytes": os.urandom(200_000)})
+        assert stored < 199
+    told = rf"Its disk is full: free at least 32 MB .+ Or delete {tmp_path}/disk/database, which holds the demo's data"
+    with pytest.raises(EmbeddedMongoError, match=told), embedded:
+        pass
+    small_disk("96m")
+    with embedded, connect(embedded.uri, timeout=SECONDS) as client:
+        assert client["acme"]["files"].count_documents({}) >= stored > 0
+        client["acme"]["files"].insert_one({"_id": "more"})
 
 
 def test_a_missing_extra_is_named() -> None:

@@ -168,7 +168,7 @@ def test_the_emitter_does_not_hear_of_it_on_either_namespace_by_whichever_id(peo
         room = {"account": place.name, "model": place.model}
         emitter = audience.add("emitter", place.name, room, place.in_model)
         audience.add("other", place.name, room, namespace=LEGACY)
-        user = people.user("ann")
+        user = people.user(place.name)
         for socket_id in (emitter.id, emitter.engine_id, f"{LEGACY}#{emitter.engine_id}"):
             user.publish("IssuesCreated", socket_id, teamspace=place.name, model=place.model, issues=[])
             assert list(audience.heard()) == ["other"]
@@ -185,7 +185,7 @@ def test_the_ids_of_both_namespaces_name_the_connection(people: People, place: P
         client.send(f"42{room}")
         client.send(f"42{LEGACY},{room}")
         assert len([client.receive() for _ in range(4)]) == 4
-        user = people.user("ann")
+        user = people.user(place.name)
         user.publish("IssuesCreated", legacy_id, teamspace=place.name, model=place.model, issues=[{"n": 1}])
         user.publish("IssuesCreated", teamspace=place.name, model=place.model, issues=[{"n": 2}])
         name = f"{place.name}::{place.model}::newIssues"

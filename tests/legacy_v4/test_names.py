@@ -11,6 +11,7 @@ pytest.importorskip("legacy_v4")
 from legacy_v4.names import NameSet, rows
 from legacy_v4.rooms import MODEL, TEAMSPACE
 from repo_notify import events
+from repo_notify.demo.seed import TOWER
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import EVENT_TYPES
 from repo_notify.protocol.rows import Delivery
@@ -49,7 +50,7 @@ def names(chosen: NameSet, event: events.Event) -> list[str]:
             ["acme::m::i::commentUpdated", "acme::m::commentUpdated"],
         ),
         (
-            events.ModelCreated(teamspace="acme", project="p", kind="container", data={"_id": "m"}),
+            events.ModelCreated(teamspace="acme", project=TOWER, kind="container", data={"_id": "m"}),
             ["acme::newModel"],
             ["acme::modelCreated"],
         ),

@@ -18,6 +18,7 @@ class MongoProxy:
     """A context manager; `uri` is where pymongo finds the database through it.
 
     `finds` counts queries by collection. While held back, queries wait; `asked` is set whenever one arrives.
+    Answers that hold a text of `garbled` show it as bytes that are no UTF-8.
     """
 
     def __init__(self, uri: str) -> None:
@@ -29,6 +30,8 @@ class MongoProxy:
         self.uri = f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/?directConnection=true"
         self.finds: Counter[str] = Counter()
         self.asked = threading.Event()
+        self.garbled: set[bytes] = set()
+        self._held = b""
         self._gate = threading.Event()
         self._gate.set()
         self._lock = threading.Lock()
@@ -36,8 +39,9 @@ class MongoProxy:
         self._threads: list[threading.Thread] = []
         self._closed = False
 
-    def hold(self) -> None:
-        """Keep queries from now on, until `release`."""
+    def hold(self, database: str | None = None) -> None:
+        """Keep queries from now on, until `release`; of that database alone, if one is given."""
+        self._held = b"" if database is None else b"$db\x00" + _HEADER.pack(len(database) + 1) + database.encode()
         self.asked.clear()
         self._gate.clear()
 
@@ -102,12 +106,14 @@ class MongoProxy:
         with self._lock:
             self.finds[collection] += 1
         self.asked.set()
-        self._gate.wait(SECONDS)
+        if self._held in message:
+            self._gate.wait(SECONDS)
 
-    @staticmethod
-    def _answers(server: socket.socket, client: socket.socket) -> None:
+    def _answers(self, server: socket.socket, client: socket.socket) -> None:
         try:
             while data := server.recv(65536):
+                for text in self.garbled:
+                    data = data.replace(text, b"\xff" * len(text))
                 client.sendall(data)
         except OSError:
             pass  # one end is gone; the other is told below

@@ -63,9 +63,10 @@ def running(command: list[str], env: Mapping[str, str] | None = None) -> Iterato
 
 
 @contextmanager
-def forked(module: str, *arguments: str, patched: bool = True) -> Iterator[Served]:
+def forked(module: str, *arguments: str, patched: bool = True, stderr: int = 2) -> Iterator[Served]:
     """Run a module that serves and prints its port, for the length of the block."""
-    with nursery(patched=patched).start(module, *arguments, env=os.environ) as process, ended(process):
+    program = nursery(patched=patched).start(module, *arguments, env=os.environ, stderr=stderr)
+    with program as process, ended(process):
         line = process.stdout.readline().strip()
         assert line.isdigit(), f"{module} did not start: {line!r}"
         yield Served(f"http://127.0.0.1:{line}", process)
@@ -85,7 +86,8 @@ def ended(process: subprocess.Popen[str] | Forked) -> Iterator[None]:
 
 
 @contextmanager
-def host_app(config: Mapping[str, Any]) -> Iterator[Served]:
+def host_app(config: Mapping[str, Any], *, stderr: int = 2) -> Iterator[Served]:
     """Serve `host_app.py` with that configuration."""
-    with forked("tests.support.host_app", json.dumps(dict(config)), patched=config.get("PATCH", True)) as served:
+    patched = config.get("PATCH", True)
+    with forked("tests.support.host_app", json.dumps(dict(config)), patched=patched, stderr=stderr) as served:
         yield served
