@@ -29,6 +29,6 @@ def extend(wiring: Wiring, settings: Settings) -> Wiring:
         kinds=(*V4_ROOMS, *wiring.kinds),
         memberships=(*wiring.memberships, *V4_MEMBERSHIPS.items()),
         deliveries=(*wiring.deliveries, partial(v4_deliveries, settings.legacy_v4_names)),
-        codecs=(*wiring.codecs, EngineIO3()),
+        codecs=(*wiring.codecs, EngineIO3(jsonp=settings.jsonp)),
         legacy_namespaces=frozenset({namespace} - set(wiring.namespaces)),
     )

@@ -160,7 +160,8 @@ class EngineIO3:
     server_pings = False
     connects_by_itself = True
 
-    def __init__(self) -> None:
+    def __init__(self, *, jsonp: bool = False) -> None:
+        self._jsonp = jsonp
         # Socket.IO's packets are spelled alike but for CONNECT and ERROR.
         self._messages = EngineIO4()
 
@@ -175,9 +176,15 @@ class EngineIO3:
         return _binary_packet(frame) if isinstance(frame, bytes) else _text_packet(frame)
 
     def check_poll(self, query: Query) -> None:
-        """Refuse a JSONP index that is no number; RequestError."""
+        """Refuse JSONP where it is off, and an index that is no number; RequestError."""
+        if "j" in query and not self._jsonp:
+            raise RequestError(ErrorCode.BAD_REQUEST, "JSONP is off: REPO_NOTIFY_JSONP switches it on")
         if "j" in query and not _JSONP_INDEX.fullmatch(query["j"][0]):
             raise RequestError(ErrorCode.BAD_REQUEST, "j is no number")
+
+    def readable(self, query: Query) -> bool:
+        """With JSONP."""
+        return self._jsonp and "j" in query
 
     def encode_payload(self, packets: Sequence[EioPacket], query: Query) -> Body:
         """Text; binary where a packet is and the client takes it; a script for JSONP (protocol 3, "Payload")."""

@@ -24,7 +24,7 @@ from .errors import NotInitialised, NotMonkeyPatched, SettingsError
 from .events import Event, SessionsEnded
 from .identity import Identities, IdentityLoader, session_user
 from .metrics import Metrics
-from .mounting import attach, hook_connections, make_socketio, mount, watch_connections
+from .mounting import attach, credentials_count, hook_connections, make_socketio, mount, watch_connections
 from .permissions import Permissions
 from .protocol import Haste, Protocol
 from .publisher import Deliveries, Publisher
@@ -268,10 +268,13 @@ def _wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         seconds=settings.recheck_seconds,
     )
 
+    may_name_a_user = credentials_count(socketio.server, settings)
+
     def opened(connection: str, environ: Mapping[str, Any]) -> None:
         if bus is not None:
             bus.start(SUBSCRIBE_SECONDS)
-        identities.opened(connection, environ)
+        if may_name_a_user(environ):
+            identities.opened(connection, environ)
 
     def closed(connection: str) -> None:
         identities.closed(connection)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qs
 
 import socketio
 from flask import Flask
@@ -13,8 +14,9 @@ from flask_socketio import SocketIO
 
 from .engine import Server
 from .engine.codec import Codec
+from .engine.origins import NO_CREDENTIALS, Origins
 from .metrics import Metrics
-from .origins import OriginCheck, WsgiApp, behind_proxies
+from .origins import OriginCheck, WsgiApp, as_seen_by_proxies, behind_proxies
 from .protocol import ACTIONS
 from .rooms import PREFIX
 from .settings import Settings
@@ -36,6 +38,8 @@ def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple
         max_outbox=settings.max_outbox_bytes,
         max_outbox_age=settings.max_outbox_seconds,
         cors_allowed_origins=OriginCheck(settings.allowed_origins),
+        cors_any_origin="*" in settings.allowed_origins,
+        cors_any_credentials=settings.allow_any_origin_credentials,
         codecs=codecs,
         unsupported_hint=_unsupported,
     )
@@ -58,6 +62,30 @@ def mount(app: Flask, found: SocketIO, settings: Settings) -> None:
     # `flask_socketio.emit` and its like find the server here; one of the host's own comes first.
     app.extensions.setdefault("socketio", found)
     found.sockio_mw = app.wsgi_app
+
+
+def credentials_count(server: socketio.Server, settings: Settings) -> Callable[[Mapping[str, Any]], bool]:
+    """Return what tells by its environ whether a handshake may name a user.
+
+    On our own engine that is decided already. A stock server of the host's answers JSONP, and where it lets every
+    origin in, their pages come with their visitors' cookies.
+    """
+    if isinstance(server, Server):
+        return lambda environ: NO_CREDENTIALS not in environ
+    allowed = server.eio.cors_allowed_origins
+    every = allowed == [] or (not callable(allowed) and allowed is not None and "*" in allowed)
+    origins = Origins(
+        OriginCheck(settings.allowed_origins),
+        any_origin=True,
+        any_credentials=not every or settings.allow_any_origin_credentials,
+    )
+
+    def count(environ: Mapping[str, Any]) -> bool:
+        seen = as_seen_by_proxies(environ, settings.trusted_proxies)
+        readable = "j" in parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        return origins.believes(origins.judge(seen), readable=readable)
+
+    return count
 
 
 class _Mount:

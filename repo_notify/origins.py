@@ -35,30 +35,30 @@ def behind_proxies(wsgi: WsgiApp, proxies: int) -> WsgiApp:
     return ProxyFix(wsgi, x_for=proxies, x_proto=proxies, x_host=proxies, x_port=proxies) if proxies else wsgi
 
 
-def public_address(environ: Mapping[str, Any], proxies: int) -> str:
-    """Return the address under which the outermost of `proxies` trusted proxies was asked, the port always written."""
-    seen: list[str] = []
+def as_seen_by_proxies(environ: Mapping[str, Any], proxies: int) -> dict[str, Any]:
+    """Return the environ as the outermost of `proxies` trusted proxies saw the request."""
+    seen: list[dict[str, Any]] = []
 
     def note(environ: dict[str, Any], _: Any) -> list[bytes]:
-        seen.append(own_address(environ))
+        seen.append(environ)
         return []
 
     behind_proxies(note, proxies)(dict(environ), None)
     return seen[0]
 
 
+def public_address(environ: Mapping[str, Any], proxies: int) -> str:
+    """Return the address under which the outermost of `proxies` trusted proxies was asked, the port always written."""
+    return own_address(as_seen_by_proxies(environ, proxies))
+
+
 class OriginCheck:
-    """Lets in the service's own origin and the listed ones; `*` in the list lets in every one but `null`."""
+    """Knows the service's own origin and the listed ones."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
-        self._any = "*" in allowed
         self._allowed = {with_port(origin) for origin in allowed if origin != "*"}
 
-    def __call__(self, origin: str | None, environ: Mapping[str, Any]) -> bool:
-        """Whether a handshake with that `Origin` header may go on; without one it comes from no browser."""
-        if origin is None:
-            return True
-        if origin == "null":
-            return False
+    def __call__(self, origin: str, environ: Mapping[str, Any]) -> bool:
+        """Whether this is such an origin."""
         address = with_port(origin)
-        return bool(address) and (self._any or address in self._allowed or address == own_address(environ))
+        return bool(address) and (address in self._allowed or address == own_address(environ))

@@ -201,11 +201,19 @@ SETTINGS: tuple[Setting, ...] = (
         _choice(*get_args(NameSet)),
         "Which v4 event names are emitted: `2018`, `2019` or `both`.",
     ),
+    Setting("JSONP", False, _boolean, "Serve JSONP polling too, for browsers without CORS (Internet Explorer 9)."),
     Setting(
         "ALLOWED_ORIGINS",
         (),
         _origins,
-        "Origins that may connect besides the service's own; a list, in the environment separated by commas.",
+        "Origins that may connect besides the service's own; a list, in the environment separated by commas. `*`: "
+        "every origin, but without cookies and so without a user.",
+    ),
+    Setting(
+        "ALLOW_ANY_ORIGIN_CREDENTIALS",
+        False,
+        _boolean,
+        "Let cookies count for origins that only `*` lets in: every page may then act as its visitor.",
     ),
     Setting("TRUSTED_PROXIES", 0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto and -Host."),
     Setting(
@@ -253,7 +261,9 @@ class Settings:
     legacy_v4: bool
     legacy_v4_namespace: str
     legacy_v4_names: NameSet
+    jsonp: bool
     allowed_origins: tuple[str, ...]
+    allow_any_origin_credentials: bool
     trusted_proxies: int
     api_key: str | None
     max_event_bytes: int

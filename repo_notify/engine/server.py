@@ -17,7 +17,7 @@ from .codec import Codec, EngineIO4
 from .connection import Connection, Environ, Reason
 from .eio import TRANSPORTS, EngineServer, UnsupportedHint
 from .frames import Frame
-from .http import AllowedOrigins
+from .origins import AllowedOrigins
 from .packets import SioPacket, SioType, message
 from .raw import Bounds
 from .rooms import Callback, Member, RoomManager
@@ -50,6 +50,7 @@ class Server(socketio.Server):
         max_http_buffer_size: int = 1_000_000, max_payload_packets: int = 100, max_attachments: int = 10,
         allow_upgrades: bool = True, http_compression: bool = True, compression_threshold: int = 1024,
         cors_allowed_origins: AllowedOrigins = None, cors_credentials: bool = True,
+        cors_any_origin: bool = False, cors_any_credentials: bool = False,
         transports: Sequence[str] = TRANSPORTS, namespaces: str | Iterable[str] | None = None,
         async_handlers: bool = True, codecs: Iterable[Codec] = (),
         unsupported_hint: UnsupportedHint = _no_hint, logger: logging.Logger = LOGGER,
@@ -69,7 +70,8 @@ class Server(socketio.Server):
             upgrade_timeout=upgrade_timeout, close_timeout=close_timeout, max_http_buffer_size=max_http_buffer_size,
             max_payload_packets=max_payload_packets, allow_upgrades=allow_upgrades, http_compression=http_compression,
             compression_threshold=compression_threshold, cors_allowed_origins=cors_allowed_origins,
-            cors_credentials=cors_credentials, transports=transports, codecs=(EngineIO4(), *codecs),
+            cors_credentials=cors_credentials, cors_any_origin=cors_any_origin,
+            cors_any_credentials=cors_any_credentials, transports=transports, codecs=(EngineIO4(), *codecs),
             unsupported_hint=unsupported_hint, defer=self._defer, bounds=Bounds(max_outbox, max_outbox_age),
             raw_sockets=raw_sockets,
         )
