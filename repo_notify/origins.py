@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.sansio.utils import host_is_trusted
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -47,9 +49,29 @@ def as_seen_by_proxies(environ: Mapping[str, Any], proxies: int) -> dict[str, An
     return seen[0]
 
 
-def public_address(environ: Mapping[str, Any], proxies: int) -> str:
-    """Return the address under which the outermost of `proxies` trusted proxies was asked, the port always written."""
-    return own_address(as_seen_by_proxies(environ, proxies))
+def public_address(environ: Mapping[str, Any], proxies: int, config: Mapping[str, Any]) -> str | None:
+    """Return the address under which the service was asked, the port always written; None where `Host` may be forged.
+
+    Flask's TRUSTED_HOSTS and SERVER_NAME decide where they are set; else what a trusted proxy forwards, or loopback.
+    """
+    seen = as_seen_by_proxies(environ, proxies)
+    address = own_address(seen)
+    host = urlsplit(address).hostname or ""
+    trusted, name = config.get("TRUSTED_HOSTS"), config.get("SERVER_NAME")
+    if trusted:
+        known = host_is_trusted(host, trusted)
+    elif name:
+        known = address == with_port(f"{seen['wsgi.url_scheme']}://{name}")
+    else:
+        known = bool(proxies and "HTTP_X_FORWARDED_HOST" in environ) or _is_loopback(host)
+    return address if known else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
 
 
 class OriginCheck:
