@@ -18,15 +18,18 @@ __all__ = ["V4"]
 
 
 class V4:
-    """The v4 dialect: `namespace` is the one of its own, `names` says which sets of event names are sent."""
+    """The v4 dialect: `namespace` is the one of its own, `names` says which sets of event names are sent.
+
+    `jsonp`: whether its clients may poll by scripts.
+    """
 
     shapes = rooms.SHAPES
     kinds = rooms.KINDS
 
-    def __init__(self, *, namespace: str, names: str) -> None:
+    def __init__(self, *, namespace: str, names: str, jsonp: bool = False) -> None:
         self.namespaces = (namespace,)
         self.rows = _names.rows(names)
-        self.codecs = (EngineIO3(),)
+        self.codecs = (EngineIO3(jsonp=jsonp),)
 
     def entered(self, request: JoinRequest) -> Sequence[Reply]:
         """Return the replies to a success."""

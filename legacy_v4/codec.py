@@ -165,12 +165,13 @@ class EngineIO3:
     connects_by_itself = True
     ascii_only = True
 
-    def __init__(self, *, base64_only: bool = False) -> None:
+    def __init__(self, *, jsonp: bool = False, base64_only: bool = False) -> None:
+        self._jsonp = jsonp
         # Socket.IO's packets are spelled alike but for CONNECT and ERROR.
         self._messages = EngineIO4(ascii_only=True)
         self._base64_only = base64_only
         # One object for all such sessions: what is sent to many is encoded once per codec.
-        self._in_base64 = self if base64_only else EngineIO3(base64_only=True)
+        self._in_base64 = self if base64_only else EngineIO3(jsonp=jsonp, base64_only=True)
 
     def of_session(self, query: Query) -> Codec:
         """One that sends all binary data in base64 where the handshake says `b64` (protocol 3, "Transports")."""
@@ -189,9 +190,15 @@ class EngineIO3:
         return _binary_packet(frame) if isinstance(frame, bytes) else _text_packet(frame)
 
     def check_poll(self, query: Query) -> None:
-        """Refuse a JSONP index that is no number; RequestError."""
+        """Refuse JSONP where it is off, and an index that is no number; RequestError."""
+        if "j" in query and not self._jsonp:
+            raise RequestError(ErrorCode.BAD_REQUEST, "JSONP is off: REPO_NOTIFY_JSONP switches it on")
         if "j" in query and not _JSONP_INDEX.fullmatch(query["j"][0]):
             raise RequestError(ErrorCode.BAD_REQUEST, "j is no number")
+
+    def readable(self, query: Query) -> bool:
+        """With JSONP."""
+        return self._jsonp and "j" in query
 
     def encode_payload(self, packets: Sequence[EioPacket], query: Query) -> Body:
         """Text; binary where a packet is and the client takes it; a script for JSONP (protocol 3, "Payload")."""

@@ -256,10 +256,19 @@ class Settings:
     legacy_v4_names: NameSet = setting(
         "first", _choice(*get_args(NameSet)), "Which sets of v4 event names are emitted: `first`, `second` or `both`."
     )
+    jsonp: bool = setting(
+        False, _boolean, "Serve JSONP polling too, for browsers without CORS (Internet Explorer 9)."
+    )
     allowed_origins: tuple[str, ...] = setting(
         (),
         _origins,
-        "Origins that may connect besides the service's own; a list, in the environment separated by commas.",
+        "Origins that may connect besides the service's own; a list, in the environment separated by commas. `*`: "
+        "every origin, but without cookies and so without a user.",
+    )
+    allow_any_origin_credentials: bool = setting(
+        False,
+        _boolean,
+        "Let cookies count for origins that only `*` lets in: every page may then act as its visitor.",
     )
     trusted_proxies: int = setting(
         0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto and -Host."

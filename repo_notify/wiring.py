@@ -28,7 +28,7 @@ from .sessions.reads import SessionReads
 from .settings import Settings
 from .sockets import Sockets, sockets_of
 from .web.blueprint import make_blueprint
-from .web.mount import make_socketio, mount
+from .web.mount import credentials_count, make_socketio, mount
 
 logger = logging.getLogger(__name__)
 
@@ -91,7 +91,10 @@ def dialects_of(settings: Settings) -> Dialects:
     legacy = load_legacy()
     if legacy is None:
         raise SettingsError(["REPO_NOTIFY_LEGACY_V4 should be false, as the package legacy_v4 is not installed"])
-    return Dialects((v5, legacy.V4(namespace=settings.legacy_v4_namespace, names=settings.legacy_v4_names)))
+    v4 = legacy.V4(
+        namespace=settings.legacy_v4_namespace, names=settings.legacy_v4_names, jsonp=settings.jsonp
+    )
+    return Dialects((v5, v4))
 
 
 def reference_columns() -> Columns:
@@ -163,10 +166,13 @@ def _make_bus(settings: Settings, metrics: Metrics, receive: Receive) -> Bus | N
 
 
 def _attach(state: State, handlers: Handlers) -> None:
+    may_name_a_user = credentials_count(state.socketio.server, state.settings)
+
     def opened(connection_id: str, environ: Mapping[str, Any]) -> None:
         if state.bus is not None:
             state.bus.start(SUBSCRIBE_SECONDS)
-        state.identities.opened(connection_id, environ)
+        if may_name_a_user(environ):
+            state.identities.opened(connection_id, environ)
 
     def closed(connection_id: str) -> None:
         state.identities.closed(connection_id)

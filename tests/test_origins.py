@@ -17,6 +17,7 @@ from tests.support.nginx import nginx
 from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, host_app
 
+ANYBODYS = "https://anything.example"
 LISTED = ["https://app.example.org", "http://Other.example.org:8080", "https://[2001:DB8::1]"]
 FORWARDED = {"X-Forwarded-Proto": "https", "X-Forwarded-Host": "chat.example.org", "X-Forwarded-For": "192.0.2.1"}
 TWO = {"X-Forwarded-Proto": "https, http", "X-Forwarded-Host": "chat.example.org, inner"}
@@ -78,7 +79,13 @@ CASES: dict[str, tuple[dict[str, Any], tuple[Case, ...]]] = {
     ),
     "any": (
         {"REPO_NOTIFY_ALLOWED_ORIGINS": "*"},
-        (Case("https://anything.example", True), Case("null", False), Case("", False), Case(None, True)),
+        (
+            Case(ANYBODYS, True),
+            Case("http://127.0.0.1:{port}", True),
+            Case("null", False),
+            Case("", False),
+            Case(None, True),
+        ),
     ),
     "one proxy": (
         {"REPO_NOTIFY_TRUSTED_PROXIES": 1},
@@ -128,7 +135,10 @@ def test_polling(served: tuple[Served, tuple[Case, ...]]) -> None:
         assert (answer.status_code == 200) == case.allowed, (case, answer.text)
         if case.allowed:
             assert answer.text.startswith("0{")
-            assert answer.headers.get("Access-Control-Allow-Origin") == headers.get("Origin")
+            told = "*" if case.origin == ANYBODYS else headers.get("Origin")
+            assert answer.headers.get("Access-Control-Allow-Origin") == told
+            named = told not in (None, "*")
+            assert answer.headers.get("Access-Control-Allow-Credentials") == ("true" if named else None)
         else:
             assert 400 <= answer.status_code < 404
             assert "origin" in answer.text.lower()

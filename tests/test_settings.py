@@ -88,6 +88,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
         ("", None, 1, "third", []),
         "one of first, second, both",
     ),
+    "JSONP": (False, (("on", True), (False, False)), BOOLEAN_BAD, "true or false"),
     "ALLOWED_ORIGINS": (
         (),
         (
@@ -99,6 +100,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
         ORIGINS_BAD,
         "origins such as https://app.example.org",
     ),
+    "ALLOW_ANY_ORIGIN_CREDENTIALS": (False, (("yes", True), ("0", False)), BOOLEAN_BAD, "true or false"),
     "TRUSTED_PROXIES": (0, ((0, 0), ("2", 2)), WHOLE_BAD, "a whole number of at least 0"),
     "API_KEY": (None, (("secret", "secret"), ("", None), (None, None)), (3, ["x"]), "a non-empty string"),
     "MAX_EVENT_BYTES": whole(1_048_576),

@@ -25,10 +25,22 @@ _JS_ESCAPES = str.maketrans({character: f"\\u{ord(character):04X}" for character
 Answer = tuple[Response, int]
 
 
-def config_js(host: str, path: str) -> str:
-    """Return the script that sets the global `ClientConfig`, safe inside a page."""
-    text = json.dumps({"chatHost": host, "chatPath": path}, ensure_ascii=False)
-    return f"var ClientConfig = {text.translate(_JS_ESCAPES)};\n"
+# Where the browser loaded the script from: for a `Host` that anybody may have written, as a cache would keep that.
+_ASKED = (
+    "(function () { var scripts = document.getElementsByTagName('script'), link = document.createElement('a'); "
+    "link.href = (document.currentScript || scripts[scripts.length - 1]).src; "
+    "return link.protocol + '\\u002F\\u002F' + link.host; })()"
+)
+
+
+def config_js(host: str | None, path: str) -> str:
+    """Return the script that sets the global `ClientConfig`, safe inside a page; without a host it asks the browser."""
+    found, at = (_quoted(text) if text is not None else _ASKED for text in (host, path))
+    return f'var ClientConfig = {{"chatHost": {found}, "chatPath": {at}}};\n'
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False).translate(_JS_ESCAPES)
 
 
 def make_blueprint(
@@ -47,9 +59,15 @@ def make_blueprint(
     blueprint = Blueprint("repo_notify", __name__)
 
     def answer_config_js() -> Response:
-        host = settings.chat_host or public_address(request.environ, settings.trusted_proxies)
+        configured = settings.chat_host
+        host = configured or public_address(request.environ, settings.trusted_proxies, app.config)
         script = config_js(host, settings.chat_path)
-        return Response(script, content_type="application/javascript; charset=utf-8")
+        answer = Response(script, content_type="application/javascript; charset=utf-8")
+        answer.headers["Cache-Control"] = "no-cache" if configured else "no-store"
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        if not configured:
+            answer.headers["Vary"] = "Host, X-Forwarded-Host, X-Forwarded-Proto, X-Forwarded-Port"
+        return answer
 
     def healthz() -> Answer:
         return jsonify(status="ok"), 200

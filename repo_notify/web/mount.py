@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
+from urllib.parse import parse_qs
 
+import socketio
 from flask import Flask
 from flask_socketio import SocketIO
 
 from repo_notify.engine import Server
+from repo_notify.engine.engine_io.origins import NO_CREDENTIALS, Origins
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.settings import Settings
 
-from .origins import OriginCheck, WsgiApp, behind_proxies
+from .origins import OriginCheck, WsgiApp, as_seen_by_proxies, behind_proxies
 
 
 def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple[Codec, ...]) -> SocketIO:
@@ -31,6 +34,8 @@ def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple
         max_outbox_age=settings.max_outbox_seconds,
         max_outbox_total=settings.max_outbox_total_bytes,
         cors_allowed_origins=OriginCheck(settings.allowed_origins),
+        cors_any_origin="*" in settings.allowed_origins,
+        cors_any_credentials=settings.allow_any_origin_credentials,
         codecs=codecs,
         unsupported_hint=_unsupported,
     )
@@ -53,6 +58,30 @@ def mount(app: Flask, found: SocketIO, settings: Settings) -> None:
     # `flask_socketio.emit` and its like find the server here; one of the host's own comes first.
     app.extensions.setdefault("socketio", found)
     found.sockio_mw = app.wsgi_app
+
+
+def credentials_count(server: socketio.Server, settings: Settings) -> Callable[[Mapping[str, Any]], bool]:
+    """Return what decides by its environ whether a handshake may name a user.
+
+    On our own engine that is decided already. A stock server of the host's answers JSONP, and where it lets every
+    origin in, their pages come with their visitors' cookies.
+    """
+    if isinstance(server, Server):
+        return lambda environ: NO_CREDENTIALS not in environ
+    allowed = server.eio.cors_allowed_origins
+    every = allowed == [] or (not callable(allowed) and allowed is not None and "*" in allowed)
+    origins = Origins(
+        OriginCheck(settings.allowed_origins),
+        any_origin=True,
+        any_credentials=not every or settings.allow_any_origin_credentials,
+    )
+
+    def count(environ: Mapping[str, Any]) -> bool:
+        seen = as_seen_by_proxies(environ, settings.trusted_proxies)
+        readable = "j" in parse_qs(environ.get("QUERY_STRING", ""), keep_blank_values=True)
+        return origins.believes(origins.judge(seen), readable=readable)
+
+    return count
 
 
 class _Mount:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import urlsplit
 
 from werkzeug.middleware.proxy_fix import ProxyFix
+from werkzeug.sansio.utils import host_is_trusted
 
 DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 
@@ -35,30 +37,50 @@ def behind_proxies(wsgi: WsgiApp, proxies: int) -> WsgiApp:
     return ProxyFix(wsgi, x_for=proxies, x_proto=proxies, x_host=proxies, x_port=proxies) if proxies else wsgi
 
 
-def public_address(environ: Mapping[str, Any], proxies: int) -> str:
-    """Return the address under which the outermost of `proxies` trusted proxies was asked, the port always written."""
-    seen: list[str] = []
+def as_seen_by_proxies(environ: Mapping[str, Any], proxies: int) -> dict[str, Any]:
+    """Return the environ as the outermost of `proxies` trusted proxies saw the request."""
+    seen: list[dict[str, Any]] = []
 
     def note(environ: dict[str, Any], _: Any) -> list[bytes]:
-        seen.append(own_address(environ))
+        seen.append(environ)
         return []
 
     behind_proxies(note, proxies)(dict(environ), None)
     return seen[0]
 
 
+def public_address(environ: Mapping[str, Any], proxies: int, config: Mapping[str, Any]) -> str | None:
+    """Return the address under which the service was asked, the port always written; None where `Host` may be forged.
+
+    Flask's TRUSTED_HOSTS and SERVER_NAME decide where they are set; else what a trusted proxy forwards, or loopback.
+    """
+    seen = as_seen_by_proxies(environ, proxies)
+    address = own_address(seen)
+    host = urlsplit(address).hostname or ""
+    trusted, name = config.get("TRUSTED_HOSTS"), config.get("SERVER_NAME")
+    if trusted:
+        known = host_is_trusted(host, trusted)
+    elif name:
+        known = address == with_port(f"{seen['wsgi.url_scheme']}://{name}")
+    else:
+        known = bool(proxies and "HTTP_X_FORWARDED_HOST" in environ) or _is_loopback(host)
+    return address if known else None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 class OriginCheck:
-    """Lets in the service's own origin and the listed ones; `*` in the list lets in every one but `null`."""
+    """Knows the service's own origin and the listed ones."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
-        self._any = "*" in allowed
         self._allowed = {with_port(origin) for origin in allowed if origin != "*"}
 
-    def __call__(self, origin: str | None, environ: Mapping[str, Any]) -> bool:
-        """Whether a handshake with that `Origin` header may go on; without one it comes from no browser."""
-        if origin is None:
-            return True
-        if origin == "null":
-            return False
+    def __call__(self, origin: str, environ: Mapping[str, Any]) -> bool:
+        """Whether this is such an origin."""
         address = with_port(origin)
-        return bool(address) and (self._any or address in self._allowed or address == own_address(environ))
+        return bool(address) and (address in self._allowed or address == own_address(environ))

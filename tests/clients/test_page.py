@@ -56,7 +56,8 @@ def test_the_story_in_a_browser(sample: str, page: tuple[str, PageClients]) -> N
 @pytest.mark.parametrize("options", [{"forceJSONP": True}, {"forceBase64": True}, {}], ids=str)
 def test_polling_as_browsers_of_every_age_do_it(sample: str, page: tuple[str, PageClients], options: Json) -> None:
     origin, clients = page
-    with host_app({**host_defaults(sample), "REPO_NOTIFY_ALLOWED_ORIGINS": [origin]}) as served:
+    config = {"REPO_NOTIFY_ALLOWED_ORIGINS": [origin], "REPO_NOTIFY_JSONP": True}
+    with host_app({**host_defaults(sample), **config}) as served:
         carol = {"Cookie": User(served).log_in("carol").cookie}
         opts = {"client": CLIENT, "transports": ["polling"], "reconnection": False, "options": options}
         socket = clients.connect(served.url, headers=carol, wait=True, **opts)

@@ -22,7 +22,7 @@ from tests.legacy_v4.vectors import BASE64, FRAMES, MESSAGES, PAYLOADS, PLAIN, P
 pytestmark = pytest.mark.clients
 
 SECONDS = 30
-CODEC = EngineIO3()
+CODEC = EngineIO3(jsonp=True)
 # socket.io-client 1.4.0, 1.7.4 and 2.x bring these.
 ENGINE_PARSERS = ("engine.io-parser-1.2", "engine.io-parser-1.3", "engine.io-parser-2")
 SOCKET_PARSERS = ("socket.io-parser-2.2", "socket.io-parser-2.3", "socket.io-parser-3")

@@ -33,7 +33,7 @@ from tests.legacy_v4.vectors import (
     text,
 )
 
-CODEC = EngineIO3()
+CODEC = EngineIO3(jsonp=True)
 MOST = 100
 JSONP: Query = {"j": ["7"]}
 

@@ -1,4 +1,4 @@
-"""The HTTP side of the wire: what a request asks, whether its origin may ask it, its body, and the answer."""
+"""The HTTP side of the wire: what a request asks, its body, and the answer."""
 
 from __future__ import annotations
 
@@ -18,11 +18,9 @@ from urllib.parse import parse_qs
 from repo_notify.engine.wire.codec import Body
 from repo_notify.engine.wire.errors import ErrorCode, RequestError
 
-Environ = dict[str, Any]
+from .origins import NO_CREDENTIALS, Environ
+
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
-OriginCheck = Callable[[str, Environ], bool]
-# None: the service's own origin only; "*": any; one or several origins; or a function of origin and environ.
-AllowedOrigins = str | Sequence[str] | OriginCheck | None
 
 _NO_INPUT = io.BytesIO()
 # A handler that leaves the upgrade to us puts this function into the environ: it answers 101, returns the WebSocket.
@@ -65,11 +63,6 @@ class Request:
     def method(self) -> str:
         """The HTTP method."""
         return str(self.environ["REQUEST_METHOD"])
-
-    @property
-    def origin(self) -> str | None:
-        """The Origin header."""
-        return self.environ.get("HTTP_ORIGIN")
 
     def parameter(self, name: str) -> str | None:
         """A query parameter that may be there once; RequestError when it is there more often."""
@@ -148,48 +141,11 @@ def compress(response: Response, environ: Environ, threshold: int) -> None:
             return
 
 
-class Origins:
-    """Which origins may ask, and what a browser is told about it (Fetch standard, "CORS protocol")."""
-
-    def __init__(self, allowed: AllowedOrigins, *, credentials: bool) -> None:
-        self._allowed = allowed
-        self._credentials = credentials
-
-    def check(self, request: Request) -> None:
-        """RequestError for an origin that is not allowed, `null` among them; who sends none is no browser."""
-        if request.origin is not None and not self._allows(request.origin, request.environ):
-            raise RequestError(ErrorCode.FORBIDDEN, "Origin not allowed")
-
-    def _allows(self, origin: str, environ: Environ) -> bool:
-        allowed = self._allowed
-        if allowed is None:
-            own = f"{environ.get('wsgi.url_scheme')}://{environ.get('HTTP_HOST')}"
-            return origin.lower() == own.lower()
-        if isinstance(allowed, (str, Sequence)):
-            listed = [allowed] if isinstance(allowed, str) else allowed
-            return "*" in listed or origin in listed
-        return bool(allowed(origin, environ))
-
-    def headers(self, request: Request) -> list[tuple[str, str]]:
-        """The CORS headers of an answer to an origin that was let in."""
-        if request.origin is None:
-            return []
-        headers = [("Access-Control-Allow-Origin", request.origin), ("Vary", "Origin")]
-        if self._credentials:
-            headers.append(("Access-Control-Allow-Credentials", "true"))
-        if request.method == "OPTIONS":
-            headers.append(("Access-Control-Allow-Methods", "GET, POST, OPTIONS"))
-            asked = request.environ.get("HTTP_ACCESS_CONTROL_REQUEST_HEADERS")
-            if asked:
-                headers.append(("Access-Control-Allow-Headers", asked))
-        return headers
-
-
 # What an identity loader may ask for as long as the connection lives, and a request context needs.
 _KEPT = frozenset(
     {
         "REQUEST_METHOD", "SCRIPT_NAME", "PATH_INFO", "QUERY_STRING", "SERVER_NAME", "SERVER_PORT", "SERVER_PROTOCOL",
-        "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_USER", "wsgi.url_scheme", "flask.app",
+        "REMOTE_ADDR", "REMOTE_PORT", "REMOTE_USER", "wsgi.url_scheme", "flask.app", NO_CREDENTIALS,
         "HTTP_COOKIE", "HTTP_HOST", "HTTP_ORIGIN", "HTTP_USER_AGENT", "HTTP_AUTHORIZATION",
     }
 )

@@ -28,12 +28,11 @@ from repo_notify.engine.wire.packets import EioPacket, EioType
 from .backlog import LIMITS, Backlogs, Bounds
 from .connection import Connection, Environ, Reason, Timing
 from .greenlets import Workers
+from .origins import AllowedOrigins, Origins, Page, drop_credentials
 from .raw_sockets import RawSockets, RawTransport
 from .requests import (
     OPENED_WEBSOCKET,
     TAKE_SOCKET,
-    AllowedOrigins,
-    Origins,
     Request,
     Response,
     StartResponse,
@@ -65,6 +64,15 @@ def _rest_of_greeting(upgrades: tuple[str, ...], timing: Timing, max_payload: in
     return jsoncodec.dumps(greeting).removeprefix("{")
 
 
+def _embeddable(script: bool) -> list[tuple[str, str]]:
+    """Keep every answer out of caches, and out of foreign pages but for a script that was made for them."""
+    return [
+        ("Cache-Control", "no-store"),
+        ("X-Content-Type-Options", "nosniff"),
+        ("Cross-Origin-Resource-Policy", "cross-origin" if script else "same-origin"),
+    ]
+
+
 class EngineServer(engineio.Server):
     """An Engine.IO server whose connections speak the codec of their handshake. Times in seconds, sizes in bytes.
 
@@ -75,7 +83,8 @@ class EngineServer(engineio.Server):
         self, *, codecs: Iterable[Codec], logger: logging.Logger, async_mode: str | None, ping_interval: float,
         ping_timeout: float, upgrade_timeout: float, close_timeout: float, max_http_buffer_size: int,
         max_payload_packets: int, allow_upgrades: bool, http_compression: bool, compression_threshold: int,
-        cors_allowed_origins: AllowedOrigins, cors_credentials: bool, transports: Iterable[str],
+        cors_allowed_origins: AllowedOrigins, cors_credentials: bool, cors_any_origin: bool,
+        cors_any_credentials: bool, transports: Iterable[str],
         unsupported_hint: UnsupportedHint, defer: Defer, bounds: Bounds, raw_sockets: bool,
         async_handlers: bool = False,
     ) -> None:
@@ -101,7 +110,10 @@ class EngineServer(engineio.Server):
         self._workers = Workers(logger)
         self.sockets: dict[str, Connection] = {}
         self._draining: dict[str, Connection] = {}
-        self._origins = Origins(cors_allowed_origins, credentials=cors_credentials)
+        self._origins = Origins(
+            cors_allowed_origins, credentials=cors_credentials, any_origin=cors_any_origin,
+            any_credentials=cors_any_credentials,
+        )
         self._max_payload_packets = max_payload_packets
         self._unsupported_hint = unsupported_hint
         self._refusing = False
@@ -194,14 +206,16 @@ class EngineServer(engineio.Server):
         """The WSGI entry point."""
         codec = self._fallback
         request = None
+        page = self._origins.judge(environ)
         try:
             request = Request.parse(environ)
-            self._origins.check(request)
+            if page is Page.FOREIGN:
+                raise RequestError(ErrorCode.FORBIDDEN, "Origin not allowed")
             if request.method == "OPTIONS":
                 response = Response(Body(b""), status=204)
             else:
                 codec = self.codecs.get(request.parameter("EIO") or "", codec)
-                answered = self._route(request, start_response)
+                answered = self._route(request, page, start_response)
                 if not isinstance(answered, Response):
                     return answered
                 response = answered
@@ -212,25 +226,19 @@ class EngineServer(engineio.Server):
             # A foreign handler has switched protocols already: closing is all that can still be said.
             websocket.close()
             return []
-        return self._answer(request, response).start(start_response, environ["REQUEST_METHOD"])
+        if request is not None and self.http_compression:
+            compress(response, environ, self.compression_threshold)
+        response.headers += self._origins.headers(page, environ)
+        response.headers += _embeddable(codec.readable(request.query) if request is not None else False)
+        return response.start(start_response, environ["REQUEST_METHOD"])
 
-    def _answer(self, request: Request | None, response: Response) -> Response:
-        if request is not None:
-            if self.http_compression:
-                compress(response, request.environ, self.compression_threshold)
-            with contextlib.suppress(RequestError):  # an origin that is refused is told nothing
-                self._origins.check(request)
-                response.headers += self._origins.headers(request)
-        response.headers.append(("Cache-Control", "no-store"))
-        return response
-
-    def _route(self, request: Request, start_response: StartResponse) -> Any:
+    def _route(self, request: Request, page: Page, start_response: StartResponse) -> Any:
         transport = request.parameter("transport")
         if transport is None or transport not in self.transports:
             raise RequestError(ErrorCode.UNKNOWN_TRANSPORT)
         sid = request.parameter("sid")
         if sid is None:
-            return self._handshake(request, transport, start_response)
+            return self._handshake(request, transport, page, start_response)
         connection = self.sockets.get(sid) or self._draining.get(sid)
         if connection is None:
             raise RequestError(ErrorCode.UNKNOWN_SID)
@@ -244,7 +252,7 @@ class EngineServer(engineio.Server):
         connection.codec.check_poll(request.query)
         return handle(connection, request)
 
-    def _handshake(self, request: Request, transport: str, start_response: StartResponse) -> Any:
+    def _handshake(self, request: Request, transport: str, page: Page, start_response: StartResponse) -> Any:
         eio = request.parameter("EIO")
         codec = self.codecs.get(eio or "")
         if codec is None:
@@ -256,6 +264,8 @@ class EngineServer(engineio.Server):
         if self._refusing:
             raise RequestError(ErrorCode.BAD_REQUEST, "The server is shutting down", status=503)
         codec = codec.of_session(request.query)
+        if not self._origins.believes(page, readable=codec.readable(request.query)):
+            drop_credentials(request.environ)
         if transport == "websocket":
             taken = self._websockets.take(codec, request.environ.get(TAKE_SOCKET))
             if taken is not None:

@@ -15,7 +15,7 @@ from socketio.exceptions import ConnectionRefusedError as Refused
 
 from repo_notify.engine.engine_io.backlog import Bounds
 from repo_notify.engine.engine_io.connection import Connection, Environ, Reason
-from repo_notify.engine.engine_io.requests import AllowedOrigins
+from repo_notify.engine.engine_io.origins import AllowedOrigins
 from repo_notify.engine.engine_io.server import TRANSPORTS, EngineServer, UnsupportedHint
 from repo_notify.engine.engine_io.timers import Lock, Signal, Timer
 from repo_notify.engine.wire.codec import Codec, EngineIO4
@@ -60,6 +60,7 @@ class Server(socketio.Server):
         attachments_timeout: float = 30, max_namespaces: int = 100,
         allow_upgrades: bool = True, http_compression: bool = True, compression_threshold: int = 1024,
         cors_allowed_origins: AllowedOrigins = None, cors_credentials: bool = True,
+        cors_any_origin: bool = False, cors_any_credentials: bool = False,
         transports: Sequence[str] = TRANSPORTS, namespaces: str | Iterable[str] | None = None,
         async_handlers: bool = True, codecs: Iterable[Codec] = (),
         unsupported_hint: UnsupportedHint = _no_hint, logger: logging.Logger = LOGGER,
@@ -83,7 +84,8 @@ class Server(socketio.Server):
             upgrade_timeout=upgrade_timeout, close_timeout=close_timeout, max_http_buffer_size=max_http_buffer_size,
             max_payload_packets=max_payload_packets, allow_upgrades=allow_upgrades, http_compression=http_compression,
             compression_threshold=compression_threshold, cors_allowed_origins=cors_allowed_origins,
-            cors_credentials=cors_credentials, transports=transports, codecs=(EngineIO4(), *codecs),
+            cors_credentials=cors_credentials, cors_any_origin=cors_any_origin,
+            cors_any_credentials=cors_any_credentials, transports=transports, codecs=(EngineIO4(), *codecs),
             unsupported_hint=unsupported_hint, defer=self._defer, raw_sockets=raw_sockets,
             bounds=Bounds(max_outbox, max_outbox_age, max_outbox_total),
         )

@@ -65,6 +65,9 @@ class Codec(Protocol):
     def check_poll(self, query: Query) -> None:
         """Refuse polling parameters that this generation does not know; RequestError."""
 
+    def readable(self, query: Query) -> bool:
+        """Whether any page can read the answer, by embedding it as a script."""
+
     def encode_payload(self, packets: Sequence[EioPacket], query: Query) -> Body:
         """The body of the answer to a poll."""
 
@@ -146,6 +149,10 @@ class EngineIO4:
 
     def check_poll(self, query: Query) -> None:
         """Everything else in the query is the application's; JSONP left the protocol with version 4."""
+
+    def readable(self, query: Query) -> bool:  # noqa: ARG002 - the common signature
+        """Never: nothing is answered as a script."""
+        return False
 
     def encode_payload(self, packets: Sequence[EioPacket], query: Query) -> Body:  # noqa: ARG002 - the common signature
         """Packets between U+001E, binary as `b` and base64 (Engine.IO protocol 4, "Packet encoding")."""
