@@ -33,8 +33,8 @@ def observed_host(config: dict[str, Any]) -> Iterator[Served]:
 
 @pytest.fixture(scope="module")
 def observed(sample: str) -> Iterator[Served]:
-    """A host app with the default times."""
-    with observed_host(host_defaults(sample)) as served:
+    """A host app with the default times, which serves JSONP too."""
+    with observed_host({**host_defaults(sample), "REPO_NOTIFY_JSONP": True}) as served:
         yield served
 
 

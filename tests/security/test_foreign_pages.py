@@ -1,4 +1,4 @@
-"""A page of another origin must not get a user's socket, in a real browser (PROTOCOL section 2, last rule)."""
+"""A page of another origin must not get a user's socket, in a real browser (spec section 2, last rule)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which handshakes name a user, by what their headers prove of the page that asks (PROTOCOL section 2, last rule)."""
+"""Which handshakes name a user, by what their headers prove of the page that asks (spec section 2, last rule)."""
 
 from __future__ import annotations
 
