@@ -140,7 +140,7 @@ class Story:
         socket = self.connect(alice)
         self._did("cookie")
         self._join(socket)
-        self._hear(socket, user)
+        self._hear(socket, user, alice)
         self._refuse(socket)
         self._leave(socket, user)
         self._log_out(socket, alice, user)
@@ -191,7 +191,7 @@ class Story:
         assert joined == [room for room in ROOMS if "account" in room]
         self._did("join")
 
-    def _hear(self, socket: JsSocket, user: User) -> None:
+    def _hear(self, socket: JsSocket, user: User, own: User) -> None:
         before = len(socket.events)
         for change, fields, _ in CHANGES:
             user.publish(change, **fields)
@@ -204,7 +204,7 @@ class Story:
         self._did("events")
         before = len(socket.events)
         for change, fields, _ in CHANGES:
-            user.publish(change, socket_id=socket.id, **fields)
+            own.publish(change, socket_id=socket.id, **fields)
         barrier(socket)
         assert [event.name for event in socket.events[before:]] == ["message"]
         self._did("emitter")

@@ -71,7 +71,7 @@ def wire(payload: Payload) -> str | bytes:
 @pytest.mark.parametrize("parser", ENGINE_PARSERS)
 def test_they_read_our_payloads(run: Run, parser: str) -> None:
     rows = PAYLOADS if parser == ENGINE_PARSERS[-1] else ASCII
-    ours = [Payload(CODEC.encode_payload(row.packets, row.query).data, row.packets, row.query, row.content_type)
+    ours = [Payload(CODEC.of_session(row.query).encode_payload(row.packets, row.query).data, row.packets, row.query, row.content_type)
             for row in rows.values()]
     found = run((parser, "decodePayload", wire(payload)) for payload in ours)
     for name, packets in zip(rows, found, strict=True):

@@ -83,7 +83,7 @@ def test_events_arrive(listen: Listen, people: People, place: Place, row: Row) -
     people.user("ann").publish(row.type, **room, **given, kind=row.kind)
     assert listener.heard() == [(row.event, [{**room, "data": row.data}])]
     # As the emitter it hears nothing, and nothing either when it has left.
-    people.user("ann").publish(row.type, listener.socket.id, **room, **given, kind=row.kind)
+    people.user(place.name).publish(row.type, listener.socket.id, **room, **given, kind=row.kind)
     assert listener.heard() == []
     assert listener.ask("leave", room)["event"] == "success"
     people.user("ann").publish(row.type, **room, **given, kind=row.kind)

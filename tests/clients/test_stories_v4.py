@@ -90,7 +90,7 @@ def test_events_arrive(listen: Listen, people: People, place: Place, row: Row, w
     listener.heard()
     people.user("ann").publish(row.type, **where_of(place, row.type), **row.fields)
     assert listener.heard() == (expected if whole or row.room == "model" else [])
-    people.user("ann").publish(row.type, listener.socket.id, **where_of(place, row.type), **row.fields)
+    people.user(place.name).publish(row.type, listener.socket.id, **where_of(place, row.type), **row.fields)
     assert listener.heard() == []
     assert listener.ask("leave", room)["event"] == "success"
     people.user("ann").publish(row.type, **where_of(place, row.type), **row.fields)
