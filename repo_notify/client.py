@@ -10,6 +10,7 @@ import threading
 import urllib.error
 import urllib.request
 from collections import deque
+from collections.abc import Sequence
 from http.client import HTTPException
 from typing import Any
 
@@ -74,7 +75,11 @@ class QueuePublisher:
         Raises `InvalidEvent` naming the wrong fields (nothing is published then) and `QueueUnavailable` when the
         broker cannot be reached.
         """
-        dumped = [messages.dump_event(checked(event)) for event in events]
+        self.send([checked(event) for event in events])
+
+    def send(self, events: Sequence[Event]) -> None:
+        """As `publish`, for events that were checked and hold plain values."""
+        dumped = [messages.dump_event(event) for event in events]
         # One after the other: receivers take a lower number than the last for a repeat.
         with self._lock:
             if self._pid != os.getpid():
@@ -114,7 +119,7 @@ def over_queue(queue: str, channel: str, document: Any) -> int:
     Raises `InvalidEvent` naming the wrong fields, `SettingsError` for a wrong address and `QueueUnavailable`.
     """
     events = _events(document) if isinstance(document, list) else [from_json(document)]
-    QueuePublisher(queue, channel=channel).publish(*events)
+    QueuePublisher(queue, channel=channel).send(events)
     return len(events)
 
 

@@ -19,7 +19,7 @@ from .engine import Server
 from .engine.engine_io.greenlets import Workers
 from .engine.pywsgi.handler import WebSocketHandler
 from .engine.pywsgi.http1 import HttpHandler
-from .engine.pywsgi.server import ArrivalServer
+from .engine.pywsgi.server import LazySocketServer
 from .extension import NAME
 from .wiring import State
 
@@ -96,7 +96,7 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     # Inherited by what it accepts: else the body of an answer waits 40 ms for the acknowledgement of its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     own = isinstance(state.socketio.server, Server)
-    make, handler = (ArrivalServer, _Handler) if own else (WSGIServer, _StockHandler)
+    make, handler = (LazySocketServer, _Handler) if own else (WSGIServer, _StockHandler)
     limited = with_limits(handler, app)
     server = make(listener, app, handler_class=limited, log=None, error_log=logger, spawn=_spawner())
     server.start()

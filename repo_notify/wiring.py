@@ -10,12 +10,14 @@ from typing import Any
 
 from flask import Flask
 from flask_socketio import SocketIO
+from socketio import Server as AnyServer
 
 from .access.permissions import Permissions
 from .access.store import Store, Unreachable, connect
 from .contract.markdown import Columns, reference_markdown
 from .delivery.publisher import Publisher
 from .delivery.queue import Bus, Receive
+from .engine import Server
 from .errors import SettingsError
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
@@ -26,7 +28,8 @@ from .protocol.v5 import V5
 from .sessions.bindings import Identities
 from .sessions.reads import SessionReads
 from .settings import Settings
-from .sockets import Sockets, sockets_of
+from .sockets import OwnSockets, Sockets
+from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
 from .web.mount import credentials_count, make_socketio, mount
 
@@ -127,7 +130,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         timeout=settings.permission_timeout,
     )
     socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
-    sockets = sockets_of(socketio.server, dialects.namespaces)
+    sockets = _sockets_of(socketio.server, dialects.namespaces)
     identities = Identities(app, SessionReads(socketio.server, metrics, seconds=settings.permission_timeout))
     publishers: list[Publisher] = []
     bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
@@ -157,6 +160,10 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     if settings.recheck_seconds:
         socketio.server.start_background_task(revalidation.run)
     return state
+
+
+def _sockets_of(server: AnyServer, namespaces: tuple[str, ...]) -> Sockets:
+    return OwnSockets(server, namespaces) if isinstance(server, Server) else StockSockets(server, namespaces)
 
 
 def _make_bus(settings: Settings, metrics: Metrics, receive: Receive) -> Bus | None:

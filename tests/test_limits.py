@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repo_notify.membership.rate_limit import Bucket, Limiter, RateLimit
-from repo_notify.sockets import FifoLock
+from repo_notify.stock_sockets import FifoLock
 from tests.support.unmeasured import unmeasured
 
 SECONDS = 5

@@ -151,14 +151,14 @@ class Permissions:
             for key in [key for key in self._look_ups if key[1] == teamspace]:
                 del self._look_ups[key]
 
-    def _decide(self, granted: Callable[[_Since], bool]) -> bool:
+    def _decide(self, granted: Callable[[Freshness], bool]) -> bool:
         now = monotonic()
         deadline = now + self._timeout
-        if granted(_Since(now - self._ttl, deadline)):
+        if granted(Freshness(now - self._ttl, deadline)):
             return True
-        return self._ttl > REFUSAL_SECONDS and granted(_Since(now - REFUSAL_SECONDS, deadline))
+        return self._ttl > REFUSAL_SECONDS and granted(Freshness(now - REFUSAL_SECONDS, deadline))
 
-    def _reads(self, user: str, teamspace: str, project: UUID | None, model: str, since: _Since) -> bool:
+    def _reads(self, user: str, teamspace: str, project: UUID | None, model: str, since: Freshness) -> bool:
         access = self._model(teamspace, model, since)
         found = access.projects if access.exists else ()
         holding = [held for held in found if project is None or held.uuid == project]
@@ -171,7 +171,7 @@ class Permissions:
         owners = self._teamspace(teamspace, since)
         return bool(holding) and (user in owners.admins or bool(granted & owners.reading_templates))
 
-    def _watches(self, user: str, teamspace: str, project: UUID, since: _Since) -> bool:
+    def _watches(self, user: str, teamspace: str, project: UUID, since: Freshness) -> bool:
         found = self._projects(teamspace, project, since)
         if any(user in held.admins for held in found):
             return True
@@ -179,7 +179,7 @@ class Permissions:
         owners = self._teamspace(teamspace, since)
         return bool(found) and user in owners.admins
 
-    def _teamspace(self, teamspace: str, since: _Since) -> TeamspaceAccess:
+    def _teamspace(self, teamspace: str, since: Freshness) -> TeamspaceAccess:
         def load() -> TeamspaceAccess:
             own = self._store.teamspace(teamspace)
             account = self._store.account(teamspace) or {}
@@ -198,14 +198,14 @@ class Permissions:
 
         return cast("TeamspaceAccess", self._look_up(("teamspace", teamspace), load, since))
 
-    def _projects(self, teamspace: str, project: UUID, since: _Since) -> tuple[ProjectAccess, ...]:
+    def _projects(self, teamspace: str, project: UUID, since: Freshness) -> tuple[ProjectAccess, ...]:
         def load() -> tuple[ProjectAccess, ...]:
             return tuple(map(_project, self._store.projects(teamspace, project)))
 
         key = ("project", teamspace, str(project))
         return cast("tuple[ProjectAccess, ...]", self._look_up(key, load, since))
 
-    def _model(self, teamspace: str, model: str, since: _Since) -> ModelAccess:
+    def _model(self, teamspace: str, model: str, since: Freshness) -> ModelAccess:
         def load() -> ModelAccess:
             # A stored id may be written in either case, and an $in of three is still one look-up by _id.
             ids = sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
@@ -219,7 +219,7 @@ class Permissions:
 
         return cast("ModelAccess", self._look_up(("model", teamspace, fold_uuid(model)), load, since))
 
-    def _look_up(self, key: Key, load: Callable[[], Any], since: _Since) -> Any:
+    def _look_up(self, key: Key, load: Callable[[], Any], since: Freshness) -> Any:
         """Return the access list under `key`, asked for no earlier than `since`, and asked for once for everybody."""
         with self._lock:
             look_up = self._look_ups.get(key)
@@ -236,7 +236,7 @@ class Permissions:
             raise PermissionsUnavailable
         return look_up.value
 
-    def _run(self, key: Key, look_up: _LookUp, load: Callable[[], Any], since: _Since) -> None:
+    def _run(self, key: Key, look_up: _LookUp, load: Callable[[], Any], since: Freshness) -> None:
         try:
             with self._store.within(since.remaining()):
                 look_up.value = load()
@@ -263,11 +263,12 @@ class Permissions:
             self._silent_until = now + min(PAUSE_SECONDS, self._timeout / 4)
 
 
-class _Since(NamedTuple):
+class Freshness(NamedTuple):
     """How old an answer may be, and until when it may be waited for, in monotonic seconds."""
 
     earliest: float
     deadline: float
 
     def remaining(self) -> float:
+        """Return the seconds that are left."""
         return self.deadline - monotonic()

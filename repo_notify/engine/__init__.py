@@ -5,7 +5,7 @@
     Connection   one Engine.IO session: `sid`, `environ`, `codec.eio`, `transport.name`; in `server.eio.sockets`
     Codec        what a protocol generation has to say; `Server(codecs=[…])` adds some
 
-`pywsgi.handler.WebSocketHandler` and `pywsgi.server.ArrivalServer` serve WebSockets under
+`pywsgi.handler.WebSocketHandler` and `pywsgi.server.LazySocketServer` serve WebSockets under
 gevent, and import it.
 """
 

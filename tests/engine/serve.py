@@ -231,7 +231,7 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
         from geventwebsocket.handler import WebSocketHandler as Stock
 
         from repo_notify.engine.pywsgi.handler import WebSocketHandler
-        from repo_notify.engine.pywsgi.server import ArrivalServer
+        from repo_notify.engine.pywsgi.server import LazySocketServer
 
         class Hasty(WebSocketHandler):
             patience = 0.5
@@ -243,7 +243,7 @@ def main(mode: str, options: dict[str, Any], handler: str) -> None:
         listener = WSGIServer.get_listener(("127.0.0.1", 0), family=socket.AF_INET)
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         # gevent's own is what hosts and gunicorn have.
-        make = WSGIServer if handler in ("stock", "pywsgi", "hasty pywsgi") else ArrivalServer
+        make = WSGIServer if handler in ("stock", "pywsgi", "hasty pywsgi") else LazySocketServer
         server = make(listener, app, handler_class=handler_class, log=None, **secured)
         server.start()
         print(server.server_port, flush=True)

@@ -14,7 +14,7 @@ from urllib.parse import urlencode
 
 import websocket
 
-from tests.support.nursery import nursery
+from tests.support.fork_server import fork_server
 
 SECONDS = 10.0
 EIO4 = {"EIO": "4"}
@@ -54,7 +54,7 @@ class Served:
         arguments = ("tests.engine.serve", mode, json.dumps(options), handler)
         self._log = ""
         self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 - closed by `stop`
-        programs = nursery(patched=mode == "gevent")
+        programs = fork_server(patched=mode == "gevent")
         self._process = programs.start(*arguments, env=os.environ, stderr=self._errors.fileno())
         self.port = int(self._process.stdout.readline())
         self.pid = self._process.pid

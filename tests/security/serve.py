@@ -53,5 +53,5 @@ if __name__ == "__main__":
     add_routes(app)
     server = app.extensions[NAME].socketio.server
     server.attachments_timeout = 0.5
-    server.eio.timing = dataclasses.replace(server.eio.timing, close_timeout=0.5, upgrade_timeout=0.5)
+    server.eio.timeouts = dataclasses.replace(server.eio.timeouts, close_timeout=0.5, upgrade_timeout=0.5)
     serve(app, host="127.0.0.1", port=0, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))

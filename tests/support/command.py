@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from contextlib import ExitStack
 
-from tests.support.nursery import nursery
+from tests.support.fork_server import fork_server
 
 SECONDS = 30
 
@@ -31,7 +31,7 @@ def run(module: str, *arguments: str, text: str = "", **environ: str) -> subproc
         given.seek(0)
         descriptors = {"stdin": given.fileno(), "stdout": said.fileno(), "stderr": errors.fileno()}
         environ = environment(**environ)
-        with nursery(patched=True).start(module, *arguments, env=environ, **descriptors) as process:
+        with fork_server(patched=True).start(module, *arguments, env=environ, **descriptors) as process:
             code = process.wait(SECONDS)
         said.seek(0)
         errors.seek(0)

@@ -20,7 +20,7 @@ from flask import Flask, session
 import repo_notify
 from repo_notify import RepoNotify, events
 from repo_notify.demo.seed import STRUCTURE, TEAMSPACE, TOWER
-from repo_notify.engine.pywsgi.server import ArrivalServer
+from repo_notify.engine.pywsgi.server import LazySocketServer
 
 OURS = tuple(str(Path(repo_notify.__file__).parents[1] / name) + "/" for name in ("repo_notify", "legacy_v4"))
 ROOM = {"teamspace": TEAMSPACE, "project": TOWER, "model": STRUCTURE}
@@ -62,7 +62,7 @@ def main(mongo_uri: str) -> None:
         return ""
 
     cookie = app.test_client().post("/login").headers["Set-Cookie"].partition(";")[0]
-    server = ArrivalServer(("127.0.0.1", 0), app, log=None)
+    server = LazySocketServer(("127.0.0.1", 0), app, log=None)
     server.start()
     client = websocket.create_connection(
         f"ws://127.0.0.1:{server.server_port}/chat?EIO=4&transport=websocket", header=[f"Cookie: {cookie}"]

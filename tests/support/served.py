@@ -12,7 +12,7 @@ from typing import Any
 
 import requests
 
-from tests.support.nursery import Forked, nursery
+from tests.support.fork_server import Forked, fork_server
 
 SECONDS = 15
 
@@ -65,7 +65,7 @@ def running(command: list[str], env: Mapping[str, str] | None = None) -> Iterato
 @contextmanager
 def forked(module: str, *arguments: str, patched: bool = True, stderr: int = 2) -> Iterator[Served]:
     """Run a module that serves and prints its port, for the length of the block."""
-    program = nursery(patched=patched).start(module, *arguments, env=os.environ, stderr=stderr)
+    program = fork_server(patched=patched).start(module, *arguments, env=os.environ, stderr=stderr)
     with program as process, ended(process):
         line = process.stdout.readline().strip()
         assert line.isdigit(), f"{module} did not start: {line!r}"

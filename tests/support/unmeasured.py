@@ -8,12 +8,12 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 from repo_notify.testing.embedded import MEMORY, EmbeddedMongo
-from tests.support.nursery import COVERAGE
+from tests.support.fork_server import COVERAGE
 
 
 @contextmanager
 def unmeasured() -> Iterator[None]:
-    """Do not measure this process during the block, nor the threads that it starts (`nursery.measure` tells why)."""
+    """Do not measure this process during the block, nor the threads that it starts (`fork_server.measure`)."""
     coverage = sys.modules.get("coverage")
     measuring = coverage.Coverage.current() if coverage is not None else None
     if measuring is None:

@@ -42,7 +42,7 @@ LIMITS = (Limit.BYTES, Limit.SECONDS, Limit.TOTAL)
 
 
 @dataclass(frozen=True)
-class Bounds:
+class OutboxLimits:
     """What clients may let wait: `max_bytes` each, for `max_seconds`, and `max_total` bytes together."""
 
     max_bytes: int
@@ -74,7 +74,7 @@ class Client(Protocol):
 class Backlogs:
     """What waits for the clients of one server. `total` counts what waits for several of them once."""
 
-    def __init__(self, bounds: Bounds, timers: Timers, lock: Lock) -> None:
+    def __init__(self, bounds: OutboxLimits, timers: Timers, lock: Lock) -> None:
         self.bounds = bounds
         self.lock = lock
         self.total = 0

@@ -33,7 +33,7 @@ class Reason:
 
 
 @dataclass(frozen=True)
-class Timing:
+class Timeouts:
     """The engine's times, in seconds."""
 
     ping_interval: float
@@ -46,7 +46,7 @@ class Owner(Protocol):
     """What a connection tells the server."""
 
     timers: Timers
-    timing: Timing
+    timeouts: Timeouts
     slow_clients: Counter[str]
     backlogs: Backlogs
 
@@ -138,11 +138,11 @@ class Connection:
 
     def start_heartbeat(self) -> None:
         """Begin to ping, or to wait for the client's pings (Engine.IO protocol, "Heartbeat")."""
-        timing = self._owner.timing
+        timeouts = self._owner.timeouts
         if self.codec.server_pings:
-            self._beat(timing.ping_interval, self._ping)
+            self._beat(timeouts.ping_interval, self._ping)
         else:
-            self._beat(timing.ping_interval + timing.ping_timeout, self._silent)
+            self._beat(timeouts.ping_interval + timeouts.ping_timeout, self._silent)
 
     def _beat(self, seconds: float, call: Callable[[], None]) -> None:
         """One timer per connection: what a client sends moves it, and costs nothing more."""
@@ -158,7 +158,7 @@ class Connection:
     def _ping(self) -> None:
         # First, since the pong may be faster than what follows.
         self._pinged = True
-        self._beat(self._owner.timing.ping_timeout, self._silent)
+        self._beat(self._owner.timeouts.ping_timeout, self._silent)
         self.send(control(EioType.PING))
 
     def _silent(self) -> None:
@@ -256,11 +256,11 @@ class Connection:
             self._owner.closed(self, reason)
             self._owner.drained(self)
 
-    def finish(self, reason: str, *, goodbye: bool = True) -> None:
-        """End when what is queued has left, or after `close_timeout`; with `goodbye` its last packet is a close."""
+    def finish(self, reason: str, *, close_packet: bool = True) -> None:
+        """End when what is queued has left, or after `close_timeout`; with `close_packet` that is the last packet."""
         if self._mark_closed():
-            self._closing = self._owner.timers.after(self._owner.timing.close_timeout, self._give_up)
-            self.transport.finish(goodbye=goodbye)
+            self._closing = self._owner.timers.after(self._owner.timeouts.close_timeout, self._give_up)
+            self.transport.finish(close_packet=close_packet)
             self._owner.closed(self, reason)
             self._check_drained()
 
@@ -268,18 +268,18 @@ class Connection:
         """End because of what the client did; the transport says so in its own way."""
         del error
         if isinstance(self.transport, WebSocketTransport):
-            self.finish(Reason.TRANSPORT_ERROR, goodbye=False)
+            self.finish(Reason.TRANSPORT_ERROR, close_packet=False)
         else:
             self.close(Reason.TRANSPORT_ERROR)
 
     def ended(self) -> None:
         """The client has closed the transport, or is gone."""
-        self.finish(Reason.TRANSPORT_CLOSE, goodbye=False)
+        self.finish(Reason.TRANSPORT_CLOSE, close_packet=False)
         self._check_drained()
 
     def broken(self) -> None:
         """The client broke the transport's protocol, which has been said in its own way."""
-        self.finish(Reason.TRANSPORT_ERROR, goodbye=False)
+        self.finish(Reason.TRANSPORT_ERROR, close_packet=False)
 
     def too_slow(self, limit: str) -> None:
         """The client does not take what is sent to it: nothing can be said, and nothing is kept any more."""

@@ -17,21 +17,21 @@ class Flushed(Protocol):
 Transport = TypeVar("Transport", bound=Flushed)
 
 
-class Turns(Generic[Transport]):
+class FlushBatch(Generic[Transport]):
     """The turns of gevent's loop: the first send of a turn goes out at once, the others together at its end."""
 
     def __init__(self, loop: Any, backlogs: Backlogs) -> None:
         self.loop = loop
         self.backlogs = backlogs
-        self.busy = False
+        self.corked = False
         # Those that do not take a send even between the turns: something of theirs waits, or they are ending.
-        self.irregular: set[Transport] = set()
+        self.backlogged: set[Transport] = set()
         self._waiting: list[Transport] = []
 
     def begin(self) -> None:
         """Something was sent: until the end of this turn everything else waits."""
-        if not self.busy:
-            self.busy = True
+        if not self.corked:
+            self.corked = True
             self.loop.run_callback(self._end)
 
     def wait(self, transport: Transport) -> None:
@@ -42,6 +42,6 @@ class Turns(Generic[Transport]):
         waiting, self._waiting = self._waiting, []
         for transport in waiting:
             transport.flush()
-        self.busy = False
+        self.corked = False
         if self._waiting:  # flushing ended somebody, of which others were told
             self.begin()

@@ -36,7 +36,7 @@ from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioType
 
 from .backlog import Backlogs, Frames, Limit
-from .flush import Turns
+from .flush import FlushBatch
 from .timers import Signal
 
 if TYPE_CHECKING:
@@ -68,18 +68,18 @@ class RawTransport:
         "_socket",
         "_writer",
         "backlog",
+        "batch",
         "raw",
-        "turns",
     )
 
     def __init__(
-        self, codec: Codec, raw: _socket.socket, turns: Turns[RawTransport], max_size: int, logger: logging.Logger
+        self, codec: Codec, raw: _socket.socket, batch: FlushBatch[RawTransport], max_size: int, logger: logging.Logger
     ) -> None:
         self._codec = codec
         self._socket: _socket.socket | None = raw
         # Kept when it is closed: then it refuses by itself.
         self.raw = raw
-        self.turns = turns
+        self.batch = batch
         self._logger = logger
         self._parser = FrameParser(max_size)
         self._connection: Connection | None = None
@@ -104,19 +104,19 @@ class RawTransport:
     def begin(self, answer: bytes) -> None:
         """Have the handshake's answer leave at the end of the turn, together with what is sent until then."""
         self._outbox = deque((answer,))
-        self.turns.wait(self)
-        self.turns.begin()
+        self.batch.wait(self)
+        self.batch.begin()
 
-    def start(self, connection: Connection, early: bytes) -> None:
-        """Begin to read; `early` is what the client had sent behind its handshake."""
+    def start(self, connection: Connection, prefetched: bytes) -> None:
+        """Begin to read; `prefetched` is what the client had sent behind its handshake."""
         if self._socket is None:
             return
         self._connection = connection
-        self._reader = self.turns.loop.io(self._socket.fileno(), READ)
+        self._reader = self.batch.loop.io(self._socket.fileno(), READ)
         self._reader.start(self._readable)
         self._watch()
-        if early:
-            self._feed(early)
+        if prefetched:
+            self._feed(prefetched)
 
     # What leaves.
 
@@ -127,17 +127,17 @@ class RawTransport:
 
     def _write(self, data: bytes) -> None:
         if self.push(data):
-            self.turns.begin()
+            self.batch.begin()
 
     def push(self, data: bytes) -> bool:
-        """Send, or have it wait; whether it was taken. Whoever pushes to many says so once, by `Turns.begin`."""
+        """Send, or have it wait; whether it was taken. Whoever pushes to many says so once, by `FlushBatch.begin`."""
         if self._ending:
             return False
         if self._outbox is not None:
             self._append(data)
-        elif self.turns.busy:
+        elif self.batch.corked:
             self._outbox = deque((data,))
-            self.turns.wait(self)
+            self.batch.wait(self)
         else:
             try:
                 sent = self.raw.send(data)
@@ -184,7 +184,7 @@ class RawTransport:
         if self._outbox is not None and not self._outbox:
             self._outbox = self.backlog = None
             if not self._ending:
-                self.turns.irregular.discard(self)
+                self.batch.backlogged.discard(self)
             self._flushed()
 
     def _piece(self) -> bytes:
@@ -222,17 +222,17 @@ class RawTransport:
         if self._socket is None:
             return
         if self.backlog is None:
-            self.backlog = Frames(self.turns.backlogs, self._outbox or ())
+            self.backlog = Frames(self.batch.backlogs, self._outbox or ())
             self._watch()
-        self.turns.irregular.add(self)
+        self.batch.backlogged.add(self)
         if self._writer is None:
-            self._writer = self.turns.loop.io(self._socket.fileno(), WRITE)
+            self._writer = self.batch.loop.io(self._socket.fileno(), WRITE)
         self._writer.start(self._writable)
         self._check(self.backlog)
 
     def _watch(self) -> None:
         if self.backlog is not None and self._connection is not None:
-            self.turns.backlogs.watch(self._connection)
+            self.batch.backlogs.watch(self._connection)
 
     def _check(self, backlog: Frames) -> None:
         if self._connection is not None and backlog.is_large():
@@ -250,18 +250,18 @@ class RawTransport:
         for out in left:
             self._write(out.wire(self._codec))
 
-    def finish(self, *, goodbye: bool) -> None:
+    def finish(self, *, close_packet: bool) -> None:
         """Send what is queued, then the WebSocket's closing handshake."""
-        self._finish(CloseCode.NORMAL, goodbye=goodbye)
+        self._finish(CloseCode.NORMAL, close_packet=close_packet)
 
-    def _finish(self, code: CloseCode, *, goodbye: bool) -> None:
+    def _finish(self, code: CloseCode, *, close_packet: bool) -> None:
         if self._ending:
             return
-        if goodbye:
+        if close_packet:
             self.send(control(EioType.CLOSE))
         self._write(build_close(code))
         self._ending, self._owed = True, None
-        self.turns.irregular.add(self)
+        self.batch.backlogged.add(self)
         if self._outbox is None:
             self._flushed()
 
@@ -276,7 +276,7 @@ class RawTransport:
         if self._ending and self._socket is not None:
             with contextlib.suppress(OSError):  # the client was faster
                 self._socket.shutdown(socket.SHUT_WR)
-            self.turns.irregular.discard(self)  # from now on its socket refuses by itself
+            self.batch.backlogged.discard(self)  # from now on its socket refuses by itself
 
     # What arrives.
 
@@ -332,7 +332,7 @@ class RawTransport:
         elif isinstance(event, Ping):
             self._pong(build(PONG, event.data))
         elif isinstance(event, Close):
-            self._finish(CloseCode.NORMAL, goodbye=False)
+            self._finish(CloseCode.NORMAL, close_packet=False)
             connection.ended()
 
     def _pong(self, frame: bytes) -> None:
@@ -344,7 +344,7 @@ class RawTransport:
 
     def _fail(self, code: CloseCode, problem: str) -> None:
         self._logger.info("a WebSocket is closed with %s: %s", int(code), problem)
-        self._finish(code, goodbye=False)
+        self._finish(code, close_packet=False)
         if self._connection is not None:
             self._connection.broken()
 
@@ -362,7 +362,7 @@ class RawTransport:
         if self.backlog is not None:
             self.backlog.clear(self._outbox or ())
         self._outbox = self.backlog = self._owed = None
-        self.turns.irregular.discard(self)
+        self.batch.backlogged.discard(self)
         for watcher in (self._reader, self._writer):
             if watcher is not None:
                 watcher.stop()
@@ -378,23 +378,23 @@ class RawSockets:
 
     def __init__(self, backlogs: Backlogs, max_size: int, logger: logging.Logger) -> None:
         self._backlogs, self._max_size, self._logger = backlogs, max_size, logger
-        self._turns: Turns[RawTransport] | None = None
+        self._batch: FlushBatch[RawTransport] | None = None
 
     def take(self, codec: Codec, taking: Take | None) -> tuple[RawTransport, bytes] | None:
         """A transport on the socket that `taking` gives, and what was read ahead; None where it is not to be had."""
         taken = taking() if taking is not None else None
         if taken is None:
             return None
-        raw, early, first = taken
+        raw, prefetched, first = taken
         transport = RawTransport(codec, raw, self._of_loop(), self._max_size, self._logger)
         if first:
             transport.begin(first)
-        return transport, early
+        return transport, prefetched
 
-    def _of_loop(self) -> Turns[RawTransport]:
+    def _of_loop(self) -> FlushBatch[RawTransport]:
         # At the first connection, not before: a server may fork after the app was made, and the loop is the child's.
-        if self._turns is None:
+        if self._batch is None:
             import gevent
 
-            self._turns = Turns(gevent.get_hub().loop, self._backlogs)
-        return self._turns
+            self._batch = FlushBatch(gevent.get_hub().loop, self._backlogs)
+        return self._batch

@@ -25,8 +25,8 @@ from repo_notify.engine.wire.frames import Frame
 from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
-from .backlog import LIMITS, Backlogs, Bounds
-from .connection import Connection, Environ, Reason, Timing
+from .backlog import LIMITS, Backlogs, OutboxLimits
+from .connection import Connection, Environ, Reason, Timeouts
 from .greenlets import Workers
 from .origins import AllowedOrigins, Origins, Page, drop_credentials
 from .raw_sockets import RawSockets, RawTransport
@@ -53,12 +53,12 @@ Defer = Callable[[Connection, Callable[[], None]], None]
 
 
 @lru_cache(16)
-def _rest_of_greeting(upgrades: tuple[str, ...], timing: Timing, max_payload: int) -> str:
+def _open_packet_tail(upgrades: tuple[str, ...], timeouts: Timeouts, max_payload: int) -> str:
     """What is the same for everybody."""
     greeting = {
         "upgrades": upgrades,
-        "pingInterval": round(timing.ping_interval * 1000),
-        "pingTimeout": round(timing.ping_timeout * 1000),
+        "pingInterval": round(timeouts.ping_interval * 1000),
+        "pingTimeout": round(timeouts.ping_timeout * 1000),
         "maxPayload": max_payload,
     }
     return jsoncodec.dumps(greeting).removeprefix("{")
@@ -85,7 +85,7 @@ class EngineServer(engineio.Server):
         max_payload_packets: int, allow_upgrades: bool, http_compression: bool, compression_threshold: int,
         cors_allowed_origins: AllowedOrigins, cors_credentials: bool, cors_any_origin: bool,
         cors_any_credentials: bool, transports: Iterable[str],
-        unsupported_hint: UnsupportedHint, defer: Defer, bounds: Bounds, raw_sockets: bool,
+        unsupported_hint: UnsupportedHint, defer: Defer, bounds: OutboxLimits, raw_sockets: bool,
         async_handlers: bool = False,
     ) -> None:
         stock: Any = super()
@@ -100,7 +100,7 @@ class EngineServer(engineio.Server):
             if str(codec.eio) in self.codecs:
                 raise ValueError(f"there are two codecs for EIO={codec.eio}")
             self.codecs[str(codec.eio)] = codec
-        self.timing = Timing(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
+        self.timeouts = Timeouts(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
         self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
         self.slow_clients = Counter(dict.fromkeys(LIMITS, 0))
         self.backlogs = Backlogs(bounds, self.timers, self.new_lock())
@@ -175,8 +175,8 @@ class EngineServer(engineio.Server):
         """Refuse handshakes, close every connection so that clients reconnect, wait for their end up to `timeout` s."""
         self._refusing = True
         for connection in list(self.sockets.values()):
-            # Without a close packet, as the reference server: python-socketio's clients take that for a final goodbye.
-            connection.finish(Reason.SERVER_DISCONNECT, goodbye=False)
+            # Without a close packet, as the reference server: python-socketio's clients do not come back after one.
+            connection.finish(Reason.SERVER_DISCONNECT, close_packet=False)
         gone = self.new_signal()
         waited = 0.0
         while self._draining and waited < timeout:
@@ -281,7 +281,7 @@ class EngineServer(engineio.Server):
     def _open(self, connection: Connection) -> bool:
         """Register a connection, greet its client and ask the application, which may refuse it."""
         self.sockets[connection.sid] = connection
-        connection.send(control(EioType.OPEN, self._greeting(connection)))
+        connection.send(control(EioType.OPEN, self._open_packet(connection)))
         connection.start_heartbeat()
         try:
             accepted = self.handlers["connect"](connection.sid, connection.environ)
@@ -293,10 +293,10 @@ class EngineServer(engineio.Server):
             connection.close(Reason.SERVER_DISCONNECT)
         return not connection.closed
 
-    def _greeting(self, connection: Connection) -> str:
+    def _open_packet(self, connection: Connection) -> str:
         """The handshake's JSON (Engine.IO protocol, "Handshake")."""
         upgrades = ("websocket",) if connection.transport.name == "polling" and self._can_upgrade() else ()
-        rest = _rest_of_greeting(upgrades, self.timing, self.max_http_buffer_size)
+        rest = _open_packet_tail(upgrades, self.timeouts, self.max_http_buffer_size)
         return f'{{"sid":{jsoncodec.dumps(connection.sid)},{rest}'
 
     def _can_upgrade(self) -> bool:
@@ -329,7 +329,7 @@ class EngineServer(engineio.Server):
 
     def _patience(self, environ: Environ) -> AbstractContextManager[Any]:
         """How long a body may take to arrive: no longer than a silent client may live."""
-        limit = self.timing.ping_interval + self.timing.ping_timeout
+        limit = self.timeouts.ping_interval + self.timeouts.ping_timeout
         if self.async_mode != "gevent":
             return socket_timeout(environ.get("werkzeug.socket"), limit)
         import gevent
@@ -363,11 +363,11 @@ class EngineServer(engineio.Server):
 
         return self._async["websocket"](run, self)(request.environ, start_response)
 
-    def _serve_raw(self, codec: Codec, environ: Environ, transport: RawTransport, early: bytes) -> list[bytes]:
+    def _serve_raw(self, codec: Codec, environ: Environ, transport: RawTransport, prefetched: bytes) -> list[bytes]:
         """A connection that needs the request no longer, and no greenlet."""
         connection = Connection(self, self.new_sid(), codec, for_opening(environ), transport)
         if self._open(connection):
-            transport.start(connection, early)
+            transport.start(connection, prefetched)
         return []
 
     def _serve_new(self, codec: Codec, environ: Environ, websocket: Any) -> None:

@@ -30,8 +30,8 @@ class Transport(Protocol):
     def send(self, out: Outgoing) -> None:
         """Queue a packet; never waits."""
 
-    def finish(self, *, goodbye: bool) -> None:
-        """Send what is queued (and with `goodbye` an Engine.IO close), then end."""
+    def finish(self, *, close_packet: bool) -> None:
+        """Send what is queued (and with `close_packet` an Engine.IO close), then end."""
 
     def abort(self, final: EioType) -> None:
         """End now; whoever waits for packets gets `final`."""
@@ -120,9 +120,9 @@ class PollingTransport:
         self._signal.set()
         return left
 
-    def finish(self, *, goodbye: bool) -> None:
+    def finish(self, *, close_packet: bool) -> None:
         """The open or next poll gets what is queued and, as a poll has no end of its own, always a close packet."""
-        del goodbye
+        del close_packet
         self.send(control(EioType.CLOSE))
         self._final = EioType.CLOSE
 
@@ -185,9 +185,9 @@ class WebSocketTransport:
             return None
         return bytes(frame) if isinstance(frame, (bytearray, memoryview)) else frame
 
-    def finish(self, *, goodbye: bool) -> None:
+    def finish(self, *, close_packet: bool) -> None:
         """Send what is queued, then the WebSocket's closing handshake."""
-        if goodbye:
+        if close_packet:
             self.send(control(EioType.CLOSE))
         self._ending = True
         self._signal.set()

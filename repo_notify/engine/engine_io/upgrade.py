@@ -11,7 +11,7 @@ from repo_notify.engine.wire.errors import ProtocolError
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
 from .backlog import Backlogs
-from .connection import Connection, Reason, Timing
+from .connection import Connection, Reason, Timeouts
 from .raw_sockets import RawSockets, RawTransport, Take
 from .timers import Signal, Timers
 from .transports import UpgradeTarget, WebSocketTransport
@@ -28,7 +28,7 @@ class Host(Protocol):
     """What they need of the server."""
 
     timers: Timers
-    timing: Timing
+    timeouts: Timeouts
     backlogs: Backlogs
 
     def new_signal(self) -> Signal:
@@ -53,8 +53,8 @@ class WebSocketConnections:
         taking = getattr(getattr(websocket, "_sock", None), "take_socket", None)
         taken = self.take(codec, taking)
         if taken is not None:
-            raw, early = taken
-            return raw, lambda connection: raw.start(connection, early)
+            raw, prefetched = taken
+            return raw, lambda connection: raw.start(connection, prefetched)
         transport = self._driven(codec, websocket)
         return transport, lambda connection: self._serve(connection, transport)
 
@@ -67,7 +67,7 @@ class WebSocketConnections:
         if not connection.start_upgrade():
             websocket.close()
             return
-        limit = self._host.timers.after(self._host.timing.upgrade_timeout, lambda: probing.abort(EioType.CLOSE))
+        limit = self._host.timers.after(self._host.timeouts.upgrade_timeout, lambda: probing.abort(EioType.CLOSE))
         try:
             proven = self._probe(connection, probing, websocket)
         finally:
@@ -79,7 +79,7 @@ class WebSocketConnections:
                 return
             transport.abort(EioType.CLOSE)
         connection.stop_upgrade()
-        probing.finish(goodbye=False)
+        probing.finish(close_packet=False)
         probing.write()
 
     def _probe(self, connection: Connection, probing: WebSocketTransport, websocket: Any) -> bool:
@@ -116,6 +116,6 @@ class WebSocketConnections:
             self._logger.info("%s: %s", connection.sid, error.problem)
             connection.fail(error)
         finally:
-            connection.finish(Reason.TRANSPORT_CLOSE, goodbye=False)
+            connection.finish(Reason.TRANSPORT_CLOSE, close_packet=False)
             writer.join()
             connection.gone()

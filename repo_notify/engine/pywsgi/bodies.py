@@ -20,12 +20,12 @@ _TRAILER = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]+:[^\x00\r\n]*\r\n")
 class Arriving(io.RawIOBase):
     """What arrives on a socket: as its `makefile`, with fewer steps, and with an end to reading.
 
-    `early` was read before. Waiting is measured, not time: who is slow to ask has not made the client slow.
+    `prefetched` was read before. Waiting is measured, not time: who is slow to ask has not made the client slow.
     """
 
-    def __init__(self, source: Any, early: bytes) -> None:
+    def __init__(self, source: Any, prefetched: bytes) -> None:
         self._source = source
-        self.early = early
+        self.prefetched = prefetched
         self.ended = False
         self.timed_out = False
         self._left: float | None = None
@@ -47,10 +47,10 @@ class Arriving(io.RawIOBase):
 
     def readinto(self, buffer: Any) -> int | None:
         """Read what has come; TimeoutError where the client may not be waited for any longer."""
-        if self.early:
-            given = self.early[: len(buffer)]
+        if self.prefetched:
+            given = self.prefetched[: len(buffer)]
             buffer[: len(given)] = given
-            self.early = self.early[len(given) :]
+            self.prefetched = self.prefetched[len(given) :]
             return len(given)
         if self.ended:
             return None
@@ -109,7 +109,7 @@ class RequestBody(io.RawIOBase):
         if self.complete or not len(buffer):
             return 0
         if self.failed:
-            raise BadBody("the body has ended early")
+            raise BadBody("the body has ended prefetched")
         self.failed = True
         count = self._read(buffer)
         self.failed = False
@@ -124,7 +124,7 @@ class RequestBody(io.RawIOBase):
             return 0
         count = self._source.readinto1(memoryview(buffer)[: self.due])
         if not count:
-            raise BadBody("the body ended early")
+            raise BadBody("the body ended prefetched")
         self.due -= count
         self.complete = self.due == 0 and not self._chunked
         return count

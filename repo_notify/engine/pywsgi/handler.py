@@ -23,7 +23,7 @@ from repo_notify.engine.wire.frames import unmask
 
 from .headers import OpeningHandshake, words_of
 from .http1 import HttpHandler
-from .lazy_sockets import Arrival, detached
+from .lazy_sockets import LazySocket, detached
 
 TOO_BIG = 1009
 GUID = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
@@ -74,7 +74,7 @@ class BoundedWebSocket(WebSocket):
             raise WebSocketError("message too big")
         payload = raw_read(header.length) if header.length else b""
         if len(payload) != header.length:
-            raise WebSocketError("the frame ended early")
+            raise WebSocketError("the frame ended prefetched")
         return header, unmask(payload, header.mask)
 
     def take_socket(self) -> tuple[_socket.socket, bytes, bytes] | None:
@@ -83,8 +83,8 @@ class BoundedWebSocket(WebSocket):
         if not handler.on_plain_tcp():
             return None
         self.closed = True
-        taken, early = handler.detach()
-        return taken, early, b""
+        taken, prefetched = handler.detach()
+        return taken, prefetched, b""
 
     def validate_utf8(self, payload: bytes) -> None:
         """Once, when the whole message is decoded; not here, frame by frame and byte by byte."""
@@ -95,10 +95,10 @@ class WebSocketHandler(HttpHandler):
 
     def __init__(self, sock: Any, address: Any, server: Any) -> None:
         super().__init__(sock, address, server)
-        early = self.arriving.early
-        self._handshake = OpeningHandshake.parse(early, self.max_header_bytes) if early else None
+        prefetched = self.arriving.prefetched
+        self._handshake = OpeningHandshake.parse(prefetched, self.max_header_bytes) if prefetched else None
         if self._handshake is not None:
-            self.arriving.early = self._handshake.rest
+            self.arriving.prefetched = self._handshake.rest
 
     def _serve(self) -> Any:
         """As pywsgi's; a handshake that has come in one piece is not read again."""
@@ -135,7 +135,7 @@ class WebSocketHandler(HttpHandler):
     def on_plain_tcp(self) -> bool:
         """Whether the connection's socket is TCP's own, not TLS's or another server's."""
         handler: Any = self
-        return type(handler.socket) in (Arrival, gevent.socket.socket)
+        return type(handler.socket) in (LazySocket, gevent.socket.socket)
 
     def detach(self) -> tuple[_socket.socket, bytes]:
         """Take the socket, and what was read ahead from it; this handler then has none.
@@ -144,9 +144,9 @@ class WebSocketHandler(HttpHandler):
         """
         handler: Any = self
         self.arriving.ended = True
-        early = handler.rfile.peek() + self.arriving.early
+        prefetched = handler.rfile.peek() + self.arriving.prefetched
         held, handler.socket = handler.socket, None
-        return detached(held), early
+        return detached(held), prefetched
 
     def take_socket(self) -> tuple[_socket.socket, bytes, bytes]:
         """Take the socket; what was read ahead, and the answer 101 (RFC 6455 section 4.2.2), which goes out first.

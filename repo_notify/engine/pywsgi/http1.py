@@ -20,7 +20,7 @@ from geventwebsocket.handler import WebSocketHandler as StockHandler
 
 from .bodies import NO_BODY, PACE_BYTES, Arriving, RequestBody
 from .headers import BadRequest, Headers, body_length, check_host, environ_key, request_line, words_of
-from .lazy_sockets import Arrival
+from .lazy_sockets import LazySocket
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ class HttpHandler(StockHandler):
 
     def __init__(self, sock: Any, address: Any, server: Any) -> None:
         stock: Any = super()
-        self.arriving = Arriving(sock, sock.take_early() if type(sock) is Arrival else b"")
+        self.arriving = Arriving(sock, sock.take_prefetched() if type(sock) is LazySocket else b"")
         self._body = NO_BODY
         stock.__init__(sock, address, server, io.BufferedReader(self.arriving))
 

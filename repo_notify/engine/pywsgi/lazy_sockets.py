@@ -8,15 +8,15 @@ from typing import Any
 import gevent.socket
 
 
-class Arrival:
+class LazySocket:
     """A connection and the first bytes that it sent; becomes gevent's socket as soon as that is asked for anything."""
 
-    __slots__ = ("_early", "_gevent", "_raw")
+    __slots__ = ("_gevent", "_prefetched", "_raw")
 
-    def __init__(self, raw: _socket.socket, early: bytes) -> None:
+    def __init__(self, raw: _socket.socket, prefetched: bytes) -> None:
         self._raw: _socket.socket | None = raw
         self._gevent: Any = None
-        self._early = early
+        self._prefetched = prefetched
 
     def __getattr__(self, name: str) -> Any:
         if self._raw is not None:
@@ -24,10 +24,10 @@ class Arrival:
             self._gevent = gevent.socket.socket(raw.family, raw.type, raw.proto, fileno=raw.detach())
         return getattr(self._gevent, name)
 
-    def take_early(self) -> bytes:
+    def take_prefetched(self) -> bytes:
         """The first bytes, once."""
-        early, self._early = self._early, b""
-        return early
+        prefetched, self._prefetched = self._prefetched, b""
+        return prefetched
 
     def detach_raw(self) -> _socket.socket:
         """Take the socket from here; nothing but `close` may follow."""
@@ -44,8 +44,8 @@ class Arrival:
 
 
 def detached(held: Any) -> _socket.socket:
-    """The socket under an `Arrival` or a socket of gevent's, taken from there."""
-    if type(held) is Arrival:
+    """The socket under an `LazySocket` or a socket of gevent's, taken from there."""
+    if type(held) is LazySocket:
         return held.detach_raw()
     # Told what it is, it need not ask the kernel three times.
     return _socket.socket(held.family, held.type, held.proto, fileno=held.detach())

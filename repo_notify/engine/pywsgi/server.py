@@ -16,7 +16,7 @@ from typing import Any
 from gevent.pywsgi import WSGIServer
 
 from .handler import WebSocketHandler
-from .lazy_sockets import Arrival
+from .lazy_sockets import LazySocket
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class PatientServer(WSGIServer):
             own.handle(secured, address)
 
 
-class ArrivalServer(PatientServer):
+class LazySocketServer(PatientServer):
     """Takes the arguments of gevent's; TLS, and a pool of greenlets that is to bound connections, are left to that.
 
     A handler class is a `WebSocketHandler`. Who sends nothing for its `patience`, in seconds, is closed.
@@ -101,17 +101,17 @@ class ArrivalServer(PatientServer):
     def _arrived(self, watcher: Any) -> None:
         raw, address, _ = self._silent[watcher]
         try:
-            early = raw.recv(_CHUNK)
+            prefetched = raw.recv(_CHUNK)
         except BlockingIOError:
             return
         except OSError:
-            early = b""
+            prefetched = b""
         self._forget(watcher)
-        if not early:
+        if not prefetched:
             raw.close()
             return
         stock: Any = super()
-        stock.do_handle(Arrival(raw, early), address)
+        stock.do_handle(LazySocket(raw, prefetched), address)
 
     def _forget(self, watcher: Any) -> None:
         del self._silent[watcher]

@@ -64,7 +64,7 @@ class Host(Protocol):
         """End a member's stay in a namespace."""
 
 
-class Session:
+class Client:
     """Decodes and checks in the reader's context; handlers run one by one in a task that lives while there is work."""
 
     __slots__ = (
@@ -285,9 +285,9 @@ class Session:
         self.connection.transport.throttle(signal)
 
 
-_FROM_CLIENT: dict[SioType, Callable[[Session, SioPacket], None]] = {
-    SioType.CONNECT: Session._connect,
-    SioType.DISCONNECT: Session._disconnect,
-    SioType.EVENT: Session._event,
-    SioType.ACK: Session._acknowledgement,
+_FROM_CLIENT: dict[SioType, Callable[[Client, SioPacket], None]] = {
+    SioType.CONNECT: Client._connect,
+    SioType.DISCONNECT: Client._disconnect,
+    SioType.EVENT: Client._event,
+    SioType.ACK: Client._acknowledgement,
 }

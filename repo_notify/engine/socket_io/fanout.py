@@ -1,7 +1,7 @@
 """The shortest way to the members of a room: what the fan-out touches for each of them, and nothing else.
 
 For a room of thousands the time goes into fetching memory: the member, its connection, its transport, its socket. A
-`Route` keeps the sockets of those who need no more than a `send`; it is made at a room's first event, and anew when
+`FastPath` keeps the sockets of those who need no more than a `send`; it is made at a room's first event, and anew when
 the room has changed.
 """
 
@@ -11,7 +11,7 @@ import _socket
 from collections.abc import Collection, Iterable
 from itertools import repeat
 
-from repo_notify.engine.engine_io.flush import Turns
+from repo_notify.engine.engine_io.flush import FlushBatch
 from repo_notify.engine.engine_io.raw_sockets import RawTransport
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.engine.wire.outgoing import Outgoing
@@ -27,7 +27,7 @@ def _plain(member: Member) -> RawTransport | None:
     return transport if type(transport) is RawTransport and member.held is None else None
 
 
-class Direct:
+class RawMembers:
     """Members of one protocol generation on raw sockets."""
 
     __slots__ = ("_places", "_sockets", "_transports")
@@ -43,16 +43,16 @@ class Direct:
         self._sockets.append(transport.raw)
         self._transports.append(transport)
 
-    def send(self, data: bytes, skip: RawTransport | None, irregular: Collection[RawTransport]) -> int:
-        """Send to all but `skip`, and have it wait for those who are irregular; returns to how many."""
+    def send(self, data: bytes, skip: RawTransport | None, backlogged: Collection[RawTransport]) -> int:
+        """Send to all but `skip`, and have it wait for those who are backlogged; returns to how many."""
         places = self._places
-        apart = [found for found in irregular if found in places and found is not skip]
-        without = {places[found] for found in (*apart, skip) if found in places}
+        waiting = [found for found in backlogged if found in places and found is not skip]
+        without = {places[found] for found in (*waiting, skip) if found in places}
         if not without:
             return _send_to(self._sockets, self._transports, data)
         sockets = [found for place, found in enumerate(self._sockets) if place not in without]
         transports = [found for place, found in enumerate(self._transports) if place not in without]
-        return _send_to(sockets, transports, data) + sum(found.push(data) for found in apart)
+        return _send_to(sockets, transports, data) + sum(found.push(data) for found in waiting)
 
 
 def _send_to(sockets: list[_socket.socket], transports: list[RawTransport], data: bytes) -> int:
@@ -89,20 +89,20 @@ def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:
     return True
 
 
-class Route:
+class FastPath:
     """The members of one room: `direct` by generation, and `others`, who need a closer look each time."""
 
-    __slots__ = ("direct", "others", "turns")
+    __slots__ = ("batch", "direct", "others")
 
     def __init__(self, members: Iterable[Member]) -> None:
-        self.direct: dict[Codec, Direct] = {}
+        self.direct: dict[Codec, RawMembers] = {}
         self.others: list[Member] = []
-        self.turns: Turns[RawTransport] | None = None
+        self.batch: FlushBatch[RawTransport] | None = None
         for member in members:
             transport = _plain(member)
             if transport is not None:
-                self.direct.setdefault(member.connection.codec, Direct()).add(transport)
-                self.turns = transport.turns
+                self.direct.setdefault(member.connection.codec, RawMembers()).add(transport)
+                self.batch = transport.batch
             elif not member.gone:
                 self.others.append(member)
 
@@ -114,12 +114,12 @@ class Route:
     @property
     def is_open(self) -> bool:
         """Whether a send overtakes nothing that waits for the end of this turn."""
-        return self.turns is not None and not self.turns.busy
+        return self.batch is not None and not self.batch.corked
 
     def send(self, out: Outgoing, skip: RawTransport | None) -> int:
         """Send to all of `direct` but one; returns to how many."""
-        assert self.turns is not None
+        assert self.batch is not None
         # Before anything is sent: what a send leads to is published later, and must not overtake this.
-        self.turns.begin()
-        irregular = self.turns.irregular
-        return sum(direct.send(out.wire(codec), skip, irregular) for codec, direct in self.direct.items())
+        self.batch.begin()
+        backlogged = self.batch.backlogged
+        return sum(direct.send(out.wire(codec), skip, backlogged) for codec, direct in self.direct.items())

@@ -9,27 +9,27 @@ from typing import Any
 
 from repo_notify.engine.engine_io.backlog import Limit
 from repo_notify.engine.engine_io.connection import Connection
-from repo_notify.engine.engine_io.flush import Turns
+from repo_notify.engine.engine_io.flush import FlushBatch
 from repo_notify.engine.engine_io.raw_sockets import RawTransport
 from repo_notify.engine.engine_io.timers import Lock
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.engine.wire.outgoing import Outgoing, message
 from repo_notify.engine.wire.packets import SioPacket, SioType
 
-from .fanout import Route
+from .fanout import FastPath
 from .members import Callback, Member
 
 
 class Namespace:
     """The members of one namespace, by their id and by their connection's, and its rooms."""
 
-    __slots__ = ("by_connection", "members", "rooms", "routes")
+    __slots__ = ("by_connection", "fast_paths", "members", "rooms")
 
     def __init__(self) -> None:
         self.members: dict[str, Member] = {}
         self.by_connection: dict[str, Member] = {}
         self.rooms: dict[Hashable, dict[str, Member]] = {}
-        self.routes: dict[Hashable, Route] = {}
+        self.fast_paths: dict[Hashable, FastPath] = {}
 
     def by_any_id(self, any_id: str) -> Member | None:
         """The member of that id, be it its own or its connection's."""
@@ -134,7 +134,7 @@ class RoomManager:
             space = self._namespaces.get(member.namespace)
             if space is not None:
                 for room in member.rooms:
-                    space.routes.pop(room, None)
+                    space.fast_paths.pop(room, None)
 
     def remove(self, member: Member) -> None:
         """Forget a member; costs its own rooms only."""
@@ -169,7 +169,7 @@ class RoomManager:
             if space is None or member.gone or space.members.get(member.sid) is not member:
                 return
             space.rooms.setdefault(room, {})[member.sid] = member
-            space.routes.pop(room, None)
+            space.fast_paths.pop(room, None)
             member.rooms.add(room)
 
     def leave_room(self, sid: str, namespace: str, room: Hashable) -> None:
@@ -192,7 +192,7 @@ class RoomManager:
         member.rooms.discard(room)
         members = space.rooms[room]
         del members[member.sid]
-        space.routes.pop(room, None)
+        space.fast_paths.pop(room, None)
         if not members:
             del space.rooms[room]
         return True
@@ -248,21 +248,21 @@ class RoomManager:
             self._send(member, message(SioPacket(SioType.EVENT, member.namespace, data=[event, data])))
 
     def _along(self, namespace: str, room: Any, skip: frozenset[str], out: Outgoing) -> int | None:
-        """Send along the route of a room; None where there is none, or it is not open."""
+        """Send along the fast_path of a room; None where there is none, or it is not open."""
         with self._lock:
             space = self._namespaces.get(namespace)
             name = self._only_room(space, room) if space and room is not None and len(skip) <= 1 else None
             if space is None or name is None:
                 return None
-            route = space.routes.get(name)
-            if route is None or route.is_outdated:
-                route = space.routes[name] = Route(space.rooms[name].values())
+            fast_path = space.fast_paths.get(name)
+            if fast_path is None or fast_path.is_outdated:
+                fast_path = space.fast_paths[name] = FastPath(space.rooms[name].values())
             without = space.by_any_id(next(iter(skip))) if skip else None
-        if not route.is_open:
+        if not fast_path.is_open:
             return None
         transport = without.connection.transport if without else None
-        sent = route.send(out, transport if isinstance(transport, RawTransport) else None)
-        return sent + self._fan_out([member for member in route.others if member is not without], out)
+        sent = fast_path.send(out, transport if isinstance(transport, RawTransport) else None)
+        return sent + self._fan_out([member for member in fast_path.others if member is not without], out)
 
     @staticmethod
     def _only_room(space: Namespace, room: Any) -> Hashable | None:
@@ -281,7 +281,7 @@ class RoomManager:
         """Send one packet to many; what cannot be encoded is the caller's mistake and shows at the first of them."""
         sent = 0
         wires: dict[Codec, bytes] = {}
-        turns: Turns[RawTransport] | None = None
+        batch: FlushBatch[RawTransport] | None = None
         for member in members:
             connection = member.connection
             transport = connection.transport
@@ -290,12 +290,12 @@ class RoomManager:
                 if data is None:
                     data = wires[connection.codec] = out.wire(connection.codec)
                 sent += transport.push(data)
-                turns = transport.turns
+                batch = transport.batch
             else:
                 out.packets(connection.codec)
                 sent += self._send(member, out)
-        if turns is not None:
-            turns.begin()
+        if batch is not None:
+            batch.begin()
         return sent
 
     def _asking(self, packet: SioPacket, member: Member, callback: Callback | None) -> SioPacket:

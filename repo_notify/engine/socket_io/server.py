@@ -13,7 +13,7 @@ from typing import Any
 import socketio
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from repo_notify.engine.engine_io.backlog import Bounds
+from repo_notify.engine.engine_io.backlog import OutboxLimits
 from repo_notify.engine.engine_io.connection import Connection, Environ, Reason
 from repo_notify.engine.engine_io.origins import AllowedOrigins
 from repo_notify.engine.engine_io.server import TRANSPORTS, EngineServer, UnsupportedHint
@@ -23,7 +23,7 @@ from repo_notify.engine.wire.frames import Frame
 from repo_notify.engine.wire.outgoing import message
 from repo_notify.engine.wire.packets import SioPacket, SioType
 
-from .client import Session
+from .client import Client
 from .manager import RoomManager
 from .members import Callback, Member
 
@@ -67,7 +67,7 @@ class Server(socketio.Server):
         max_outbox: int = 8_388_608, max_outbox_age: float = 30, max_outbox_total: int = 268_435_456,
         raw_sockets: bool = True,
     ) -> None:
-        self._sessions: dict[str, Session] = {}
+        self._clients: dict[str, Client] = {}
         self.connect_timeout = connect_timeout
         self.max_attachments = max_attachments
         self.fallbacks: dict[str, Fallback] = {}
@@ -87,7 +87,7 @@ class Server(socketio.Server):
             cors_credentials=cors_credentials, cors_any_origin=cors_any_origin,
             cors_any_credentials=cors_any_credentials, transports=transports, codecs=(EngineIO4(), *codecs),
             unsupported_hint=unsupported_hint, defer=self._defer, raw_sockets=raw_sockets,
-            bounds=Bounds(max_outbox, max_outbox_age, max_outbox_total),
+            bounds=OutboxLimits(max_outbox, max_outbox_age, max_outbox_total),
         )
         # python-socketio's own set would hold "/" where none is named.
         self.namespaces = frozenset([namespaces] if isinstance(namespaces, str) else namespaces or ())
@@ -123,14 +123,14 @@ class Server(socketio.Server):
             return
         connection = member.connection
         connection.send(message(SioPacket(SioType.DISCONNECT, namespace)))
-        session = self._sessions.get(connection.sid)
-        if session is not None and session.end_namespace(namespace, Reason.SERVER_DISCONNECT):
+        client = self._clients.get(connection.sid)
+        if client is not None and client.end_namespace(namespace, Reason.SERVER_DISCONNECT):
             connection.finish(Reason.SERVER_DISCONNECT)
 
     def waiting(self, eio_sid: str) -> int:
         """How many packets of a connection wait for their turn."""
-        session = self._sessions.get(eio_sid)
-        return session.waiting if session is not None else 0
+        client = self._clients.get(eio_sid)
+        return client.waiting if client is not None else 0
 
     def shutdown(self, timeout: float = 0) -> None:
         """Refuse handshakes with 503, close all connections so that clients reconnect; wait up to `timeout` s."""
@@ -239,7 +239,7 @@ class Server(socketio.Server):
 
     def _forget(self, connection: Connection, reason: str) -> None:
         """The last of a connection: its session and environ are dropped, `on_close` is called."""
-        self._sessions.pop(connection.sid, None)
+        self._clients.pop(connection.sid, None)
         self.environ.pop(connection.sid, None)
         for hook in self.on_close:
             self._guarded(hook, connection.sid, reason)
@@ -256,32 +256,32 @@ class Server(socketio.Server):
         connection = self.eio.sockets[eio_sid]
         self.environ[eio_sid] = environ
         timer = self.eio.timers.after(self.connect_timeout, lambda: self._never_connected(connection))
-        session = self._sessions[eio_sid] = Session(self, connection, timer)
+        client = self._clients[eio_sid] = Client(self, connection, timer)
         for hook in self.on_open:
             self._guarded(hook, eio_sid, environ)
         if connection.codec.connects_by_itself:
-            session.connect()
+            client.connect()
 
     def _never_connected(self, connection: Connection) -> None:
         self.logger.info("%s: no namespace within %s s", connection.sid, self.connect_timeout)
         connection.close(Reason.TRANSPORT_CLOSE)
 
     def _handle_eio_message(self, eio_sid: str, data: Frame) -> None:  # type: ignore[override]  # see above
-        session = self._sessions.get(eio_sid)
-        if session is not None:
-            session.receive(data)
+        client = self._clients.get(eio_sid)
+        if client is not None:
+            client.receive(data)
 
     def _defer(self, connection: Connection, call: Callable[[], None]) -> None:
         """The end of a connection is told after its events were handled."""
-        session = self._sessions.get(connection.sid)
-        if session is not None:
-            session.close(call)
+        client = self._clients.get(connection.sid)
+        if client is not None:
+            client.close(call)
 
     def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:  # type: ignore[override]  # see above
-        session = self._sessions.get(eio_sid)
-        if session is not None:
-            session.leave_all(reason)
-            self._forget(session.connection, reason)
+        client = self._clients.get(eio_sid)
+        if client is not None:
+            client.leave_all(reason)
+            self._forget(client.connection, reason)
 
 
 def _is_call_error(error: TypeError) -> bool:

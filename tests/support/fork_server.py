@@ -1,8 +1,8 @@
-"""Python programs forked from a process that has imported the libraries already: `Nursery().start(...)`.
+"""Python programs forked from a process that has imported the libraries already: `ForkServer().start(...)`.
 
 Importing them takes a server longer than most tests last, and twice as long under coverage. Our own packages are not
 imported beforehand: each program does that, measured like any other. Settings of the interpreter (`PYTHON*`) are the
-nursery's. `python -m tests.support.nursery <socket> <patched or plain>` is the process.
+fork server's. `python -m tests.support.fork_server <socket> <patched or plain>` is the process.
 """
 
 from __future__ import annotations
@@ -83,13 +83,13 @@ class Forked:
         self._status.close()
 
 
-class Nursery:
+class ForkServer:
     """The process that programs are forked from; `patched`, where they run on gevent, else on threads."""
 
     def __init__(self, *, patched: bool) -> None:
         self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         arguments = [str(theirs.fileno()), "patched" if patched else "plain"]
-        command = [sys.executable, "-m", "tests.support.nursery", *arguments]
+        command = [sys.executable, "-m", "tests.support.fork_server", *arguments]
         # Measured is what it forks.
         environ = {name: value for name, value in os.environ.items() if name not in COVERAGE}
         with theirs:
@@ -123,15 +123,15 @@ class Nursery:
 
 
 @cache
-def nursery(*, patched: bool) -> Nursery:
-    """Return this process's nursery of that kind."""
-    made = Nursery(patched=patched)
+def fork_server(*, patched: bool) -> ForkServer:
+    """Return this process's fork server of that kind."""
+    made = ForkServer(patched=patched)
     atexit.register(made.close)
     return made
 
 
 class Nurse:
-    """The loop of the nursery's process: forks what is asked for, and tells how it ended."""
+    """The loop of the fork server's process: forks what is asked for, and tells how it ended."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -146,7 +146,7 @@ class Nurse:
         """Not SIG_IGN, by which nobody would learn how a child ended."""
 
     def next_program(self) -> dict[str, Any] | None:
-        """Return, in a forked child only, the program to run; None in the nursery, when nobody asks any more."""
+        """Return, in a forked child only, the program to run; None in the fork server, when nobody asks any more."""
         while True:
             ready, _, _ = select([self._control.fileno(), self._woken], [], [])
             if self._woken in ready:

@@ -1,0 +1,203 @@
+"""The adapter for a stock python-socketio server of the host's.
+
+The server is asked through its public API, and runs handlers in no promised order: the lock here gives them one.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import socketio
+
+from .engine.engine_io.timers import Lock
+from .protocol.rooms import Room
+from .sockets import MAX_ID_LENGTH, Closed, Handler, Opened, Socket, bare, count_our_rooms, our_rooms
+
+
+class StockSocket:
+    """A socket of a stock server."""
+
+    def __init__(self, server: socketio.Server, sid: str, namespace: str, connection_id: str, order: Lock) -> None:
+        self._server, self._sid, self._order = server, sid, order
+        self.namespace, self.connection_id = namespace, connection_id
+
+    def enter(self, room: Room) -> None:
+        """Enter a room, unless the namespace was left meanwhile."""
+        if self._server.manager.is_connected(self._sid, self.namespace):
+            self._server.enter_room(self._sid, room.key, namespace=self.namespace)
+
+    def leave(self, room: Room) -> bool:
+        """Leave a room; return whether it was in it."""
+        if room.key not in self._server.rooms(self._sid, namespace=self.namespace):
+            return False
+        self._server.leave_room(self._sid, room.key, namespace=self.namespace)
+        return True
+
+    def rooms(self) -> Iterator[Room]:
+        """Yield the rooms of ours that it is in as it is asked."""
+        return our_rooms(self._server.rooms(self._sid, namespace=self.namespace))
+
+    def emit(self, event: str, data: Any) -> None:
+        """Send an event to this socket alone."""
+        with self._order:
+            self._server.emit(event, data, to=self._sid, namespace=self.namespace)
+
+
+class StockSockets:
+    """The sockets of a python-socketio server of the host's."""
+
+    def __init__(self, server: socketio.Server, namespaces: tuple[str, ...]) -> None:
+        self._server = server
+        self.namespaces = namespaces
+        self._order: Lock = threading.RLock()
+        self._queues: dict[str, FifoLock] = {}
+        self._lock = threading.Lock()
+
+    def attach(self, events: Sequence[str], handle: Handler) -> None:
+        """Have the clients' `events` handled; everything else is the host's."""
+        for namespace in self.namespaces:
+            for event in events:
+                self._server.on(event, self._handler(event, namespace, handle), namespace=namespace)
+
+    def _handler(self, event: str, namespace: str, handle: Handler) -> Callable[..., Any]:
+        def on_event(sid: str, *arguments: Any) -> Any:
+            socket = self._socket(sid, namespace)
+            if socket is None:
+                return None
+            with self._queue(socket.connection_id):
+                return handle(event, socket, arguments, None)
+
+        return on_event
+
+    def _queue(self, connection_id: str) -> FifoLock:
+        with self._lock:
+            return self._queues.setdefault(connection_id, FifoLock(self._lock))
+
+    def watch(self, opened: Opened, closed: Closed) -> None:
+        """Have Engine.IO's handlers tell of connections: a host's own `connect` handlers are not in the way there."""
+        handlers = self._server.eio.handlers
+        connect, disconnect = handlers["connect"], handlers["disconnect"]
+
+        def on_connect(connection_id: str, environ: dict[str, Any]) -> Any:
+            answer = connect(connection_id, environ)
+            if answer is None or answer is True:
+                opened(connection_id, environ)
+            return answer
+
+        def on_disconnect(connection_id: str, *reason: Any) -> None:
+            try:
+                disconnect(connection_id, *reason)
+            finally:
+                with self._lock:
+                    self._queues.pop(connection_id, None)
+                closed(connection_id)
+
+        self._server.eio.on("connect", on_connect)
+        self._server.eio.on("disconnect", on_disconnect)
+
+    def resolve(self, socket_id: str) -> str | None:
+        """Return the id of the connection that has this id."""
+        if len(socket_id) > MAX_ID_LENGTH:
+            return None
+        sid = bare(socket_id)
+        if sid in self._server.eio.sockets:
+            return sid
+        manager = self._server.manager
+        found = (manager.eio_sid_from_sid(sid, namespace) for namespace in list(manager.get_namespaces()))
+        return next((connection for connection in found if isinstance(connection, str)), None)
+
+    def of(self, connection_id: str) -> list[Socket]:
+        """Return the sockets of a connection."""
+        sids = ((space, self._server.manager.sid_from_eio_sid(connection_id, space)) for space in self.namespaces)
+        return [StockSocket(self._server, sid, space, connection_id, self._order) for space, sid in sids if sid]
+
+    def _socket(self, sid: str, namespace: str) -> Socket | None:
+        connection_id = self._server.manager.eio_sid_from_sid(sid, namespace)
+        if not isinstance(connection_id, str):
+            return None
+        return StockSocket(self._server, sid, namespace, connection_id, self._order)
+
+    def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, emitter: str | None = None) -> int:
+        """Send an event to the members of the rooms."""
+        keys = list(dict.fromkeys([room.key for room in rooms]))
+        connection_id = self.resolve(emitter) if emitter is not None else None
+        with self._order:
+            return sum([self._fan_out(event, data, keys, connection_id, namespace) for namespace in self.namespaces])
+
+    def _fan_out(self, event: str, data: Any, keys: list[str], skip: str | None, namespace: str) -> int:
+        manager = self._server.manager
+        skip_sid = manager.sid_from_eio_sid(skip, namespace) if skip is not None else None
+        members = {sid for sid, _ in manager.get_participants(namespace, keys)} - {skip_sid}
+        if members:
+            self._server.emit(event, data, to=keys, skip_sid=skip_sid, namespace=namespace)
+        return len(members)
+
+    def close(self, connection_id: str) -> None:
+        """Close a connection."""
+        self._server.eio.disconnect(connection_id)
+
+    def counts(self) -> Mapping[tuple[str, ...], int]:
+        """Return the number of open connections by (Engine.IO generation, transport); stock servers speak one."""
+        sockets = list(self._server.eio.sockets.values())
+        return Counter(("4", "websocket" if found.upgraded else "polling") for found in sockets)
+
+    def count_rooms(self) -> int:
+        """Return how many rooms of ours have members."""
+        return count_our_rooms(self._server)
+
+    def new_lock(self) -> Lock:
+        """Return a lock for threads and greenlets alike."""
+        return threading.RLock()
+
+
+class FifoLock:
+    """A lock that is granted in the order of asking: `with lock:` waits for everybody who asked before.
+
+    Many may share `guard`, which is held for moments.
+    """
+
+    __slots__ = ("_guard", "_held", "_waiting")
+
+    def __init__(self, guard: Lock) -> None:
+        self._held = False
+        # Most connections never ask for a second thing before the first is answered.
+        self._waiting: deque[threading.Event] | None = None
+        self._guard = guard
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for their turn."""
+        return len(self._waiting or ())
+
+    def __enter__(self) -> None:
+        mine = None
+        try:
+            with self._guard:
+                if not self._held:
+                    self._held = True
+                    return
+                mine = threading.Event()
+                self._waiting = self._waiting or deque()
+                self._waiting.append(mine)
+            mine.wait()
+        except BaseException:  # a killed waiter must not hold up those behind it
+            if mine is not None:
+                self._give_up(mine)
+            raise
+
+    def _give_up(self, mine: threading.Event) -> None:
+        with self._guard:
+            if self._waiting and mine in self._waiting:
+                self._waiting.remove(mine)
+        if mine.is_set():
+            self.__exit__()
+
+    def __exit__(self, *_: object) -> None:
+        with self._guard:
+            if self._waiting:
+                self._waiting.popleft().set()
+            else:
+                self._held, self._waiting = False, None
