@@ -1,12 +1,11 @@
 """The session of a handshake: what is in its cookie, or in the store that its cookie names (spec section 2).
 
 After a deploy everybody's session is read at once, so Flask's and Flask-Session's are opened without a request context,
-which they do not ask for, and the keys of signed cookies are derived once instead of for each.
+which they do not ask for, and what reads signed cookies is made once instead of for each.
 """
 
 from __future__ import annotations
 
-import hmac
 import json
 import re
 from collections.abc import Mapping
@@ -18,7 +17,6 @@ from flask.json.provider import DefaultJSONProvider
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
-from itsdangerous.signer import SigningAlgorithm
 
 # Our engine refuses more; a stock server does not.
 MAX_PARAMETERS = 50
@@ -48,30 +46,6 @@ def with_session_cookie(environ: Mapping[str, Any], name: str) -> Mapping[str, A
     return {**environ, "HTTP_COOKIE": f"{cookies}; {name}={values[0]}" if cookies else f"{name}={values[0]}"}
 
 
-class _Hmac(SigningAlgorithm):
-    """itsdangerous's HMAC, in one call of OpenSSL instead of two objects."""
-
-    def __init__(self, digest: str) -> None:
-        self._digest = digest
-
-    def get_signature(self, key: bytes, value: bytes) -> bytes:
-        return hmac.digest(key, value, self._digest)
-
-
-class _Signer(TimestampSigner):
-    """itsdangerous's signer, which remembers the keys that it has derived."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._derived: dict[str | bytes | None, bytes] = {}
-
-    def derive_key(self, secret_key: str | bytes | None = None) -> bytes:
-        found = self._derived.get(secret_key)
-        if found is None:
-            found = self._derived[secret_key] = super().derive_key(secret_key)
-        return found
-
-
 class _Tagged:
     """Flask's JSON with tags, read with one decoder instead of a new one, and in one pass instead of two."""
 
@@ -85,7 +59,7 @@ class _Reader(NamedTuple):
 
     keys: tuple[Any, ...]
     serializer: URLSafeTimedSerializer
-    signer: _Signer
+    signer: TimestampSigner
 
 
 class HandshakeSessions:
@@ -141,9 +115,8 @@ class HandshakeSessions:
         serializer = interface.get_signing_serializer(self._app)
         if serializer is None:
             return None
-        options = serializer.signer_kwargs
-        algorithm = _Hmac(options["digest_method"]().name)
-        signer = _Signer(serializer.secret_keys, salt=serializer.salt, algorithm=algorithm, **options)
+        signer = serializer.make_signer(serializer.salt)
+        assert isinstance(signer, TimestampSigner)
         if type(interface.serializer) is TaggedJSONSerializer:
             serializer.serializer = _Tagged(interface.serializer)
         self._reader = _Reader(keys, serializer, signer)
