@@ -94,14 +94,14 @@ def host(sample: str) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session", params=ENGINES)
-def engine(request: pytest.FixtureRequest) -> str:
+def server_kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
 @pytest.fixture(scope="session")
-def any_host(engine: str, sample: str) -> Iterator[Served]:
+def any_host(server_kind: str, sample: str) -> Iterator[Served]:
     """A host app on our engine, and one on a stock Flask-SocketIO; each for every test, joins without a limit."""
-    with host_app({**host_defaults(sample), **UNHURRIED, **ENGINES[engine]}) as served:
+    with host_app({**host_defaults(sample), **UNHURRIED, **ENGINES[server_kind]}) as served:
         yield served
 
 

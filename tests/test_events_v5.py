@@ -191,11 +191,11 @@ CONVERSIONS = {
 @pytest.mark.parametrize("transport", ["websocket", "polling"])
 @pytest.mark.parametrize("tz", ["", "?tz_aware"])
 def test_what_documents_hold_arrives_as_plain_values(
-    people: People, engine: str, place: Place, transport: str, tz: str
+    people: People, server_kind: str, place: Place, transport: str, tz: str
 ) -> None:
     user = people.user("ann")
     # A stock server answers the poll that a binary attachment waits for with an error of its own.
-    dropped = {"bytes", "other binary"} if (engine, transport) == ("stock", "polling") else set()
+    dropped = {"bytes", "other binary"} if (server_kind, transport) == ("stock", "polling") else set()
     options: CodecOptions[dict[str, Any]] = CodecOptions(uuid_representation=UuidRepresentation.STANDARD)
     data = {name: [given, {"inner": given}] for name, (given, _) in CONVERSIONS.items() if name not in dropped}
     expected = {name: [arrives, {"inner": arrives}] for name, (_, arrives) in CONVERSIONS.items() if name in data}
