@@ -97,8 +97,9 @@ def test_clients_of_both_processes_hear_everything_once_in_order(
         client.join(ROOM)
     assert all(now > earlier for now, earlier in zip(connections(site), before, strict=True))
     emitter = clients[0]
+    publishers = [User(worker).log_in("carol") for worker in site.workers]
     for number in range(50):
-        User(site.workers[number % 2]).publish(
+        publishers[number % 2].publish(
             "TicketUpdated", **ROOM, kind="container", data={"n": number}, socket_id=emitter.id
         )
     for client in clients[1:]:
