@@ -70,11 +70,10 @@ class Sockets(Protocol):
     def of(self, connection_id: str) -> list[Socket]:
         """Return the sockets of a connection, one for each of our namespaces that it is in."""
 
-    def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, emitter: str | None = None) -> int:
+    def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms, once each per namespace; return to how many.
 
-        The connection that has the id `emitter`, whichever of its ids it is, is left out. A recipient that is gone is
-        no error.
+        The connection with the id `skip` is left out. A recipient that is gone is no error.
         """
 
     def close(self, connection_id: str) -> None:
@@ -181,10 +180,9 @@ class OwnSockets:
         found = (self._server.manager.member_of(connection_id, namespace) for namespace in self.namespaces)
         return [OwnSocket(self._server, member) for member in found if member is not None]
 
-    def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, emitter: str | None = None) -> int:
+    def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""
         keys = list(dict.fromkeys([room.key for room in rooms]))
-        skip = self.resolve(emitter) if emitter is not None else None
         deliver = self._server.manager.deliver
         with self._order:
             return sum([deliver(event, data, namespace, room=keys, skip_sid=skip) for namespace in self.namespaces])

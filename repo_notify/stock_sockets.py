@@ -120,12 +120,11 @@ class StockSockets:
             return None
         return StockSocket(self._server, sid, namespace, connection_id, self._order)
 
-    def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, emitter: str | None = None) -> int:
+    def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""
         keys = list(dict.fromkeys([room.key for room in rooms]))
-        connection_id = self.resolve(emitter) if emitter is not None else None
         with self._order:
-            return sum([self._fan_out(event, data, keys, connection_id, namespace) for namespace in self.namespaces])
+            return sum([self._fan_out(event, data, keys, skip, namespace) for namespace in self.namespaces])
 
     def _fan_out(self, event: str, data: Any, keys: list[str], skip: str | None, namespace: str) -> int:
         manager = self._server.manager

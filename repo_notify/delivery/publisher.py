@@ -112,10 +112,10 @@ class Publisher:
     def _fan_out(self, event: Event, named_by: str | None) -> None:
         if isinstance(event, ModelCreated | ModelRemoved):
             self._permissions.invalidate(event.teamspace)
-        emitter = self._emitter(event, named_by)
+        skip = self._emitter(event, named_by)
         for delivery in self._dialects.deliveries(event):
             try:
-                number = self._sockets.fan_out(*delivery, emitter=emitter)
+                number = self._sockets.fan_out(*delivery, skip=skip)
             # One delivery that fails must not cost the caller's view an answer, nor the others their event.
             except Exception:
                 logger.exception("an event of type %s could not be delivered", type(event).__name__)
