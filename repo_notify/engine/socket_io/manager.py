@@ -248,7 +248,7 @@ class RoomManager:
             self._send(member, message(SioPacket(SioType.EVENT, member.namespace, data=[event, data])))
 
     def _along(self, namespace: str, room: Any, skip: frozenset[str], out: Outgoing) -> int | None:
-        """Send along the fast_path of a room; None where there is none, or it is not open."""
+        """Send along the fast path of a room; None where there is none, or it is not open."""
         with self._lock:
             space = self._namespaces.get(namespace)
             name = self._only_room(space, room) if space and room is not None and len(skip) <= 1 else None
