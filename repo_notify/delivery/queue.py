@@ -191,9 +191,11 @@ class _Link:
 
     def _failed(self, name: str, error: Exception) -> None:
         text = describe(error, self._url)
-        if not self._problems and not self._closing.is_set():
+        with self._lock:
+            news = not self._problems and not self._closing.is_set()
+            self._problems[name] = f"the message queue cannot be reached ({type(error).__name__})"
+        if news:
             logger.warning("the message queue cannot be reached, trying again: %s", text)
-        self._problems[name] = f"the message queue cannot be reached ({type(error).__name__})"
         self._metrics.queue_errors.inc()
 
     def _came_back(self) -> None:
