@@ -324,7 +324,7 @@ SMALL = """
 @pytest.mark.parametrize(
     ("user", "room", "change", "why"),
     [
-        ("mallory", f"model-{STRUCTURE}", "settings", "mallory (v5) was refused the room of Structure: Model not found"),
+        ("mallory", f"model-{STRUCTURE}", "settings", "was refused the room of Structure: Model not found"),
         ("carol", "notifications", "settings", "the v5 pane is not in the room of Structure"),
         ("carol", f"model-{STRUCTURE}", "issue", "the v4 pane is not in the room of Structure; v5 has no such event"),
     ],
