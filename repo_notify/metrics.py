@@ -14,6 +14,9 @@ _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.
 # More messages or bytes than may wait, and what the broker does not take.
 QUEUE_DROP_REASONS = ("backlog_messages", "backlog_bytes", "refused")
 
+REVALIDATION_CAUSES = ("change", "host", "sweep")
+REVALIDATION_OUTCOMES = ("kept", "evicted", "farewell", "unknown")
+
 Samples = Mapping[tuple[str, ...], float]
 
 
@@ -28,6 +31,28 @@ class Metrics:
             ["action", "outcome"],
             registry=self.registry,
         )
+        self._revalidations = Counter(
+            "repo_notify_revalidations",
+            "Members whose right was asked for again, by what named them and by outcome.",
+            ["cause", "outcome"],
+            registry=self.registry,
+        )
+        self.revocation = Histogram(
+            "repo_notify_revocation_seconds",
+            "From hearing that a right may have ended to a member's leaving, in seconds.",
+            buckets=_BUCKETS,
+            registry=self.registry,
+        )
+        self._evictions = Counter(
+            "repo_notify_evictions",
+            "Members taken out of a room because their right ended, by what named them.",
+            ["cause"],
+            registry=self.registry,
+        )
+        for cause in REVALIDATION_CAUSES:
+            self._evictions.labels(cause)
+            for outcome in REVALIDATION_OUTCOMES:
+                self._revalidations.labels(cause, outcome)
         self._published = Counter("repo_notify_events_published", "Events by type.", ["type"], registry=self.registry)
         # labels() looks for a counter anew each time.
         self._counters: dict[tuple[Counter | str, ...], Counter] = {}
@@ -44,11 +69,10 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
-        self.evictions = Counter(
-            "repo_notify_evictions", "Members taken out of a room because their right ended.", registry=self.registry
-        )
-        self.recheck_failures = self._counter(
-            "recheck_failures", "Memberships whose right could not be asked for; they stay until it can."
+        self.change_stream_changes = self._counter("change_stream_changes", "Writes to access lists heard of.")
+        self.change_stream_restarts = self._counter("change_stream_restarts", "Ends of the change stream.")
+        self.change_stream_losses = self._counter(
+            "change_stream_losses", "Times that changes were missed, so that everybody was asked for again."
         )
         self.permission_errors = self._counter(
             "permission_errors", "Access lists that could not be read, or not in time."
@@ -72,6 +96,16 @@ class Metrics:
     def joined(self, action: str, outcome: str) -> None:
         """Count a join or leave."""
         self._count(self._joins, action, outcome)
+
+    def revalidated(self, cause: str, outcome: str) -> None:
+        """Count a member whose right was asked for again."""
+        self._count(self._revalidations, cause, outcome)
+
+    def evicted(self, cause: str, seconds: float) -> None:
+        """Count a member taken out of a room so many seconds after its right was heard to have ended."""
+        self._count(self._evictions, cause)
+        if cause != "sweep":
+            self.revocation.observe(seconds)
 
     def published(self, event_type: str) -> None:
         """Count an event."""

@@ -289,6 +289,12 @@ class Settings:
         "How long a join waits for the database, a handshake for its session, in seconds.",
     )
     recheck_seconds: float = setting(30.0, _number(0), "Pause between looks at members' rights, in seconds; 0: none.")
+    change_streams: bool = setting(
+        True, _boolean, "Whether changes of rights are heard of from MongoDB as they happen, where it is a replica set."
+    )
+    legacy_permissions: bool = setting(
+        True, _boolean, "Whether older data grants too: the account's own name, templates, `view_model_all_models`."
+    )
     join_burst: int = setting(100, _whole(1), "How many joins and leaves one socket may send at once.")
     join_rate: float = setting(50.0, _number(0, above=True), "How many a second one socket may send for long.")
     join_flood: int = setting(1_000, _whole(1), "How many refusals for haste close a connection.")

@@ -70,6 +70,9 @@ class Sockets(Protocol):
     def of(self, connection_id: str) -> list[Socket]:
         """Return the sockets of a connection, one for each of our namespaces that it is in."""
 
+    def in_room(self, room: Room) -> Sequence[Socket]:
+        """Return the sockets in a room, whichever of our namespaces they are in."""
+
     def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms, once each per namespace; return to how many.
 
@@ -179,6 +182,12 @@ class OwnSockets:
         """Return the sockets of a connection."""
         found = (self._server.manager.member_of(connection_id, namespace) for namespace in self.namespaces)
         return [OwnSocket(self._server, member) for member in found if member is not None]
+
+    def in_room(self, room: Room) -> Sequence[Socket]:
+        """Return the sockets in a room."""
+        key = room.key
+        found = [self._server.manager.members_of(namespace, key) for namespace in self.namespaces]
+        return [OwnSocket(self._server, member) for members in found for member in members]
 
     def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""

@@ -114,6 +114,15 @@ class StockSockets:
         sids = ((space, self._server.manager.sid_from_eio_sid(connection_id, space)) for space in self.namespaces)
         return [StockSocket(self._server, sid, space, connection_id, self._order) for space, sid in sids if sid]
 
+    def in_room(self, room: Room) -> Sequence[Socket]:
+        """Return the sockets in a room."""
+        manager, key = self._server.manager, room.key
+        return [
+            StockSocket(self._server, sid, namespace, connection_id, self._order)
+            for namespace in self.namespaces
+            for sid, connection_id in list(manager.get_participants(namespace, key))
+        ]
+
     def _socket(self, sid: str, namespace: str) -> Socket | None:
         connection_id = self._server.manager.eio_sid_from_sid(sid, namespace)
         if not isinstance(connection_id, str):

@@ -12,8 +12,9 @@ from flask import Flask
 from flask_socketio import SocketIO
 from socketio import Server as AnyServer
 
+from .access.changes import Changes
 from .access.permissions import Permissions
-from .access.store import Store, Unreachable, connect
+from .access.store import Store, Unreachable, connect, connect_stream
 from .contract.markdown import Columns, reference_markdown
 from .delivery.publisher import Publisher
 from .delivery.queue import Bus, Receive
@@ -21,6 +22,7 @@ from .engine import Server
 from .errors import SettingsError
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
+from .membership.register import Register
 from .membership.revocation import Revalidation
 from .metrics import Metrics
 from .protocol.dialect import ACTIONS, Dialect, Dialects
@@ -53,6 +55,7 @@ class State:
     publisher: Publisher
     bus: Bus | None
     revalidation: Revalidation
+    changes: Changes | None
     dialects: Dialects
 
     def problems(self) -> dict[str, str]:
@@ -70,6 +73,8 @@ class State:
 
     def close(self) -> None:
         """End the background work."""
+        if self.changes is not None:
+            self.changes.close()
         self.revalidation.close()
         if self.bus is not None:
             self.bus.close()
@@ -128,6 +133,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         ttl=settings.permission_cache_seconds,
         size=settings.permission_cache_size,
         timeout=settings.permission_timeout,
+        legacy=settings.legacy_permissions,
     )
     socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
     sockets = _sockets_of(socketio.server, dialects.namespaces)
@@ -136,10 +142,9 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
     publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, bus=bus)
     publishers.append(publisher)
-    rate_limit = RateLimit(settings.join_burst, settings.join_rate, settings.join_flood)
-    handlers = Handlers(sockets, identities, permissions, metrics, dialects=dialects, rate_limit=rate_limit)
+    register = Register(sockets, dialects)
     revalidation = Revalidation(
-        sockets,
+        register,
         identities,
         permissions,
         metrics,
@@ -147,8 +152,20 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         seconds=settings.recheck_seconds,
         give_way=lambda: socketio.server.sleep(0),
     )
+    handlers = Handlers(
+        sockets,
+        identities,
+        permissions,
+        metrics,
+        dialects=dialects,
+        rate_limit=RateLimit(settings.join_burst, settings.join_rate, settings.join_flood),
+        register=register,
+        settle=revalidation.settle,
+    )
+    changes = _make_changes(settings, metrics, revalidation)
     state = State(
-        settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, dialects
+        settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, changes,
+        dialects,
     )
     _attach(state, handlers)
     _watch(metrics, sockets, socketio)
@@ -157,8 +174,9 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     if host is None:
         mount(app, socketio, settings)
-    if settings.recheck_seconds:
-        socketio.server.start_background_task(revalidation.run)
+    for work in (revalidation.run, revalidation.run_sweeps, changes.run if changes is not None else None):
+        if work is not None:
+            socketio.server.start_background_task(work)
     return state
 
 
@@ -170,6 +188,17 @@ def _make_bus(settings: Settings, metrics: Metrics, receive: Receive) -> Bus | N
     if settings.message_queue is None:
         return None
     return Bus(settings.message_queue, settings.message_queue_channel, receive, metrics)
+
+
+def _make_changes(settings: Settings, metrics: Metrics, revalidation: Revalidation) -> Changes | None:
+    if not settings.change_streams:
+        return None
+    return Changes(
+        lambda: connect_stream(settings.mongo_uri, timeout=settings.permission_timeout),
+        metrics,
+        changed=revalidation.changed,
+        doubted=revalidation.doubted,
+    )
 
 
 def _attach(state: State, handlers: Handlers) -> None:

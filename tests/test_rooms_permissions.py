@@ -201,7 +201,12 @@ def test_what_is_cached_expires_in_time(sample: str, serve_host: Callable[..., S
     model = teamspace.model({"uma": "viewer"})
     room = {"teamspace": teamspace.name, "project": teamspace.project([model]), "model": model}
     with MongoProxy(sample) as database:
-        settings = {"REPO_NOTIFY_PERMISSION_CACHE_SECONDS": 0.6, "REPO_NOTIFY_SHUTDOWN_TIMEOUT": 0.2}
+        settings = {
+            "REPO_NOTIFY_PERMISSION_CACHE_SECONDS": 0.6,
+            "REPO_NOTIFY_SHUTDOWN_TIMEOUT": 0.2,
+            # Which would say at once what the cache finds out in time.
+            "REPO_NOTIFY_CHANGE_STREAMS": False,
+        }
         served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **settings)
         with closing(ChatClient(served.url, cookie=User(served).log_in("uma").cookie)) as client:
             started = monotonic()

@@ -29,6 +29,7 @@ MODEL_READERS = frozenset({"viewer", "commenter", "collaborator"})
 REFUSAL_SECONDS = 0.5
 # A silent database is not asked again at once: who waited behind the one that found out need not wait as long again.
 PAUSE_SECONDS = 0.5
+ALWAYS = float("-inf")
 
 Key = tuple[str, ...]
 
@@ -108,11 +109,15 @@ def _model_permissions(settings: Document | None) -> dict[str, frozenset[str]]:
 class Permissions:
     """Answers who may enter which room.
 
-    `ttl` and `timeout` are in seconds, `size` counts access lists. Every question raises `PermissionsUnavailable` when
-    the database does not answer within the timeout.
+    `ttl` and `timeout` are in seconds, `size` counts access lists; `legacy` lets the older data grant too (spec section
+    6). Every question raises `PermissionsUnavailable` when the database does not answer within the timeout; its `since`
+    is the monotonic time before which no answer is believed.
     """
 
-    def __init__(self, store: Store, metrics: Metrics, *, ttl: float, size: int, timeout: float) -> None:
+    def __init__(
+        self, store: Store, metrics: Metrics, *, ttl: float, size: int, timeout: float, legacy: bool = True
+    ) -> None:
+        self._legacy = legacy
         self._store = store
         self._metrics = metrics
         self._failing = False
@@ -122,24 +127,38 @@ class Permissions:
         self._look_ups: LRUCache[Key, _LookUp] = LRUCache(size)
         self._silent_until = 0.0
 
-    def may_read_model(self, user: str, teamspace: str, project: str | None, model: str) -> bool:
+    def may_read_model(
+        self, user: str, teamspace: str, project: str | None, model: str, *, since: float = ALWAYS
+    ) -> bool:
         """Whether `user` may read the model; `project` None stands for whichever project holds it (section 4)."""
         if not is_teamspace(teamspace) or not is_model_id(model) or (project is not None and not is_uuid(project)):
             return False
         wanted = _uuid(project) if project is not None else None
-        return self._decide(lambda since: self._reads(user, teamspace, wanted, model, since))
+        return self._decide(lambda fresh: self._reads(user, teamspace, wanted, model, fresh), since)
 
-    def may_watch_project(self, user: str, teamspace: str, project: str) -> bool:
+    def may_watch_project(self, user: str, teamspace: str, project: str, *, since: float = ALWAYS) -> bool:
         """Whether `user` administers the project or its teamspace, and there is such a project."""
         if not is_teamspace(teamspace) or not is_uuid(project):
             return False
-        return self._decide(lambda since: self._watches(user, teamspace, _uuid(project), since))
+        return self._decide(lambda fresh: self._watches(user, teamspace, _uuid(project), fresh), since)
 
-    def administers(self, user: str, teamspace: str) -> bool:
+    def administers(self, user: str, teamspace: str, *, since: float = ALWAYS) -> bool:
         """Whether `user` is an admin of the teamspace."""
         if not is_teamspace(teamspace):
             return False
-        return user == teamspace or self._decide(lambda since: user in self._teamspace(teamspace, since).admins)
+        if self._legacy and user == teamspace:
+            return True
+        return self._decide(lambda fresh: user in self._teamspace(teamspace, fresh).admins, since)
+
+    def is_there(self, where: tuple[str | None, ...], *, since: float = ALWAYS) -> bool:
+        """Whether there is what a look-up's ids name: a model that a project holds, or a project."""
+        teamspace, project, model = (*where, None, None)[:3]
+        fresh = Freshness(max(since, monotonic() - self._ttl), monotonic() + self._timeout)
+        if model is not None:
+            access = self._model(str(teamspace), model, fresh)
+            wanted = _uuid(project) if project is not None else None
+            return access.exists and any(wanted is None or held.uuid == wanted for held in access.projects)
+        return project is None or bool(self._projects(str(teamspace), _uuid(project), fresh))
 
     def silent_for(self) -> float:
         """Return for how many seconds the database is not asked, because it did not answer in time."""
@@ -151,12 +170,17 @@ class Permissions:
             for key in [key for key in self._look_ups if key[1] == teamspace]:
                 del self._look_ups[key]
 
-    def _decide(self, granted: Callable[[Freshness], bool]) -> bool:
+    def invalidate_all(self) -> None:
+        """Drop everything that is cached."""
+        with self._lock:
+            self._look_ups.clear()
+
+    def _decide(self, granted: Callable[[Freshness], bool], since: float) -> bool:
         now = monotonic()
         deadline = now + self._timeout
-        if granted(Freshness(now - self._ttl, deadline)):
+        if granted(Freshness(max(since, now - self._ttl), deadline)):
             return True
-        return self._ttl > REFUSAL_SECONDS and granted(Freshness(now - REFUSAL_SECONDS, deadline))
+        return self._ttl > REFUSAL_SECONDS and granted(Freshness(max(since, now - REFUSAL_SECONDS), deadline))
 
     def _reads(self, user: str, teamspace: str, project: UUID | None, model: str, since: Freshness) -> bool:
         access = self._model(teamspace, model, since)
@@ -165,7 +189,7 @@ class Permissions:
         granted = access.permissions.get(user, frozenset())
         if holding and granted & MODEL_READERS:
             return True
-        if any(user in held.admins or user in held.readers for held in holding):
+        if any(user in held.admins or (self._legacy and user in held.readers) for held in holding):
             return True
         # Read for a model that is not there too: how long a refusal takes must not reveal whether it is.
         owners = self._teamspace(teamspace, since)
@@ -182,11 +206,12 @@ class Permissions:
     def _teamspace(self, teamspace: str, since: Freshness) -> TeamspaceAccess:
         def load() -> TeamspaceAccess:
             own = self._store.teamspace(teamspace)
-            account = self._store.account(teamspace) or {}
-            older = account.get("customData")
+            account = self._store.account(teamspace) if self._legacy else None
+            older = account.get("customData") if account else None
             older = older if isinstance(older, Mapping) else {}
+            namesake = {teamspace} if self._legacy else set()
             return TeamspaceAccess(
-                admins=_holders(own, "teamspace_admin") | _holders(older, "teamspace_admin") | {teamspace},
+                admins=_holders(own, "teamspace_admin") | _holders(older, "teamspace_admin") | namesake,
                 reading_templates=frozenset(
                     template["_id"]
                     for template in _entries(older, "permissionTemplates")

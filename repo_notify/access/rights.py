@@ -8,10 +8,10 @@ from functools import partial
 from repo_notify.errors import ChatError, NotLoggedIn, NotPermitted, RoomNotFound
 from repo_notify.protocol.rooms import Right, RoomRequest
 
-from .permissions import Permissions
+from .permissions import ALWAYS, Permissions
 
 _ASK: dict[Right, Callable[..., bool]] = {
-    "self": lambda *_: True,
+    "self": lambda *_, since: True,
     "model": Permissions.may_read_model,
     "project": Permissions.may_watch_project,
     "teamspace": Permissions.administers,
@@ -31,6 +31,9 @@ def denial(right: Right) -> ChatError:
     return _DENIALS[right]()
 
 
-def is_allowed(permissions: Permissions, username: str, request: RoomRequest) -> bool:
-    """Return whether the user has the right that opens the room; raises `PermissionsUnavailable`."""
-    return _ASK[request.right](permissions, username, *request.where)
+def is_allowed(permissions: Permissions, username: str, request: RoomRequest, *, since: float = ALWAYS) -> bool:
+    """Return whether the user has the right that opens the room; raises `PermissionsUnavailable`.
+
+    `since` is the monotonic time before which no answer is believed.
+    """
+    return _ASK[request.right](permissions, username, *request.where, since=since)

@@ -20,6 +20,9 @@ from pymongo.errors import PyMongoError
 
 Document = dict[str, Any]
 
+# A server that waits for changes answers each second; one that says nothing for so long is gone.
+STREAM_SILENCE_MILLISECONDS = 5_000
+
 
 class Unreachable(Exception):
     """The database did not answer in time, or with what cannot be read; the text is the driver's reason."""
@@ -48,6 +51,20 @@ def connect(uri: str, *, timeout: float) -> MongoClient[Document]:
         serverSelectionTimeoutMS=milliseconds,
         connectTimeoutMS=milliseconds,
         appname="repo_notify",
+    )
+
+
+def connect_stream(uri: str, *, timeout: float) -> MongoClient[Document]:
+    """Return a client for one change stream, as `connect` does; a server that is frozen is left after some seconds."""
+    milliseconds = max(1, round(timeout * 1000))
+    return MongoClient(
+        uri,
+        connect=False,
+        maxPoolSize=1,
+        serverSelectionTimeoutMS=milliseconds,
+        connectTimeoutMS=milliseconds,
+        socketTimeoutMS=STREAM_SILENCE_MILLISECONDS,
+        appname="repo_notify changes",
     )
 
 

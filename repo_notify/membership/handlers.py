@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from time import monotonic
 from typing import Any
 
 from repo_notify.access.permissions import Permissions
@@ -19,14 +20,18 @@ from repo_notify.errors import (
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import ACTIONS, Dialects, JoinRequest, Reply
 from repo_notify.protocol.echo import Spelling
-from repo_notify.protocol.rooms import RoomRequest
+from repo_notify.protocol.rooms import Room, RoomRequest
 from repo_notify.sessions.bindings import Identities, Identity
 from repo_notify.sessions.reads import SessionsUnavailable
 from repo_notify.sockets import Socket, Sockets, leave_all
 
 from .rate_limit import Limiter, RateLimit
+from .register import Register
 
 logger = logging.getLogger(__name__)
+
+# (room, its look-up's ids, when its right was asked for in monotonic seconds): the right may have ended since.
+Settle = Callable[[Room, "tuple[str | None, ...]", float], None]
 
 
 class Handlers:
@@ -41,6 +46,8 @@ class Handlers:
         *,
         dialects: Dialects,
         rate_limit: RateLimit,
+        register: Register,
+        settle: Settle,
     ) -> None:
         self._sockets = sockets
         self._identities = identities
@@ -48,11 +55,14 @@ class Handlers:
         self._metrics = metrics
         self._dialects = dialects
         self._rate_limit = rate_limit
+        self._register = register
+        self._settle = settle
         self._limiters: dict[str, Limiter] = {}
         self._lock = sockets.new_lock()
 
     def closed(self, connection_id: str) -> None:
         """Forget a connection."""
+        self._register.closed(connection_id)
         with self._lock:
             self._limiters.pop(connection_id, None)
 
@@ -88,14 +98,20 @@ class Handlers:
             raise RoomNotFound(RoomNotFound.UNKNOWN)
         wanted = request.shape.read(request.data, identity.username)
         if request.action == "leave":
-            left = [socket.leave(found.room) for found in wanted]
-            if any(left):
+            left = [found.room for found in wanted if socket.leave(found.room)]
+            for room in left:
+                self._register.left(socket, room)
+            if left:
                 return
+        started = monotonic()
         granted = [found for found in wanted if is_allowed(self._permissions, identity.username, found)]
         if not granted:
             raise denial(wanted[-1].right)
         if request.action == "join":
             self._enter(socket, identity, granted)
+            for found in granted:
+                self._register.entered(socket, found.room, request.data)
+                self._settle(found.room, found.where, started)
 
     def _identity(self, connection_id: str) -> Identity:
         try:

@@ -1,45 +1,71 @@
-"""Access ends when the right ends: members' rights are asked anew, a member without is removed (spec section 10)."""
+"""Access ends when the right ends: members are asked for again, a member without a right is removed (spec section 10).
+
+Whose right may have ended is named by MongoDB's change stream, by the host, or by the sweep, which names everybody.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import NamedTuple
 
+from repo_notify.access.changes import Change
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.rights import denial, is_allowed
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialect, Dialects, JoinRequest
-from repo_notify.protocol.rooms import Room, RoomKind, RoomRequest
-from repo_notify.sessions.bindings import Identities, Identity
-from repo_notify.sockets import Socket, Sockets
+from repo_notify.protocol.echo import echo
+from repo_notify.protocol.rooms import Room, RoomKind
+from repo_notify.sessions.bindings import Identities
+from repo_notify.sockets import Socket
+
+from .register import Concern, Register
 
 logger = logging.getLogger(__name__)
 
-# After how long a sweep lets others run.
-SLICE_SECONDS = 0.002
+# After how long a look at many lets others run.
+SLICE_SECONDS = 0.001
+# How long a change waits for others to be looked at together with.
+COALESCE_SECONDS = 0.02
+# So long the members of what was removed still hear what a publisher says of the removal (spec section 10).
+FAREWELL_SECONDS = 0.5
+# When a database that did not answer is asked again.
+AGAIN_SECONDS = 1.0
+# Beyond so many concerns of one teamspace all of its rooms are looked at.
+MANY_CONCERNS = 100
+# For how long a change is remembered, for joins that were under way: longer than any of them may take.
+REMEMBERED_SECONDS = 60.0
 
 
-class _Membership(NamedTuple):
-    """A socket in a room, and who was on it when the sweep came to it."""
+class _Named(NamedTuple):
+    """Why something is looked at, and when that was known, in monotonic seconds."""
 
-    identity: Identity
-    socket: Socket
-    room: Room
+    cause: str
+    at: float
+
+
+@dataclass
+class _Look:
+    """One look at some rooms. `farewell` tells whether the members of what is gone leave now."""
+
+    named: _Named
+    since: float
+    farewell: bool = False
+    failures: int = 0
+    silent: set[str | None] = field(default_factory=set)
+    turn: float = field(default_factory=monotonic)
 
 
 class Revalidation:
-    """Asks for the right of every member of every room each `seconds`.
-
-    `give_way` lets others run: a sweep over many members must not hold up the loop.
-    """
+    """Asks for rights again. `give_way` lets others run; a sweep over everybody is made each `seconds`, 0 for none."""
 
     def __init__(
         self,
-        sockets: Sockets,
+        register: Register,
         identities: Identities,
         permissions: Permissions,
         metrics: Metrics,
@@ -48,7 +74,7 @@ class Revalidation:
         seconds: float,
         give_way: Callable[[], None],
     ) -> None:
-        self._sockets = sockets
+        self._register = register
         self._identities = identities
         self._permissions = permissions
         self._metrics = metrics
@@ -56,6 +82,13 @@ class Revalidation:
         self._seconds = seconds
         self._give_way = give_way
         self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._something = threading.Event()
+        self._sweep_wanted = threading.Event()
+        self._concerns: dict[Concern, _Named] = {}
+        self._later: dict[Room, tuple[float, _Named, bool]] = {}
+        self._changed: dict[str, float] = {}
+        self._doubted = 0.0
         self._ended = monotonic()
         metrics.watch(
             "repo_notify_recheck_age_seconds",
@@ -64,85 +97,177 @@ class Revalidation:
             lambda: {(): monotonic() - self._ended},
         )
 
-    def run(self) -> None:
-        """Go on until `close`."""
-        while not self._closing.wait(self._seconds):
-            try:
-                self.sweep()
-            # The sweeps are what ends access: nothing that one of them meets may be the end of the others.
-            except Exception:
-                logger.exception("a sweep over members' rights broke off; the next one is in %s s", self._seconds)
+    def changed(self, change: Change) -> None:
+        """Take note of a write to access lists."""
+        self._name(Concern(*change), "change")
+
+    def doubted(self) -> None:
+        """Take note that changes may have been missed: everybody is looked at, now."""
+        self._permissions.invalidate_all()
+        self._doubted = monotonic()
+        self._sweep_wanted.set()
+
+    def revalidate(self, teamspace: str, project: str | None = None, model: str | None = None) -> None:
+        """Have the members of these rooms asked for again, at once."""
+        self._name(Concern(teamspace, project, model), "host")
+
+    def settle(self, room: Room, where: tuple[str | None, ...], started: float) -> None:
+        """Look again at a room that was entered by a question asked at `started`, if a right may have ended since."""
+        teamspace = str(where[0]) if where else ""
+        if max(self._changed.get(teamspace, 0.0), self._doubted) >= started:
+            self._look_later(room, _Named("change", monotonic()), 0.0, farewell=False)
+
+    def _name(self, concern: Concern, cause: str) -> None:
+        now = monotonic()
+        self._permissions.invalidate(concern.teamspace)
+        with self._lock:
+            if len(self._changed) > 2 * MANY_CONCERNS:
+                self._changed = {name: at for name, at in self._changed.items() if now - at < REMEMBERED_SECONDS}
+            self._changed[concern.teamspace] = now
+            self._concerns.setdefault(concern, _Named(cause, now))
+        self._something.set()
+
+    def _look_later(self, room: Room, named: _Named, seconds: float, *, farewell: bool) -> None:
+        with self._lock:
+            self._later.setdefault(room, (monotonic() + seconds, named, farewell))
+        self._something.set()
 
     def close(self) -> None:
         """End."""
         self._closing.set()
+        self._something.set()
+        self._sweep_wanted.set()
+
+    def run_sweeps(self) -> None:
+        """Sweep each `seconds`, and when changes may have been missed, until `close`."""
+        while not self._closing.is_set():
+            self._sweep_wanted.wait(self._seconds or None)
+            self._sweep_wanted.clear()
+            self._guarded(self.sweep)
+
+    def run(self) -> None:
+        """Look at whoever is named, until `close`."""
+        while not self._closing.is_set():
+            self._something.wait(self._until_next())
+            self._closing.wait(COALESCE_SECONDS)
+            self._something.clear()
+            self._guarded(self._look_at_named)
+
+    def _guarded(self, work: Callable[[], None]) -> None:
+        if self._closing.is_set():
+            return
+        try:
+            work()
+        # These looks are what ends access: nothing that one of them meets may be the end of the others.
+        except Exception:
+            logger.exception("a look at members' rights broke off; the next one is in %s s", self._seconds)
 
     def sweep(self) -> None:
         """Ask for the right of every member once; a member whose right cannot be asked for stays, and is counted."""
-        failed: set[str | None] = set()
-        failures = 0
-        turn = monotonic()
-        for membership in self._memberships():
-            if monotonic() - turn > SLICE_SECONDS:
-                self._give_way()
-                turn = monotonic()
+        now = monotonic()
+        look = _Look(_Named("sweep", now), since=now)
+        self._look_at(self._register.rooms(), look)
+        if self._closing.is_set():
+            return
+        self._ended = monotonic()
+        if look.failures:
+            logger.warning("the rights of %d memberships could not be asked for; they stay for now", look.failures)
+
+    def _until_next(self) -> float | None:
+        with self._lock:
+            dues = [due for due, _, _ in self._later.values()]
+        return max(0.0, min(dues) - monotonic()) if dues else None
+
+    def _look_at_named(self) -> None:
+        for named, rooms in self._take_concerns():
+            self._look_at(rooms, _Look(named, since=named.at))
+        now = monotonic()
+        with self._lock:
+            due = {room: later for room, later in self._later.items() if later[0] <= now}
+            for room in due:
+                del self._later[room]
+        for room, (_, named, farewell) in due.items():
+            self._look_at([room], _Look(named, since=named.at, farewell=farewell))
+
+    def _take_concerns(self) -> list[tuple[_Named, list[Room]]]:
+        """Return the rooms that are named, each once, by why they are."""
+        with self._lock:
+            concerns, self._concerns = self._concerns, {}
+        of_teamspace: dict[str, list[Concern]] = {}
+        for concern in concerns:
+            of_teamspace.setdefault(concern.teamspace, []).append(concern)
+        found: dict[Room, _Named] = {}
+        for teamspace, several in of_teamspace.items():
+            last = max((concerns[concern] for concern in several), key=lambda named: named.at)
+            for concern in several if len(several) <= MANY_CONCERNS else [Concern(teamspace)]:
+                found.update((room, last) for room in self._register.rooms(concern))
+        by_cause: dict[_Named, list[Room]] = {}
+        for room, named in found.items():
+            by_cause.setdefault(named, []).append(room)
+        return list(by_cause.items())
+
+    def _look_at(self, rooms: Iterable[Room], look: _Look) -> None:
+        for room in rooms:
+            kind, dialect = self._dialects.kinds[room.kind]
+            if not self._look_at_room(room, kind, dialect, look) and look.named.cause != "sweep":
+                self._look_later(room, look.named, AGAIN_SECONDS, farewell=look.farewell)
             if self._closing.is_set():
                 return
-            if not self._revalidate(membership, failed):
-                failures += 1
-                self._metrics.recheck_failures.inc()
-        self._ended = monotonic()
-        if failures:
-            logger.warning("the rights of %d memberships could not be asked for; they stay for now", failures)
 
-    def _memberships(self) -> Iterator[_Membership]:
-        for connection_id in self._identities.bound():
-            identity = self._identities.known(connection_id)
-            if identity is None:
-                continue
-            for socket in self._sockets.of(connection_id):
-                for room in socket.rooms():
-                    yield _Membership(identity, socket, room)
+    def _look_at_room(self, room: Room, kind: RoomKind, dialect: Dialect, look: _Look) -> bool:
+        """Return whether every member's right is known; members without are removed."""
+        known = True
+        for socket in self._register.members(room):
+            if monotonic() - look.turn > SLICE_SECONDS:
+                self._give_way()
+                look.turn = monotonic()
+            if self._closing.is_set():
+                return True
+            outcome = self._revalidate(socket, room, kind, dialect, look)
+            self._metrics.revalidated(look.named.cause, outcome)
+            if outcome == "unknown":
+                look.failures += 1
+                known = False
+            elif outcome == "farewell":
+                self._look_later(room, look.named, FAREWELL_SECONDS, farewell=True)
+                return True
+        return known
 
-    def _revalidate(self, membership: _Membership, failed: set[str | None]) -> bool:
-        """Return whether the member's right is known; a member without is removed.
-
-        `failed` collects the teamspaces that do not answer: they are not waited for again in this sweep.
-        """
-        identity, socket, room = membership
-        teamspace: str | None = None
+    def _revalidate(self, socket: Socket, room: Room, kind: RoomKind, dialect: Dialect, look: _Look) -> str:
+        identity = self._identities.known(socket.connection_id)
+        if identity is None:
+            return "kept"
+        request = kind.request(room)
+        teamspace = request.where[0] if request.where else None
+        if teamspace in look.silent:
+            return "unknown"
         try:
-            kind, dialect = self._dialects.kinds[room.kind]
-            request = kind.request(room)
-            teamspace = request.where[0] if request.where else None
-            if teamspace in failed:
-                return False
-            allowed = self._ask(identity.username, request)
+            # The pause after one teamspace's silence is for joins; here it would let all others go unseen.
+            if (pause := self._permissions.silent_for()) > 0:
+                self._closing.wait(pause)
+            if is_allowed(self._permissions, identity.username, request, since=look.since):
+                return "kept"
+            if not look.farewell and not self._permissions.is_there(request.where, since=look.since):
+                return "farewell"
             # The database was waited for: the connection may be somebody else's meanwhile.
-            if not allowed and self._identities.known(socket.connection_id) == identity:
-                self._evict(socket, room, kind, dialect)
+            if self._identities.known(socket.connection_id) == identity:
+                self._evict(socket, room, kind, dialect, look)
+            return "evicted"
         except PermissionsUnavailable:
             # One document that cannot be read is not the teamspace's other models' trouble; silence is.
             if self._permissions.silent_for() > 0:
-                failed.add(teamspace)
-            return False
+                look.silent.add(teamspace)
         # One member's trouble, such as a server of the host's that refuses a reply, is not the others'.
         except Exception:
             logger.exception("the right of a membership could not be asked for")
-            return False
-        return True
+        return "unknown"
 
-    def _ask(self, username: str, request: RoomRequest) -> bool:
-        # The pause after one teamspace's silence is for joins; here it would let all others go unseen.
-        if (pause := self._permissions.silent_for()) > 0:
-            self._closing.wait(pause)
-        return is_allowed(self._permissions, username, request)
-
-    def _evict(self, socket: Socket, room: Room, kind: RoomKind, dialect: Dialect) -> None:
+    def _evict(self, socket: Socket, room: Room, kind: RoomKind, dialect: Dialect, look: _Look) -> None:
+        joined = self._register.object_of(socket, room)
         if not socket.leave(room):
             return
-        self._metrics.evictions.inc()
-        joined = kind.join_object(room)
-        request = JoinRequest("join", joined, {"action": "join", "data": joined}, dialect, None)
+        self._register.left(socket, room)
+        self._metrics.evicted(look.named.cause, monotonic() - look.named.at)
+        request = JoinRequest("join", joined, echo("join", joined, None), dialect, None)
         for reply in dialect.denied(request, denial(kind.right)):
             socket.emit(reply.event, reply.data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-RESERVED_DATABASES = frozenset({"admin", "local", "config"})
+RESERVED_DATABASES = frozenset({"admin", "local", "config", "internal"})
 # MongoDB 4.2 and later index keys of any length; an _id beyond this is no model that anybody made.
 MAX_MODEL_ID_BYTES = 1024
 

@@ -55,7 +55,7 @@ def test_a_teamspace_that_cannot_be_read_keeps_nobody_elsewhere_in(
             else:
                 sound.teamspace.take("settings", sound.model)
                 database.garbled.add(b"xxlast")
-            until(lambda: metric(served, "repo_notify_recheck_failures_total") > 0)
+            until(lambda: metric(served, "repo_notify_revalidations_total", outcome="unknown") > 0)
             sound.teamspace.model({}, _id=sound.model)
             assert last.hear_event("error")["message"] == "Model not found"
             # Who cannot be looked at is not sent out, and nobody is let in.

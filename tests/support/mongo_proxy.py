@@ -6,8 +6,12 @@ import socket
 import struct
 import threading
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from urllib.parse import urlsplit
+
+import bson
 
 SECONDS = 10.0
 _HEADER = struct.Struct("<i")
@@ -18,10 +22,13 @@ class MongoProxy:
     """A context manager; `uri` is where pymongo finds the database through it.
 
     `finds` counts queries by collection. While held back, queries wait; `asked` is set whenever one arrives.
-    Answers that hold a text of `garbled` show it as bytes that are no UTF-8.
+    Answers that hold a text of `garbled` show it as bytes that are no UTF-8. Without `streams` it is a database that is
+    no replica set.
     """
 
-    def __init__(self, uri: str) -> None:
+    def __init__(self, uri: str, *, streams: bool = True) -> None:
+        self._streams = streams
+        self._refuses = False
         parts = urlsplit(uri)
         assert parts.hostname is not None
         assert parts.port is not None
@@ -44,6 +51,28 @@ class MongoProxy:
         self._held = b"" if database is None else b"$db\x00" + _HEADER.pack(len(database) + 1) + database.encode()
         self.asked.clear()
         self._gate.clear()
+
+    def hold_collection(self, collection: str) -> None:
+        """As `hold`, for the queries of a collection; `asked` is set when one of them arrives."""
+        self._held = _FIND + _HEADER.pack(len(collection) + 1) + collection.encode()
+        self.asked.clear()
+        self._gate.clear()
+
+    def cut(self) -> None:
+        """End every connection."""
+        with self._lock:
+            for open_socket in self._sockets:
+                _shut(open_socket)
+            self._sockets.clear()
+
+    @contextmanager
+    def refusing(self) -> Iterator[None]:
+        """End every new connection at once, meanwhile."""
+        self._refuses = True
+        try:
+            yield
+        finally:
+            self._refuses = False
 
     def release(self) -> None:
         self._gate.set()
@@ -75,6 +104,9 @@ class MongoProxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
+            if self._refuses:
+                _shut(client)
+                continue
             server = socket.create_connection(self._target)
             with self._lock:
                 self._sockets += [client, server]
@@ -92,7 +124,10 @@ class MongoProxy:
                     (length,) = _HEADER.unpack(header)
                     message = header + stream.read(length - _HEADER.size)
                     self._count(message)
-                    server.sendall(message)
+                    if not self._streams and b"$changeStream\x00" in message:
+                        client.sendall(_no_replica_set(message))
+                    else:
+                        server.sendall(message)
             except OSError:
                 pass  # one end is gone; the other is told below
         _shut(server)
@@ -105,8 +140,8 @@ class MongoProxy:
         collection = message[start : message.index(b"\x00", start)].decode()
         with self._lock:
             self.finds[collection] += 1
-        self.asked.set()
         if self._held in message:
+            self.asked.set()
             self._gate.wait(SECONDS)
 
     def _answers(self, server: socket.socket, client: socket.socket) -> None:
@@ -118,6 +153,15 @@ class MongoProxy:
         except OSError:
             pass  # one end is gone; the other is told below
         _shut(client)
+
+
+def _no_replica_set(question: bytes) -> bytes:
+    """Return what MongoDB answers to a change stream where it is no replica set."""
+    text = "The $changeStream stage is only supported on replica sets"
+    body = bson.encode({"ok": 0.0, "errmsg": text, "code": 40573, "codeName": "Location40573"})
+    (request_id,) = struct.unpack_from("<i", question, 4)
+    # A header, no flags, and one section that is a document (MongoDB wire protocol, "OP_MSG").
+    return struct.pack("<iiiiIB", 21 + len(body), 1, request_id, 2013, 0, 0) + body
 
 
 def _shut(open_socket: socket.socket) -> None:

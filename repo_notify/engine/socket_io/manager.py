@@ -76,6 +76,12 @@ class RoomManager:
         for member in self._select(namespace, room, frozenset()):
             yield member.sid, member.connection.sid
 
+    def members_of(self, namespace: str, room: Hashable) -> list[Member]:
+        """The members of a room of a namespace."""
+        with self._lock:
+            space = self._namespaces.get(namespace)
+            return list(space.rooms.get(room, {}).values()) if space else []
+
     def member(self, sid: str, namespace: str) -> Member | None:
         """The member of that id, whether connected or still connecting."""
         space = self._namespaces.get(namespace)

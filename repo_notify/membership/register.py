@@ -1,0 +1,118 @@
+"""Which rooms of ours have members, by teamspace, and the objects by which members joined (spec section 10)."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from repo_notify.protocol.dialect import Dialects
+from repo_notify.protocol.ids import fold_uuid
+from repo_notify.protocol.rooms import Room
+from repo_notify.sockets import Socket, Sockets
+
+# How much is kept of the objects of one connection, in characters of their JSON; what goes beyond is told by its ids.
+MAX_OBJECTS_LENGTH = 200_000
+
+
+class Concern(NamedTuple):
+    """Whose members are meant: those of a teamspace, narrowed by a project and a model where they are given."""
+
+    teamspace: str
+    project: str | None = None
+    model: str | None = None
+
+    def covers(self, where: tuple[str | None, ...]) -> bool:
+        """Return whether a room with these ids of its look-up is meant; a project that is None may be any."""
+        teamspace, project, model = (*where, None, None)[:3]
+        if teamspace != self.teamspace:
+            return False
+        if self.model is not None:
+            return len(where) == 3 and fold_uuid(self.model) == fold_uuid(str(model)) and self._in_project(project)
+        return self.project is None or (len(where) >= 2 and self._in_project(project))
+
+    def _in_project(self, project: str | None) -> bool:
+        return self.project is None or project is None or fold_uuid(self.project) == fold_uuid(project)
+
+
+class Register:
+    """The rooms that have, or lately had, members. `kinds` are the kinds of room by their names."""
+
+    def __init__(self, sockets: Sockets, dialects: Dialects) -> None:
+        self._sockets = sockets
+        self._kinds = dialects.kinds
+        self._lock = threading.Lock()
+        self._keys: dict[str, set[str]] = {}
+        self._objects: dict[str, dict[tuple[str, str], Any]] = {}
+        self._lengths: dict[str, int] = {}
+
+    def entered(self, socket: Socket, room: Room, sent: Any) -> None:
+        """Note that a socket has entered a room by the object `sent`."""
+        kind, _ = self._kinds[room.kind]
+        where = kind.request(room).where
+        if not where:
+            return
+        key = room.key
+        with self._lock:
+            self._keys.setdefault(str(where[0]), set()).add(key)
+        if sent != kind.join_object(Room.parse(key)):
+            self._keep(socket, key, sent)
+        elif socket.connection_id in self._objects:
+            self.left(socket, room)
+
+    def _keep(self, socket: Socket, key: str, sent: Any) -> None:
+        length = len(json.dumps(sent, default=str))
+        with self._lock:
+            kept = self._lengths.get(socket.connection_id, 0) + length
+            if kept <= MAX_OBJECTS_LENGTH:
+                self._lengths[socket.connection_id] = kept
+                self._objects.setdefault(socket.connection_id, {})[socket.namespace, key] = sent
+
+    def left(self, socket: Socket, room: Room) -> None:
+        """Forget the object by which a socket joined a room."""
+        with self._lock:
+            kept = self._objects.get(socket.connection_id)
+            if kept is None:
+                return
+            sent = kept.pop((socket.namespace, room.key), None)
+            if not kept:
+                del self._objects[socket.connection_id], self._lengths[socket.connection_id]
+            elif sent is not None:
+                self._lengths[socket.connection_id] -= len(json.dumps(sent, default=str))
+
+    def closed(self, connection_id: str) -> None:
+        """Forget a connection."""
+        with self._lock:
+            self._objects.pop(connection_id, None)
+            self._lengths.pop(connection_id, None)
+
+    def object_of(self, socket: Socket, room: Room) -> Any:
+        """Return the object by which a socket joined a room, as it was sent."""
+        kept = self._objects.get(socket.connection_id, {})
+        sent = kept.get((socket.namespace, room.key))
+        return sent if sent is not None else self._kinds[room.kind][0].join_object(room)
+
+    def rooms(self, concern: Concern | None = None) -> Iterator[Room]:
+        """Yield the rooms that are meant, or all, as it is asked; some may be empty by now."""
+        for teamspace in [concern.teamspace] if concern is not None else list(self._keys):
+            for key in list(self._keys.get(teamspace, ())):
+                room = Room.parse(key)
+                if concern is None or concern.covers(self._kinds[room.kind][0].request(room).where):
+                    yield room
+
+    def members(self, room: Room) -> Iterator[Socket]:
+        """Yield the sockets in a room as it is asked, and forget a room that has none."""
+        found = self._sockets.in_room(room)
+        if found:
+            yield from found
+            return
+        where = self._kinds[room.kind][0].request(room).where
+        with self._lock:
+            keys = self._keys.get(str(where[0]))
+            # Somebody may have entered since.
+            if keys is None or self._sockets.in_room(room):
+                return
+            keys.discard(room.key)
+            if not keys:
+                del self._keys[str(where[0])]
