@@ -69,6 +69,14 @@ class Metrics:
             ["outcome"],
             registry=self.registry,
         )
+        self._sessions_ended = Counter(
+            "repo_notify_sessions_ended",
+            "Connections whose session ended, by who said so.",
+            ["cause"],
+            registry=self.registry,
+        )
+        for cause in ("published", "store"):
+            self._sessions_ended.labels(cause)
         self.change_stream_changes = self._counter("change_stream_changes", "Writes to access lists heard of.")
         self.change_stream_restarts = self._counter("change_stream_restarts", "Ends of the change stream.")
         self.change_stream_losses = self._counter(
@@ -106,6 +114,10 @@ class Metrics:
         self._count(self._evictions, cause)
         if cause != "sweep":
             self.revocation.observe(seconds)
+
+    def sessions_ended(self, cause: str, number: int) -> None:
+        """Count connections whose session ended."""
+        self._sessions_ended.labels(cause).inc(number)
 
     def published(self, event_type: str) -> None:
         """Count an event."""

@@ -28,6 +28,7 @@ from .metrics import Metrics
 from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
+from .sessions.ends import SessionEnds
 from .sessions.reads import SessionReads
 from .settings import Settings
 from .sockets import OwnSockets, Sockets
@@ -56,6 +57,7 @@ class State:
     bus: Bus | None
     revalidation: Revalidation
     changes: Changes | None
+    session_ends: SessionEnds
     dialects: Dialects
 
     def problems(self) -> dict[str, str]:
@@ -75,6 +77,7 @@ class State:
         """End the background work."""
         if self.changes is not None:
             self.changes.close()
+        self.session_ends.close()
         self.revalidation.close()
         if self.bus is not None:
             self.bus.close()
@@ -137,7 +140,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
     sockets = _sockets_of(socketio.server, dialects.namespaces)
-    identities = Identities(app, SessionReads(socketio.server, metrics, seconds=settings.permission_timeout))
+    reads = SessionReads(socketio.server, metrics, seconds=settings.permission_timeout)
+    identities = Identities(app, reads)
     publishers: list[Publisher] = []
     bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
     publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, bus=bus)
@@ -163,9 +167,10 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         settle=revalidation.settle,
     )
     changes = _make_changes(settings, metrics, revalidation)
+    ends = SessionEnds(app, bound=identities.sessions, end=publisher.end_here, ask=reads.run)
     state = State(
         settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, changes,
-        dialects,
+        ends, dialects,
     )
     _attach(state, handlers)
     _watch(metrics, sockets, socketio)
@@ -174,7 +179,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     if host is None:
         mount(app, socketio, settings)
-    for work in (revalidation.run, revalidation.run_sweeps, changes.run if changes is not None else None):
+    for work in (revalidation.run, revalidation.run_sweeps, ends.run, changes.run if changes is not None else None):
         if work is not None:
             socketio.server.start_background_task(work)
     return state

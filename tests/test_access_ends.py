@@ -27,6 +27,12 @@ NEVER = 3_600
 # Within a second of the write; a busy machine gets another half.
 SECONDS = 1.5
 FAREWELL_SECONDS = 0.5
+# The proxy ends before the app, which then waits for its database.
+BEHIND_A_PROXY: dict[str, Any] = {
+    "REPO_NOTIFY_RECHECK_SECONDS": NEVER,
+    "REPO_NOTIFY_PERMISSION_TIMEOUT": 1.0,
+    "REPO_NOTIFY_SHUTDOWN_TIMEOUT": 0.2,
+}
 WAYS: dict[str, dict[str, Any]] = {
     "streams": {"REPO_NOTIFY_RECHECK_SECONDS": NEVER},
     "sweep": {"REPO_NOTIFY_RECHECK_SECONDS": 0.3, "REPO_NOTIFY_CHANGE_STREAMS": False},
@@ -164,7 +170,7 @@ def test_a_join_that_was_under_way_at_the_write_does_not_stay(sample: str, serve
     place = Place(teamspaces())
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with MongoProxy(sample) as database, ThreadPoolExecutor(1) as pool:
-        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, REPO_NOTIFY_RECHECK_SECONDS=NEVER)
+        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
         until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
         with closing(People(served)) as people:
             client = people.client("uma")
@@ -186,7 +192,7 @@ def test_what_changed_while_the_stream_was_away_is_seen(sample: str, serve_host:
     place = Place(teamspaces())
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with MongoProxy(sample) as database:
-        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, REPO_NOTIFY_RECHECK_SECONDS=NEVER)
+        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
         until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
         with closing(People(served)) as people:
             client = people.client("uma")
@@ -206,7 +212,7 @@ def test_where_streams_are_refused_that_is_said_once_and_the_sweep_does_it(
     place = Place(teamspaces())
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with MongoProxy(sample, streams=False) as database:
-        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, REPO_NOTIFY_RECHECK_SECONDS=0.3)
+        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY | {"REPO_NOTIFY_RECHECK_SECONDS": 0.3})
         with closing(People(served)) as people:
             client = people.client("uma")
             client.join(place.in_model)
@@ -254,7 +260,7 @@ def test_thousands_of_changes_are_not_thousands_of_questions(
     place = Place(teamspaces())
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with MongoProxy(sample) as database:
-        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, REPO_NOTIFY_RECHECK_SECONDS=NEVER)
+        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
         until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
         with closing(People(served)) as people:
             client = people.client("uma")

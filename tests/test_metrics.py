@@ -27,6 +27,7 @@ LABELS = {
     "repo_notify_evictions": {"cause"},
     "repo_notify_revalidations": {"cause", "outcome"},
     "repo_notify_revocation_seconds": {"le"},
+    "repo_notify_sessions_ended": {"cause"},
     "repo_notify_change_stream_up": set(),
     "repo_notify_change_stream_changes": set(),
     "repo_notify_change_stream_restarts": set(),

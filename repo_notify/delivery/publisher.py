@@ -70,6 +70,10 @@ class Publisher:
         if self._bind(socket_id, identity) == "unknown" and self._bus is not None:
             self._bus.send(messages.BIND, messages.dump({"socket": socket_id, **dataclasses.asdict(identity)}))
 
+    def end_here(self, session_ids: list[str], reason: str) -> None:
+        """End these sessions on the sockets of this process."""
+        self._end(SessionsEnded(session_ids=session_ids, reason=reason), "store")
+
     def receive(self, message: Message) -> None:
         """Carry out a message of another process."""
         content = message.content
@@ -87,13 +91,15 @@ class Publisher:
     def _deliver(self, event: Event, named_by: str | None) -> None:
         started = perf_counter()
         if isinstance(event, SessionsEnded):
-            self._end(event)
+            self._end(event, "published")
         else:
             self._fan_out(event, named_by)
         self._metrics.latency.observe(perf_counter() - started)
 
-    def _end(self, event: SessionsEnded) -> None:
-        for connection_id in self._identities.end(event.session_ids):
+    def _end(self, event: SessionsEnded, cause: str) -> None:
+        ended = self._identities.end(event.session_ids)
+        self._metrics.sessions_ended(cause, len(ended))
+        for connection_id in ended:
             leave_all(self._sockets, connection_id)
             for socket in self._sockets.of(connection_id):
                 socket.emit(LOGGED_OUT, {"reason": event.reason})

@@ -78,6 +78,7 @@ class Identities:
         self._app = app
         self._reads = reads
         self.loader: IdentityLoader = session_user
+        self.session_id: Callable[[Any], str | None] = session_id_of
         self._sessions = HandshakeSessions(app)
         self._lock = threading.Lock()
         self._of: dict[str, Identity] = {}
@@ -145,6 +146,10 @@ class Identities:
         """Return every connection that somebody is on."""
         return list(self._of)
 
+    def sessions(self) -> list[str]:
+        """Return every session that a connection is bound to."""
+        return list(self._connections)
+
     def current(self) -> Identity | None:
         """Return who makes the current request, giving the session an id to keep where it needs one."""
         username = self.loader()
@@ -152,8 +157,9 @@ class Identities:
             return None
         interface = self._app.session_interface
         current: Any = session
-        kept = None if interface.is_null_session(current._get_current_object()) else ensure_session_id(session)
-        return Identity(username, kept)
+        if interface.is_null_session(current._get_current_object()):
+            return Identity(username, None)
+        return Identity(username, self.session_id(session) or ensure_session_id(session))
 
     def _read(self, environ: Mapping[str, Any]) -> Identity | None:
         # What a cookie holds by itself is nothing to wait for.
@@ -165,10 +171,10 @@ class Identities:
         if self.loader is session_user and self._sessions.need_no_request:
             found = self._sessions.open(environ)
             username = _user_of(found) if found is not None else None
-            return Identity(username, session_id_of(found)) if username is not None else None
+            return Identity(username, self.session_id(found)) if username is not None else None
         with self._app.request_context(dict(environ)):
             username = self.loader()
-            return Identity(username, session_id_of(session)) if username is not None else None
+            return Identity(username, self.session_id(session)) if username is not None else None
 
     def _release(self, connection: str) -> None:
         bound = self._of.pop(connection, None)

@@ -1,7 +1,8 @@
 """A host's own Flask app with the extension in it, served as a process: `host_app.py <config as JSON>`.
 
-Its own keys: `SESSIONS` (`cookie`, `mongodb` or `flask-login`), `STOCK_SOCKETIO` (the host's own Flask-SocketIO,
-stock), `PATCH` (false: do not patch), `PORT`. Everything else goes into `app.config`. Prints the port when it listens.
+Its own keys: `SESSIONS` (`cookie`, `mongodb`, `redis` or `flask-login`), `STOCK_SOCKETIO` (the host's own
+Flask-SocketIO, stock), `PATCH` (false: do not patch), `PORT`. Everything else goes into `app.config`. Prints the port
+when it listens.
 """
 
 from __future__ import annotations
@@ -48,6 +49,13 @@ def use_sessions(app: Flask, notify: RepoNotify, kind: str) -> None:
 
         app.config["SESSION_TYPE"] = "mongodb"
         app.config["SESSION_MONGODB"] = MongoClient(app.config["REPO_NOTIFY_MONGO_URI"], connect=False)
+        Session(app)
+    if kind == "redis":
+        from flask_session import Session
+        from redis import Redis
+
+        app.config["SESSION_TYPE"] = "redis"
+        app.config["SESSION_REDIS"] = Redis.from_url(app.config["REDIS_OF_SESSIONS"])
         Session(app)
     if kind == "flask-login":
         from flask_login import LoginManager, UserMixin
