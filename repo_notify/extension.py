@@ -11,6 +11,7 @@ from flask.globals import request_ctx
 from flask.sessions import SessionMixin
 from flask_socketio import SocketIO
 
+from .access.permissions import AccessChecker
 from .errors import NotInitialised, NotMonkeyPatched
 from .events import Event, SessionsEnded
 from .sessions.bindings import IdentityLoader, session_user
@@ -34,6 +35,7 @@ class RepoNotify:
 
     def __init__(self, app: Flask | None = None, *, socketio: SocketIO | None = None) -> None:
         self._loader: IdentityLoader = session_user
+        self._checker: AccessChecker | None = None
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
             self.init_app(app, socketio=socketio)
@@ -52,6 +54,7 @@ class RepoNotify:
         _require_patching(socketio.async_mode if socketio is not None else settings.async_mode)
         state = wire(app, settings, socketio)
         state.identities.loader = self._loader
+        state.permissions.checker = self._checker
         app.extensions[NAME] = state
         self._apps.add(app)
         app.after_request(self._after_request)
@@ -65,6 +68,36 @@ class RepoNotify:
         for app in self._apps:
             app.extensions[NAME].identities.loader = loader
         return loader
+
+    def access_checker(self, checker: AccessChecker) -> AccessChecker:
+        """Register the host's own say on who may be in a room: a decorator (spec section 10).
+
+        `checker(username, teamspace, project, model)` is asked after MongoDB has said yes, at each join and whenever
+        rights are asked for again; project and model are None where the room is of no one project or model. It returns
+        whether the user may; where it raises the room is refused, and that is logged.
+        """
+        self._checker = checker
+        for app in self._apps:
+            app.extensions[NAME].permissions.checker = checker
+        return checker
+
+    def end_access(
+        self,
+        *,
+        username: str | None = None,
+        teamspace: str | None = None,
+        project: str | None = None,
+        model: str | None = None,
+    ) -> None:
+        """Have rights asked for again, at once and in every process, for the members that are named (spec section 10).
+
+        Who has the right still notices nothing. What is left out may be any. Raises ValueError where neither a user nor
+        a teamspace is named, or a project or model without its teamspace.
+        """
+        if teamspace is None and (username is None or project is not None or model is not None):
+            raise ValueError("end_access needs a username or a teamspace; a project or model needs its teamspace too")
+        named = {"username": username, "teamspace": teamspace, "project": project, "model": model}
+        self._state().publisher.end_access(named)
 
     def publish(self, event: Event) -> None:
         """Tell everybody concerned what happened.

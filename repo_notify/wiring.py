@@ -22,7 +22,7 @@ from .engine import Server
 from .errors import SettingsError
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
-from .membership.register import Register
+from .membership.register import Concern, Register
 from .membership.revocation import Revalidation
 from .metrics import Metrics
 from .protocol.dialect import ACTIONS, Dialect, Dialects
@@ -143,8 +143,13 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     reads = SessionReads(socketio.server, metrics, seconds=settings.permission_timeout)
     identities = Identities(app, reads)
     publishers: list[Publisher] = []
+    revalidations: list[Revalidation] = []
+
+    def revalidate(named: Mapping[str, str | None]) -> None:
+        revalidations[0].revalidate(Concern(**named))
+
     bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
-    publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, bus=bus)
+    publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, revalidate=revalidate, bus=bus)
     publishers.append(publisher)
     register = Register(sockets, dialects)
     revalidation = Revalidation(
@@ -156,6 +161,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         seconds=settings.recheck_seconds,
         give_way=lambda: socketio.server.sleep(0),
     )
+    revalidations.append(revalidation)
     handlers = Handlers(
         sockets,
         identities,

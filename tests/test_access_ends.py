@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import ENGINES
 from tests.support.audience import Place
+from tests.support.brokers import redis
 from tests.support.chat import ChatClient
 from tests.support.metrics import metric
 from tests.support.mongo_proxy import MongoProxy
@@ -272,3 +273,43 @@ def test_thousands_of_changes_are_not_thousands_of_questions(
             client.hear_event("error")
             # Two look-ups, and twice where the answer is no, for each twentieth of a second at most.
             assert database.finds.total() - before < 400
+
+
+@pytest.mark.parametrize("ends", ["username", "teamspace", "project", "model"])
+def test_the_host_may_say_no_and_have_it_heard_at_once(serve_host: Serve, teamspaces: Make, ends: str) -> None:
+    served = serve_host(REPO_NOTIFY_RECHECK_SECONDS=NEVER, REPO_NOTIFY_CHANGE_STREAMS=False)
+    place = Place(teamspaces())
+    place.teamspace.model({"uma": "viewer", "una": "viewer"}, _id=place.model)
+    named = {"username": {"username": "uma"}, "teamspace": {"teamspace": place.name}}
+    named["project"] = {**named["teamspace"], "project": place.project}
+    named["model"] = {**named["project"], "model": place.model}
+    with closing(People(served)) as people:
+        uma, una = people.client("uma"), people.client("una")
+        for client in (uma, una):
+            client.join(place.in_model)
+        people.user("ann").post("/deny", {"users": ["uma"], "ends": named[ends]})
+        assert uma.hear_event("error") == refusal(place.in_model)
+        assert uma.ask("join", place.in_model) == refusal(place.in_model)
+        assert una.heard_so_far() == []
+        assert metric(served, "repo_notify_evictions_total", cause="host") == 1
+        # A checker that raises lets nobody in.
+        people.user("ann").post("/deny", {"users": ["raise"]})
+        assert una.ask("join", place.in_model) == refusal(place.in_model)
+
+
+def test_the_hosts_word_reaches_every_process(
+    serve_host: Serve, teamspaces: Make, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    place = Place(teamspaces())
+    place.teamspace.model({"uma": "viewer"}, _id=place.model)
+    with redis(tmp_path_factory.mktemp("redis")) as url:
+        config = {"REPO_NOTIFY_RECHECK_SECONDS": NEVER, "REPO_NOTIFY_MESSAGE_QUEUE": url}
+        here, there = serve_host(**config), serve_host(**config)
+        with closing(People(here)) as people, closing(People(there)) as others:
+            client = others.client("uma")
+            client.join(place.in_model)
+            people.client("ann")
+            until(lambda: metric(there, "repo_notify_queue_up") == 1)
+            others.user("ann").post("/deny", {"users": ["uma"]})
+            people.user("ann").post("/deny", {"users": [], "ends": {"username": "uma"}})
+            assert client.hear_event("error") == refusal(place.in_model)

@@ -32,6 +32,8 @@ PAUSE_SECONDS = 0.5
 ALWAYS = float("-inf")
 
 Key = tuple[str, ...]
+# Username, teamspace, project, model; None where the room is of no one project, or of no one model.
+AccessChecker = Callable[[str, str, "str | None", "str | None"], bool]
 
 # Many ask for the same few.
 _uuid = lru_cache(1024)(UUID)
@@ -126,6 +128,8 @@ class Permissions:
         self._lock = threading.Lock()
         self._look_ups: LRUCache[Key, _LookUp] = LRUCache(size)
         self._silent_until = 0.0
+        # A host's say, after MongoDB has said yes.
+        self.checker: AccessChecker | None = None
 
     def may_read_model(
         self, user: str, teamspace: str, project: str | None, model: str, *, since: float = ALWAYS

@@ -24,7 +24,8 @@ CONTENT_TYPE: Final = "application/vnd.repo-notify+json"
 ALIVE: Final = "alive"
 EVENT: Final = "event"
 BIND: Final = "bind"
-KINDS: Final = frozenset({ALIVE, EVENT, BIND})
+REVALIDATE: Final = "revalidate"
+KINDS: Final = frozenset({ALIVE, EVENT, BIND, REVALIDATE})
 
 # Processes and publishers of one service; 100 bytes each.
 MAX_ORIGINS: Final = 1_000

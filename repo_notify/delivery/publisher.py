@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Callable, Mapping
 from time import perf_counter
 
 from repo_notify.access.permissions import Permissions
@@ -21,6 +22,9 @@ from .queue import Bus
 
 logger = logging.getLogger(__name__)
 
+# `{username, teamspace, project, model}`: whose rights are to be asked for again; None means any.
+Revalidate = Callable[[Mapping[str, "str | None"]], None]
+
 
 class Publisher:
     """Delivers what is published, binds sockets and ends sessions, in every process of one app."""
@@ -33,8 +37,10 @@ class Publisher:
         metrics: Metrics,
         *,
         dialects: Dialects,
+        revalidate: Revalidate,
         bus: Bus | None = None,
     ) -> None:
+        self._revalidate = revalidate
         self._sockets = sockets
         self._identities = identities
         self._permissions = permissions
@@ -70,6 +76,12 @@ class Publisher:
         if self._bind(socket_id, identity) == "unknown" and self._bus is not None:
             self._bus.send(messages.BIND, messages.dump({"socket": socket_id, **dataclasses.asdict(identity)}))
 
+    def end_access(self, named: Mapping[str, str | None]) -> None:
+        """Have the rights of the members named asked for again, in every process."""
+        if self._bus is not None:
+            self._bus.send(messages.REVALIDATE, messages.dump(named))
+        self._revalidate(named)
+
     def end_here(self, session_ids: list[str], reason: str) -> None:
         """End these sessions on the sockets of this process."""
         self._end(SessionsEnded(session_ids=session_ids, reason=reason), "store")
@@ -79,6 +91,8 @@ class Publisher:
         content = message.content
         if message.kind == messages.BIND:
             self._bind(content["socket"], Identity(content["username"], content["session_id"]))
+        elif message.kind == messages.REVALIDATE:
+            self._revalidate(content)
         else:
             self._deliver(EVENT_TYPES[content["type"]](**content["fields"]), content.get("named_by"))
 

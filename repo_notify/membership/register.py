@@ -17,15 +17,18 @@ MAX_OBJECTS_LENGTH = 200_000
 
 
 class Concern(NamedTuple):
-    """Whose members are meant: those of a teamspace, narrowed by a project and a model where they are given."""
+    """Which members are meant: those of a teamspace, a project, a model and a user, of any where one is None."""
 
-    teamspace: str
+    teamspace: str | None
     project: str | None = None
     model: str | None = None
+    username: str | None = None
 
     def covers(self, where: tuple[str | None, ...]) -> bool:
         """Return whether a room with these ids of its look-up is meant; a project that is None may be any."""
         teamspace, project, model = (*where, None, None)[:3]
+        if self.teamspace is None:
+            return True
         if teamspace != self.teamspace:
             return False
         if self.model is not None:
@@ -95,7 +98,8 @@ class Register:
 
     def rooms(self, concern: Concern | None = None) -> Iterator[Room]:
         """Yield the rooms that are meant, or all, as it is asked; some may be empty by now."""
-        for teamspace in [concern.teamspace] if concern is not None else list(self._keys):
+        only = concern.teamspace if concern is not None else None
+        for teamspace in [only] if only is not None else list(self._keys):
             for key in list(self._keys.get(teamspace, ())):
                 room = Room.parse(key)
                 if concern is None or concern.covers(self._kinds[room.kind][0].request(room).where):

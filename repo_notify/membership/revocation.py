@@ -42,10 +42,11 @@ REMEMBERED_SECONDS = 60.0
 
 
 class _Named(NamedTuple):
-    """Why something is looked at, and when that was known, in monotonic seconds."""
+    """Why something is looked at, when that was known, in monotonic seconds, and whether one user alone is meant."""
 
     cause: str
     at: float
+    username: str | None = None
 
 
 @dataclass
@@ -107,9 +108,9 @@ class Revalidation:
         self._doubted = monotonic()
         self._sweep_wanted.set()
 
-    def revalidate(self, teamspace: str, project: str | None = None, model: str | None = None) -> None:
-        """Have the members of these rooms asked for again, at once."""
-        self._name(Concern(teamspace, project, model), "host")
+    def revalidate(self, concern: Concern) -> None:
+        """Have these members asked for again, at once, on the host's word."""
+        self._name(concern, "host")
 
     def settle(self, room: Room, where: tuple[str | None, ...], started: float) -> None:
         """Look again at a room that was entered by a question asked at `started`, if a right may have ended since."""
@@ -119,13 +120,21 @@ class Revalidation:
 
     def _name(self, concern: Concern, cause: str) -> None:
         now = monotonic()
-        self._permissions.invalidate(concern.teamspace)
+        if concern.teamspace is None:
+            self._permissions.invalidate_all()
+            self._doubted = now
+        else:
+            self._permissions.invalidate(concern.teamspace)
+            self._remember(concern.teamspace, now)
+        with self._lock:
+            self._concerns.setdefault(concern, _Named(cause, now, concern.username))
+        self._something.set()
+
+    def _remember(self, teamspace: str, now: float) -> None:
         with self._lock:
             if len(self._changed) > 2 * MANY_CONCERNS:
                 self._changed = {name: at for name, at in self._changed.items() if now - at < REMEMBERED_SECONDS}
-            self._changed[concern.teamspace] = now
-            self._concerns.setdefault(concern, _Named(cause, now))
-        self._something.set()
+            self._changed[teamspace] = now
 
     def _look_later(self, room: Room, named: _Named, seconds: float, *, farewell: bool) -> None:
         with self._lock:
@@ -193,14 +202,17 @@ class Revalidation:
         """Return the rooms that are named, each once, by why they are."""
         with self._lock:
             concerns, self._concerns = self._concerns, {}
-        of_teamspace: dict[str, list[Concern]] = {}
+        of_teamspace: dict[str | None, list[Concern]] = {}
         for concern in concerns:
             of_teamspace.setdefault(concern.teamspace, []).append(concern)
         found: dict[Room, _Named] = {}
         for teamspace, several in of_teamspace.items():
             last = max((concerns[concern] for concern in several), key=lambda named: named.at)
+            if len(several) > 1:
+                last = last._replace(username=None)
             for concern in several if len(several) <= MANY_CONCERNS else [Concern(teamspace)]:
-                found.update((room, last) for room in self._register.rooms(concern))
+                for room in self._register.rooms(concern):
+                    found[room] = last if room not in found else last._replace(username=None)
         by_cause: dict[_Named, list[Room]] = {}
         for room, named in found.items():
             by_cause.setdefault(named, []).append(room)
@@ -235,7 +247,7 @@ class Revalidation:
 
     def _revalidate(self, socket: Socket, room: Room, kind: RoomKind, dialect: Dialect, look: _Look) -> str:
         identity = self._identities.known(socket.connection_id)
-        if identity is None:
+        if identity is None or look.named.username not in (None, identity.username):
             return "kept"
         request = kind.request(room)
         teamspace = request.where[0] if request.where else None

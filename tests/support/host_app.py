@@ -38,6 +38,7 @@ def make_app(options: dict[str, Any]) -> Flask:
     socketio = SocketIO(app, path="chat", **stock) if stock is not None else None
     notify.init_app(app, socketio=socketio)
     use_sessions(app, notify, sessions)
+    add_access_checker(app, notify)
     add_routes(app, notify)
     return app
 
@@ -67,6 +68,26 @@ def use_sessions(app: Flask, notify: RepoNotify, kind: str) -> None:
         LoginManager(app).user_loader(User)
         notify.identity_loader(flask_login_user)
         app.config["MAKE_USER"] = User
+
+
+def add_access_checker(app: Flask, notify: RepoNotify) -> None:
+    denied: set[str] = set()
+
+    @notify.access_checker
+    def agrees(username: str, teamspace: str, project: str | None, model: str | None) -> bool:
+        if "raise" in denied:
+            raise RuntimeError("the host's own")
+        return username not in denied
+
+    @app.post("/deny")
+    def deny() -> Any:
+        """Deny these users from now on, and end the access of those that `ends` names."""
+        body = request.get_json()
+        denied.clear()
+        denied.update(body["users"])
+        if "ends" in body:
+            notify.end_access(**body["ends"])
+        return jsonify({})
 
 
 def add_routes(app: Flask, notify: RepoNotify) -> None:
