@@ -18,7 +18,7 @@ from .socket_io.server import Server
 from .wire.codec import Body, Codec, EngineIO4
 from .wire.errors import EngineError, ErrorCode, ProtocolError, RequestError
 from .wire.outgoing import Outgoing
-from .wire.packets import EioPacket, EioType, SioPacket, SioType
+from .wire.packets import EioPacket, EioType, SioPacket, SioType, Spelling
 
 __all__ = [
     "Body",
@@ -38,4 +38,5 @@ __all__ = [
     "Server",
     "SioPacket",
     "SioType",
+    "Spelling",
 ]

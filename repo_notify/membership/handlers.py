@@ -88,7 +88,7 @@ class Handlers:
             raise RoomNotFound(RoomNotFound.UNKNOWN)
         wanted = request.shape.read(request.data, identity.username)
         if request.action == "leave":
-            left = [socket.leave(found.room) for found in wanted]
+            left = [socket.leave(found.room.key) for found in wanted]
             if any(left):
                 return
         granted = [found for found in wanted if is_allowed(self._permissions, identity.username, found)]
@@ -110,7 +110,7 @@ class Handlers:
         # The session may have ended, or the socket gone, while the database was asked.
         self._require(socket, identity)
         for found in granted:
-            socket.enter(found.room)
+            socket.enter(found.room.key)
         try:
             # Under threads it may have ended since.
             self._require(socket, identity)

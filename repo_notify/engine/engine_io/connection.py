@@ -53,14 +53,18 @@ class Owner(Protocol):
     def new_lock(self) -> Lock:
         """A re-entrant lock of the async mode."""
 
-    def received(self, connection: Connection, data: Frame) -> None:
-        """A message arrived; ProtocolError ends the connection."""
-
     def closed(self, connection: Connection, reason: str) -> None:
         """The connection is closed for the application; what is queued may still leave."""
 
     def drained(self, connection: Connection) -> None:
         """Nothing of the connection is left."""
+
+
+class Listener(Protocol):
+    """Who hears of a connection's messages."""
+
+    def receive(self, data: Frame) -> None:
+        """A message arrived; ProtocolError ends the connection."""
 
 
 class Connection:
@@ -77,6 +81,7 @@ class Connection:
         "closed",
         "codec",
         "environ",
+        "listener",
         "sid",
         "transport",
         "upgrading",
@@ -87,6 +92,7 @@ class Connection:
         self.codec = codec
         self.environ = environ
         self._session: dict[str, Any] | None = None
+        self.listener: Listener | None = None
         self.transport = transport
         self.closed = False
         self.upgrading = False
@@ -168,6 +174,10 @@ class Connection:
         """Handle a packet of the client; ProtocolError where the protocol has no such packet from a client."""
         if self.closed:
             return
+        if packet.type is EioType.MESSAGE:
+            if self.listener is not None:
+                self.listener.receive(packet.data)
+            return
         handle = _FROM_CLIENT[self.codec.server_pings].get(packet.type)
         if handle is None:
             raise ProtocolError(f"unexpected {packet.type.name} packet")
@@ -184,9 +194,6 @@ class Connection:
         self.start_heartbeat()
         if isinstance(packet.data, str):
             self.send(control(EioType.PONG, packet.data))
-
-    def _message(self, packet: EioPacket) -> None:
-        self._owner.received(self, packet.data)
 
     def _client_close(self, _packet: EioPacket) -> None:
         self.close(Reason.CLIENT_DISCONNECT, final=EioType.NOOP)
@@ -314,12 +321,8 @@ class Connection:
 
 
 _Handler = Callable[[Connection, EioPacket], None]
-_ALWAYS: dict[EioType, _Handler] = {
-    EioType.MESSAGE: Connection._message,
-    EioType.CLOSE: Connection._client_close,
-}
-# What a client may send, by whether the server pings.
+# What a client may send beside messages, by whether the server pings.
 _FROM_CLIENT: dict[bool, dict[EioType, _Handler]] = {
-    True: {**_ALWAYS, EioType.PONG: Connection._pong},
-    False: {**_ALWAYS, EioType.PING: Connection._client_ping},
+    True: {EioType.CLOSE: Connection._client_close, EioType.PONG: Connection._pong},
+    False: {EioType.CLOSE: Connection._client_close, EioType.PING: Connection._client_ping},
 }

@@ -122,8 +122,8 @@ class RawTransport:
 
     def send(self, out: Outgoing) -> None:
         """Send a packet, or have it wait where something waits already."""
-        if not self._ending:
-            self._write(out.wire(self._codec))
+        if self.push(out.wire(self._codec)):
+            self.batch.begin()
 
     def _write(self, data: bytes) -> None:
         if self.push(data):
@@ -330,7 +330,7 @@ class RawTransport:
         if isinstance(event, Message):
             connection.receive(self._codec.decode_packet(event.data))
         elif isinstance(event, Ping):
-            self._pong(build(PONG, event.data))
+            self._pong(build(event.data, PONG))
         elif isinstance(event, Close):
             self._finish(CloseCode.NORMAL, close_packet=False)
             connection.ended()

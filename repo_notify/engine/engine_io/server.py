@@ -49,7 +49,7 @@ from .upgrade import Task, WebSocketConnections
 _NO_LOCK = contextlib.nullcontext()
 TRANSPORTS = ("polling", "websocket")
 UnsupportedHint = Callable[[str], str | None]
-Defer = Callable[[Connection, Callable[[], None]], None]
+Ended = Callable[[Connection, str], None]
 
 
 @lru_cache(16)
@@ -76,7 +76,7 @@ def _embeddable(script: bool) -> list[tuple[str, str]]:
 class EngineServer(engineio.Server):
     """An Engine.IO server whose connections speak the codec of their handshake. Times in seconds, sizes in bytes.
 
-    `defer(connection, call)` makes the call that tells of a connection's end, when all it has sent is handled.
+    Messages go to the connection's `listener`; `ended(connection, reason)` is told of its end.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class EngineServer(engineio.Server):
         max_payload_packets: int, allow_upgrades: bool, http_compression: bool, compression_threshold: int,
         cors_allowed_origins: AllowedOrigins, cors_credentials: bool, cors_any_origin: bool,
         cors_any_credentials: bool, transports: Iterable[str],
-        unsupported_hint: UnsupportedHint, defer: Defer, bounds: OutboxLimits, raw_sockets: bool,
+        unsupported_hint: UnsupportedHint, ended: Ended, bounds: OutboxLimits, raw_sockets: bool,
         async_handlers: bool = False,
     ) -> None:
         stock: Any = super()
@@ -101,13 +101,16 @@ class EngineServer(engineio.Server):
                 raise ValueError(f"there are two codecs for EIO={codec.eio}")
             self.codecs[str(codec.eio)] = codec
         self.timeouts = Timeouts(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
+        # Runs a call for which nobody waits.
+        self.run: Callable[[Callable[[], None]], object] = (
+            Workers(logger).run if self.async_mode == "gevent" else self.spawn
+        )
         self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
         self.slow_clients = Counter(dict.fromkeys(LIMITS, 0))
         self.backlogs = Backlogs(bounds, self.timers, self.new_lock())
         raw = RawSockets(self.backlogs, max_http_buffer_size, logger) if raw_sockets else None
         self._websockets = WebSocketConnections(self, raw, max_http_buffer_size, logger)
-        self._defer = defer
-        self._workers = Workers(logger)
+        self._ended = ended
         self.sockets: dict[str, Connection] = {}
         self._draining: dict[str, Connection] = {}
         self._origins = Origins(
@@ -140,13 +143,6 @@ class EngineServer(engineio.Server):
         task: Task = stock.start_background_task(call)
         return task
 
-    def run(self, call: Callable[[], None]) -> None:
-        """Run a call for which nobody waits."""
-        if self.async_mode == "gevent":
-            self._workers.run(call)
-        else:
-            self.spawn(call)
-
     def counts(self) -> Counter[tuple[int, str]]:
         """Open connections by (EIO number, transport)."""
         return Counter((connection.codec.eio, connection.transport.name) for connection in list(self.sockets.values()))
@@ -163,7 +159,7 @@ class EngineServer(engineio.Server):
 
     def send(self, sid: str, data: Frame) -> None:
         """Queue an Engine.IO message for a connection; nothing if it is gone."""
-        self.send_packet(sid, Outgoing(lambda _codec: [EioPacket(EioType.MESSAGE, data)]))
+        self.send_packet(sid, Outgoing(EioPacket(EioType.MESSAGE, data)))
 
     def disconnect(self, sid: str | None = None) -> None:
         """Close one connection, or all: what is queued still leaves, and a close packet after it."""
@@ -185,15 +181,11 @@ class EngineServer(engineio.Server):
 
     # What connections tell.
 
-    def received(self, connection: Connection, data: Frame) -> None:
-        """A message of a client goes to the `message` handler."""
-        self.handlers["message"](connection.sid, data)
-
     def closed(self, connection: Connection, reason: str) -> None:
         """A connection is over for the application."""
         if self.sockets.pop(connection.sid, None) is not None:
             self._draining[connection.sid] = connection
-            self._defer(connection, lambda: self.handlers["disconnect"](connection.sid, reason))
+            self._ended(connection, reason)
 
     def drained(self, connection: Connection) -> None:
         """Nothing more will leave for it."""

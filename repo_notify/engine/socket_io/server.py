@@ -1,13 +1,14 @@
 """The Socket.IO server on our own Engine.IO server; used through python-socketio's API, as Flask-SocketIO does.
 
-Names used that python-socketio does not document: `_engineio_server_class`, `_trigger_event`, and the three handlers
-that its constructor registers, overridden here: `_handle_eio_connect`, `_handle_eio_message`, `_handle_eio_disconnect`.
+Names used that python-socketio does not document: `_engineio_server_class`, `_trigger_event`, and `_handle_eio_connect`
+which its constructor registers, overridden here.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import socketio
@@ -19,9 +20,8 @@ from repo_notify.engine.engine_io.origins import AllowedOrigins
 from repo_notify.engine.engine_io.server import TRANSPORTS, EngineServer, UnsupportedHint
 from repo_notify.engine.engine_io.timers import Lock, Signal, Timer
 from repo_notify.engine.wire.codec import Codec, EngineIO4
-from repo_notify.engine.wire.frames import Frame
-from repo_notify.engine.wire.outgoing import message
-from repo_notify.engine.wire.packets import SioPacket, SioType
+from repo_notify.engine.wire.outgoing import Outgoing
+from repo_notify.engine.wire.packets import SioPacket, SioType, Spelling
 
 from .client import Client
 from .manager import RoomManager
@@ -29,8 +29,8 @@ from .members import Callback, Member
 
 OnOpen = Callable[[str, Environ], None]
 OnClose = Callable[[str, str], None]
-# (member, packet) -> the acknowledgement.
-Fallback = Callable[[Member, SioPacket], Any]
+# (event, member, arguments, how the packet was written) -> the acknowledgement.
+Fallback = Callable[[Any, Member, Sequence[Any], "Spelling | None"], Any]
 
 LOGGER = logging.getLogger("repo_notify.engine")
 _REJECTED = {"message": "Connection rejected by server"}
@@ -67,7 +67,6 @@ class Server(socketio.Server):
         max_outbox: int = 8_388_608, max_outbox_age: float = 30, max_outbox_total: int = 268_435_456,
         raw_sockets: bool = True,
     ) -> None:
-        self._clients: dict[str, Client] = {}
         self.connect_timeout = connect_timeout
         self.max_attachments = max_attachments
         self.fallbacks: dict[str, Fallback] = {}
@@ -86,9 +85,11 @@ class Server(socketio.Server):
             compression_threshold=compression_threshold, cors_allowed_origins=cors_allowed_origins,
             cors_credentials=cors_credentials, cors_any_origin=cors_any_origin,
             cors_any_credentials=cors_any_credentials, transports=transports, codecs=(EngineIO4(), *codecs),
-            unsupported_hint=unsupported_hint, defer=self._defer, raw_sockets=raw_sockets,
+            unsupported_hint=unsupported_hint, ended=self._ended, raw_sockets=raw_sockets,
             bounds=OutboxLimits(max_outbox, max_outbox_age, max_outbox_total),
         )
+        # Runs a call in a task of its own, or at once.
+        self.spawn: Callable[[Callable[[], None]], object] = self.eio.run if async_handlers else _at_once
         # python-socketio's own set would hold "/" where none is named.
         self.namespaces = frozenset([namespaces] if isinstance(namespaces, str) else namespaces or ())
 
@@ -122,15 +123,16 @@ class Server(socketio.Server):
             member.leaving = True  # its CONNECT is answered first
             return
         connection = member.connection
-        connection.send(message(SioPacket(SioType.DISCONNECT, namespace)))
-        client = self._clients.get(connection.sid)
-        if client is not None and client.end_namespace(namespace, Reason.SERVER_DISCONNECT):
+        connection.send(Outgoing(SioPacket(SioType.DISCONNECT, namespace)))
+        client = connection.listener
+        if isinstance(client, Client) and client.end_namespace(namespace, Reason.SERVER_DISCONNECT):
             connection.finish(Reason.SERVER_DISCONNECT)
 
     def waiting(self, eio_sid: str) -> int:
         """How many packets of a connection wait for their turn."""
-        client = self._clients.get(eio_sid)
-        return client.waiting if client is not None else 0
+        connection = self.eio.sockets.get(eio_sid)
+        client = connection.listener if connection is not None else None
+        return client.waiting if isinstance(client, Client) else 0
 
     def shutdown(self, timeout: float = 0) -> None:
         """Refuse handshakes with 503, close all connections so that clients reconnect; wait up to `timeout` s."""
@@ -147,13 +149,6 @@ class Server(socketio.Server):
     def attachments_due(self, call: Callable[[], None]) -> Timer:
         """Have that called unless the attachments of a packet have arrived in time."""
         return self.eio.timers.after(self.attachments_timeout, call)
-
-    def spawn(self, call: Callable[[], None]) -> None:
-        """Run a call in a task of its own, or at once with `async_handlers=False`."""
-        if self.async_handlers:
-            self.eio.run(call)
-        else:
-            call()
 
     def new_lock(self) -> Lock:
         """A re-entrant lock of the async mode."""
@@ -201,23 +196,27 @@ class Server(socketio.Server):
         stock: Any = super()
         return stock._trigger_event(event, namespace, *arguments)
 
-    def handle_event(self, member: Member, packet: SioPacket) -> None:
+    def handle_event(self, client: Client, packet: SioPacket) -> None:
         """Call the event's handler; what it returns is the acknowledgement."""
+        member = client.members.get(packet.namespace)
+        if member is None or member.gone:
+            return
+        event, *arguments = packet.data
+        fallback = self.fallbacks.get(member.namespace)
         try:
-            result = self._dispatch(member, packet)
+            if fallback is None or (event in self.handlers.get(member.namespace, ()) and event not in _NO_EVENTS):
+                result = self._dispatch(member, event, arguments)
+            else:
+                result = fallback(event, member, arguments, packet.spelling)
             if packet.id is None or result == self.not_handled:
                 return
             data = [] if result is None else list(result) if isinstance(result, tuple) else [result]
-            member.connection.send(message(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
+            member.connection.send(Outgoing(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
         except Exception:
             self.logger.exception("an event handler of %s failed", member.namespace)
 
-    def _dispatch(self, member: Member, packet: SioPacket) -> Any:
+    def _dispatch(self, member: Member, event: Any, arguments: Sequence[Any]) -> Any:
         """Call the handler of an event, found as python-socketio does: no name that a client thinks of is another's."""
-        event, *arguments = packet.data
-        fallback = self.fallbacks.get(member.namespace)
-        if fallback is not None and (event in _NO_EVENTS or event not in self.handlers.get(member.namespace, ())):
-            return fallback(member, packet)
         for space in (member.namespace, "*"):
             named = self.handlers.get(space, {})
             before = () if space == member.namespace else (member.namespace,)
@@ -239,7 +238,7 @@ class Server(socketio.Server):
 
     def _forget(self, connection: Connection, reason: str) -> None:
         """The last of a connection: its session and environ are dropped, `on_close` is called."""
-        self._clients.pop(connection.sid, None)
+        connection.listener = None  # they would keep one another until the garbage collector comes
         self.environ.pop(connection.sid, None)
         for hook in self.on_close:
             self._guarded(hook, connection.sid, reason)
@@ -250,13 +249,13 @@ class Server(socketio.Server):
         except Exception:
             self.logger.exception("a hook of a connection failed")
 
-    # What the Engine.IO server tells. The base class declares these three with other arguments than its servers have.
+    # What the Engine.IO server tells. The base class declares the first with other arguments than its servers have.
 
     def _handle_eio_connect(self, eio_sid: str, environ: Environ) -> None:  # type: ignore[override]  # see above
         connection = self.eio.sockets[eio_sid]
         self.environ[eio_sid] = environ
         timer = self.eio.timers.after(self.connect_timeout, lambda: self._never_connected(connection))
-        client = self._clients[eio_sid] = Client(self, connection, timer)
+        client = connection.listener = Client(self, connection, timer)
         for hook in self.on_open:
             self._guarded(hook, eio_sid, environ)
         if connection.codec.connects_by_itself:
@@ -266,22 +265,19 @@ class Server(socketio.Server):
         self.logger.info("%s: no namespace within %s s", connection.sid, self.connect_timeout)
         connection.close(Reason.TRANSPORT_CLOSE)
 
-    def _handle_eio_message(self, eio_sid: str, data: Frame) -> None:  # type: ignore[override]  # see above
-        client = self._clients.get(eio_sid)
-        if client is not None:
-            client.receive(data)
-
-    def _defer(self, connection: Connection, call: Callable[[], None]) -> None:
+    def _ended(self, connection: Connection, reason: str) -> None:
         """The end of a connection is told after its events were handled."""
-        client = self._clients.get(connection.sid)
-        if client is not None:
-            client.close(call)
+        client = connection.listener
+        if isinstance(client, Client):
+            client.close(partial(self._told, client, reason))
 
-    def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:  # type: ignore[override]  # see above
-        client = self._clients.get(eio_sid)
-        if client is not None:
-            client.leave_all(reason)
-            self._forget(client.connection, reason)
+    def _told(self, client: Client, reason: str) -> None:
+        client.leave_all(reason)
+        self._forget(client.connection, reason)
+
+
+def _at_once(call: Callable[[], None]) -> None:
+    call()
 
 
 def _is_call_error(error: TypeError) -> bool:

@@ -73,8 +73,11 @@ class Close:
 Event = Message | Ping | Pong | Close
 
 
-def build(opcode: int, payload: bytes) -> bytes:
-    """Return one final frame of a server, unmasked (section 5.2)."""
+def build(data: Frame, opcode: int | None = None) -> bytes:
+    """Return one final frame of a server, unmasked (section 5.2): text for str, binary for bytes, or what is asked."""
+    payload = data.encode() if isinstance(data, str) else data
+    if opcode is None:
+        opcode = BINARY if payload is data else TEXT
     length = len(payload)
     if length < _SHORT:
         return bytes((_FIN | opcode, length)) + payload
@@ -83,14 +86,9 @@ def build(opcode: int, payload: bytes) -> bytes:
     return bytes((_FIN | opcode, _LONG)) + _U64.pack(length) + payload
 
 
-def build_message(data: Frame) -> bytes:
-    """Return a message as one frame: text for str, binary for bytes."""
-    return build(TEXT, data.encode()) if isinstance(data, str) else build(BINARY, data)
-
-
 def build_close(code: int) -> bytes:
     """Return a close frame without a reason."""
-    return build(CLOSE, _U16.pack(code))
+    return build(_U16.pack(code), CLOSE)
 
 
 def unmask(payload: bytes, mask: bytes) -> bytes:
