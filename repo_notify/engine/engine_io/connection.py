@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from repo_notify.engine.wire.codec import Codec
@@ -15,6 +14,7 @@ from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
 from .backlog import Backlog, Backlogs, Limit
+from .options import Options
 from .timers import Lock, Timer, Timers
 from .transports import PollingTransport, Transport, UpgradeTarget, WebSocketTransport
 
@@ -32,21 +32,11 @@ class Reason:
     SLOW_CLIENT = "slow client"
 
 
-@dataclass(frozen=True)
-class Timeouts:
-    """The engine's times, in seconds."""
-
-    ping_interval: float
-    ping_timeout: float
-    upgrade_timeout: float
-    close_timeout: float
-
-
 class Owner(Protocol):
     """What a connection tells the server."""
 
     timers: Timers
-    timeouts: Timeouts
+    options: Options
     slow_clients: Counter[str]
     backlogs: Backlogs
 
@@ -140,15 +130,15 @@ class Connection:
     @property
     def max_waiting(self) -> int:
         """How much may wait for a client, in bytes."""
-        return self._owner.backlogs.bounds.max_bytes
+        return self._owner.backlogs.limits.max_bytes
 
     def start_heartbeat(self) -> None:
         """Begin to ping, or to wait for the client's pings (Engine.IO protocol, "Heartbeat")."""
-        timeouts = self._owner.timeouts
+        options = self._owner.options
         if self.codec.server_pings:
-            self._beat(timeouts.ping_interval, self._ping)
+            self._beat(options.ping_interval, self._ping)
         else:
-            self._beat(timeouts.ping_interval + timeouts.ping_timeout, self._silent)
+            self._beat(options.ping_interval + options.ping_timeout, self._silent)
 
     def _beat(self, seconds: float, call: Callable[[], None]) -> None:
         """One timer per connection: what a client sends moves it, and costs nothing more."""
@@ -164,7 +154,7 @@ class Connection:
     def _ping(self) -> None:
         # First, since the pong may be faster than what follows.
         self._pinged = True
-        self._beat(self._owner.timeouts.ping_timeout, self._silent)
+        self._beat(self._owner.options.ping_timeout, self._silent)
         self.send(control(EioType.PING))
 
     def _silent(self) -> None:
@@ -266,7 +256,7 @@ class Connection:
     def finish(self, reason: str, *, close_packet: bool = True) -> None:
         """End when what is queued has left, or after `close_timeout`; with `close_packet` that is the last packet."""
         if self._mark_closed():
-            self._closing = self._owner.timers.after(self._owner.timeouts.close_timeout, self._give_up)
+            self._closing = self._owner.timers.after(self._owner.options.close_timeout, self._give_up)
             self.transport.finish(close_packet=close_packet)
             self._owner.closed(self, reason)
             self._check_drained()

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any, Protocol
 
 from repo_notify.engine.engine_io.connection import Connection, Reason
+from repo_notify.engine.engine_io.options import Options
 from repo_notify.engine.engine_io.timers import Lock, Signal, Timer
 from repo_notify.engine.wire.errors import ProtocolError
 from repo_notify.engine.wire.frames import Frame
@@ -26,13 +27,8 @@ class Host(Protocol):
     """What a session needs of the server."""
 
     manager: RoomManager
-    max_attachments: int
-    max_namespaces: int
+    options: Options
     logger: logging.Logger
-
-    @property
-    def max_packet(self) -> int:
-        """How large a packet may be with its attachments, in bytes."""
 
     def attachments_due(self, call: Callable[[], None]) -> Timer:
         """Have that called unless the attachments of a packet have arrived in time."""
@@ -106,7 +102,7 @@ class Client:
     def receive(self, data: Frame) -> None:
         """A message of the client; ProtocolError where Socket.IO does not allow it."""
         if self._unfinished is None and isinstance(data, str):
-            packet = self.connection.codec.decode_message(data, self._host.max_attachments)
+            packet = self.connection.codec.decode_message(data, self._host.options.max_attachments)
             if packet.attachments:
                 self._begin(packet)
                 return
@@ -150,7 +146,7 @@ class Client:
         expected = packet.namespace in self._asked or self._is_expected(packet)
         if expected and packet.namespace not in self.members:
             raise ProtocolError("attachments before the namespace is joined")
-        self._unfinished = Unfinished(packet, self._host.max_packet)
+        self._unfinished = Unfinished(packet, self._host.options.max_message_bytes)
         self._unfinished.deadline = self._host.attachments_due(self._never_finished)
 
     def _never_finished(self) -> None:
@@ -165,7 +161,7 @@ class Client:
         """The client asks to enter a namespace; ProtocolError if it is in it already."""
         if namespace in self._asked:
             raise ProtocolError("already connected to the namespace")
-        if len(self._asked) >= self._host.max_namespaces:
+        if len(self._asked) >= self._host.options.max_namespaces:
             raise ProtocolError("too many namespaces")
         self._asked.append(namespace)
         if self._ended and namespace in self._ended:
@@ -201,7 +197,7 @@ class Client:
         self._forget(namespace)
         self.connection.send(Outgoing(self.connection.codec.refusal_packet(namespace, data)))
         self._refused += 1
-        if self._refused > self._host.max_namespaces:
+        if self._refused > self._host.options.max_namespaces:
             self._host.logger.info("%s: too many refused namespaces", self.connection.sid)
             self.connection.finish(Reason.TRANSPORT_ERROR)
 
