@@ -19,7 +19,7 @@ from cachetools import LRUCache
 
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.metrics import Metrics
-from repo_notify.protocol.ids import fold_uuid, is_model_id, is_teamspace, is_uuid
+from repo_notify.protocol.ids import ModelPlace, is_teamspace, is_uuid, model_place
 
 from .store import Document, Store, Unreachable, uuid_of
 
@@ -63,6 +63,11 @@ class ModelAccess:
     exists: bool
     permissions: Mapping[str, frozenset[str]]
     projects: tuple[ProjectAccess, ...]
+
+    def held_by(self, project: UUID | None) -> list[ProjectAccess]:
+        """Return the projects that hold the model, or the one that is meant; none where there is no such model."""
+        found = self.projects if self.exists else ()
+        return [held for held in found if project is None or held.uuid == project]
 
 
 @dataclass(slots=True)
@@ -135,10 +140,8 @@ class Permissions:
         self, user: str, teamspace: str, project: str | None, model: str, *, since: float = ALWAYS
     ) -> bool:
         """Whether `user` may read the model; `project` None stands for whichever project holds it (section 4)."""
-        if not is_teamspace(teamspace) or not is_model_id(model) or (project is not None and not is_uuid(project)):
-            return False
-        wanted = _uuid(project) if project is not None else None
-        return self._decide(lambda fresh: self._reads(user, teamspace, wanted, model, fresh), since)
+        place = model_place(teamspace, project, model)
+        return place is not None and self._decide(lambda fresh: self._reads(user, place, fresh), since)
 
     def may_watch_project(self, user: str, teamspace: str, project: str, *, since: float = ALWAYS) -> bool:
         """Whether `user` administers the project or its teamspace, and there is such a project."""
@@ -159,9 +162,8 @@ class Permissions:
         teamspace, project, model = (*where, None, None)[:3]
         fresh = Freshness(max(since, monotonic() - self._ttl), monotonic() + self._timeout)
         if model is not None:
-            access = self._model(str(teamspace), model, fresh)
-            wanted = _uuid(project) if project is not None else None
-            return access.exists and any(wanted is None or held.uuid == wanted for held in access.projects)
+            place = model_place(str(teamspace), project, model)
+            return place is not None and bool(self._model(place, fresh).held_by(place.project))
         return project is None or bool(self._projects(str(teamspace), _uuid(project), fresh))
 
     def silent_for(self) -> float:
@@ -186,17 +188,16 @@ class Permissions:
             return True
         return self._ttl > REFUSAL_SECONDS and granted(Freshness(max(since, now - REFUSAL_SECONDS), deadline))
 
-    def _reads(self, user: str, teamspace: str, project: UUID | None, model: str, since: Freshness) -> bool:
-        access = self._model(teamspace, model, since)
-        found = access.projects if access.exists else ()
-        holding = [held for held in found if project is None or held.uuid == project]
+    def _reads(self, user: str, place: ModelPlace, since: Freshness) -> bool:
+        access = self._model(place, since)
+        holding = access.held_by(place.project)
         granted = access.permissions.get(user, frozenset())
         if holding and granted & MODEL_READERS:
             return True
         if any(user in held.admins or (self._legacy and user in held.readers) for held in holding):
             return True
         # Read for a model that is not there too: how long a refusal takes must not reveal whether it is.
-        owners = self._teamspace(teamspace, since)
+        owners = self._teamspace(place.teamspace, since)
         return bool(holding) and (user in owners.admins or bool(granted & owners.reading_templates))
 
     def _watches(self, user: str, teamspace: str, project: UUID, since: Freshness) -> bool:
@@ -234,8 +235,9 @@ class Permissions:
         key = ("project", teamspace, str(project))
         return cast("tuple[ProjectAccess, ...]", self._look_up(key, load, since))
 
-    def _model(self, teamspace: str, model: str, since: Freshness) -> ModelAccess:
+    def _model(self, place: ModelPlace, since: Freshness) -> ModelAccess:
         def load() -> ModelAccess:
+            teamspace, model = place.teamspace, place.model
             # A stored id may be written in either case, and an $in of three is still one look-up by _id.
             ids = sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
             settings = self._store.settings(teamspace, ids)
@@ -246,7 +248,7 @@ class Permissions:
                 projects=tuple(map(_project, projects)),
             )
 
-        return cast("ModelAccess", self._look_up(("model", teamspace, fold_uuid(model)), load, since))
+        return cast("ModelAccess", self._look_up(("model", place.teamspace, place.folded), load, since))
 
     def _look_up(self, key: Key, load: Callable[[], Any], since: Freshness) -> Any:
         """Return the access list under `key`, asked for no earlier than `since`, and asked for once for everybody."""

@@ -276,7 +276,7 @@ class Revalidation:
 
     def _evict(self, socket: Socket, room: Room, kind: RoomKind, dialect: Dialect, look: _Look) -> None:
         joined = self._register.object_of(socket, room)
-        if not socket.leave(room):
+        if not socket.leave(room.key):
             return
         self._register.left(socket, room)
         self._metrics.evicted(look.named.cause, monotonic() - look.named.at)
