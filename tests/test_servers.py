@@ -168,12 +168,12 @@ def hears_an_event(served: Served, chat: Connect, transport: str) -> None:
 
 
 def is_refused(started: Started, transport: str, told: tuple[str, ...]) -> None:
-    for _ in range(2):
-        answer = ask(started.served, transport)
-        assert answer.status_code == 501
-        sentence = answer.json()["message"]
-        assert [word for word in told if word not in sentence] == []
-    assert sentence in started.lines()[0]
+    found = [ask(started.served, transport) for _ in range(2)]
+    assert [answer.status_code for answer in found] == [501, 501]
+    first, second = (answer.json()["message"] for answer in found)
+    assert [word for word in told if word not in first] == []
+    assert first == second
+    assert first in started.lines()[0]
 
 
 @pytest.mark.parametrize(
