@@ -99,6 +99,22 @@ ROWS = {
 }
 
 
+def documented() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return the mode and the working transports of each row in the documentation."""
+    table = (ROOT / "docs" / "servers.md").read_text().partition("## Table of servers")[2].partition("###")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    return {
+        name.replace("`", ""): (mode, tuple(where for where, word in zip(BOTH, found, strict=True) if word == "yes"))
+        for name, mode, *found, _ in rows[2:]
+    }
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    rows = documented()
+    assert rows.pop("uWSGI") == ("both", ())
+    assert rows == {name: (row.mode, row.works) for name, row in ROWS.items()}
+
+
 @dataclass(frozen=True)
 class Started:
     """A server that runs, and what it has written into its log."""
