@@ -21,6 +21,7 @@ FLASK_KEYS = (
     "SESSION_KEY_PREFIX",
     "SESSION_MONGODB_COLLECT",
     "SESSION_MONGODB_DB",
+    "SESSION_REDIS",
     "SESSION_SERIALIZATION_FORMAT",
     "SESSION_TYPE",
     "SESSION_USE_SIGNER",
@@ -38,6 +39,8 @@ def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None =
     if folder is not None:
         for path in (folder / "default.py", _config_file(folder)):
             app.config.from_pyfile(str(path))
+    elif os.environ.get(ENVIRONMENT):
+        raise SettingsError([f"{ENVIRONMENT} chooses a file of a configuration folder: pass --config, or unset it"])
     app.config.update(from_environment(os.environ))
     app.config.update({key: os.environ[key] for key in FLASK_KEYS if key in os.environ})
     app.config.update(config or {})
@@ -45,6 +48,14 @@ def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None =
     RepoNotify(app)
     _use_sessions(app)
     return app
+
+
+def address_of(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Return the host and port in HOST and PORT, by default 127.0.0.1 and 3000; raises `SettingsError`."""
+    port = environ.get("PORT") or "3000"
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise SettingsError([f"PORT should be a whole number from 0 to 65535, not {port[:80]!r}"])
+    return environ.get("HOST") or "127.0.0.1", int(port)
 
 
 def _config_file(folder: Path) -> Path:
@@ -75,6 +86,7 @@ def _use_sessions(app: Flask) -> None:
         raise SettingsError(["SESSION_TYPE needs the package Flask-Session: install repo_notify[sessions]"]) from error
     if app.config["SESSION_TYPE"] == "mongodb":
         app.config.setdefault("SESSION_MONGODB", app.extensions[NAME].store.client)
+    _connect_redis(app)
     try:
         Session(app)
     # What Flask-Session says of a kind that it does not know, or whose package is missing.
@@ -82,3 +94,20 @@ def _use_sessions(app: Flask) -> None:
         raise SettingsError(
             [f"SESSION_TYPE should be a kind that Flask-Session knows, such as mongodb: {error}"]
         ) from error
+
+
+def _connect_redis(app: Flask) -> None:
+    """Make SESSION_REDIS a client where it is an address, as environments and files have it."""
+    address = app.config.get("SESSION_REDIS")
+    if app.config["SESSION_TYPE"] != "redis" or not isinstance(address, str):
+        return
+    try:
+        from redis import Redis
+    except ModuleNotFoundError as error:
+        raise SettingsError(["SESSION_TYPE redis needs the package redis: install repo_notify[redis]"]) from error
+    timeout = app.extensions[NAME].settings.permission_timeout
+    try:
+        app.config["SESSION_REDIS"] = Redis.from_url(address, socket_timeout=timeout, socket_connect_timeout=timeout)
+    except ValueError:
+        # The address may hold a password: it is not repeated.
+        raise SettingsError(["SESSION_REDIS should be an address such as redis://host:6379/0"]) from None
