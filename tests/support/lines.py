@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from time import monotonic
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 class Program:
