@@ -16,7 +16,7 @@ _ISSUE = "3f0e1a94-6a1b-4d0f-9a53-8c7f5b2d4e61"
 _IN_TEAMSPACE = {"teamspace": "acme"}
 _IN_MODEL = {**_IN_TEAMSPACE, "model": _STRUCTURE}
 _IN_ISSUE = {**_IN_MODEL, "issue": _ISSUE}
-_OF_MODEL = {**_IN_MODEL, "project": _TOWER, "kind": "container"}
+_OF_MODEL = {**_IN_MODEL, "project": _TOWER}
 
 _ENTITIES = (
     (events.RiskCreated, events.RiskUpdated, events.RiskDeleted, "Loose railing"),
@@ -41,21 +41,34 @@ _ALL: tuple[Event, ...] = (
     events.ModelCreated(
         teamspace="acme", project=_TOWER, kind="container", data={"_id": _STRUCTURE, "name": "Structure"}
     ),
-    events.ModelSettingsUpdated(**_OF_MODEL, data={"name": "Structure, phase 2", "status": "processing"}),
-    events.ModelRemoved(**_OF_MODEL),
+    events.ModelSettingsUpdated(
+        **_OF_MODEL, kind="container", data={"name": "Structure, phase 2", "status": "processing"}
+    ),
+    events.ModelRemoved(**_OF_MODEL, kind="container"),
     events.RevisionCreated(
         **_OF_MODEL,
+        kind="container",
         data={
-            "_id": _REVISION, "tag": "rev7", "author": "alice", "timestamp": 1764000000000, "desc": "Stairs moved",
+            "_id": _REVISION,
+            "tag": "rev7",
+            "author": "alice",
+            "timestamp": 1764000000000,
+            "desc": "Stairs moved",
             "status": "ok",
         },
     ),
-    events.RevisionUpdated(**_OF_MODEL, data={"_id": _REVISION, "void": True}),
-    events.TicketCreated(**_OF_MODEL, data={"_id": _TICKET, "title": "Clash at level 2", "number": 12}),
-    events.TicketUpdated(**_OF_MODEL, data={"_id": _TICKET, "title": "Clash at level 3"}),
-    events.TicketCommentCreated(**_OF_MODEL, data={"_id": _COMMENT, "ticket": _TICKET, "message": "Moved it"}),
-    events.TicketCommentUpdated(**_OF_MODEL, data={"_id": _COMMENT, "ticket": _TICKET, "message": "Moved it down"}),
-    events.TicketGroupUpdated(**_OF_MODEL, data={"_id": _GROUP, "ticket": _TICKET, "name": "Pipes"}),
+    events.RevisionUpdated(**_OF_MODEL, kind="container", data={"_id": _REVISION, "void": True}),
+    events.TicketCreated(
+        **_OF_MODEL, kind="container", data={"_id": _TICKET, "title": "Clash at level 2", "number": 12}
+    ),
+    events.TicketUpdated(**_OF_MODEL, kind="container", data={"_id": _TICKET, "title": "Clash at level 3"}),
+    events.TicketCommentCreated(
+        **_OF_MODEL, kind="container", data={"_id": _COMMENT, "ticket": _TICKET, "message": "Moved it"}
+    ),
+    events.TicketCommentUpdated(
+        **_OF_MODEL, kind="container", data={"_id": _COMMENT, "ticket": _TICKET, "message": "Moved it down"}
+    ),
+    events.TicketGroupUpdated(**_OF_MODEL, kind="container", data={"_id": _GROUP, "ticket": _TICKET, "name": "Pipes"}),
     events.IssuesCreated(**_IN_MODEL, issues=[{"_id": _ISSUE, "name": "Leak", "owner": "alice"}]),
     events.IssueUpdated(**_IN_ISSUE, data={"status": "closed"}),
     events.CommentCreated(**_IN_ISSUE, data={"comment": "Sealed", "owner": "alice"}),

@@ -7,7 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -84,7 +84,7 @@ def place(serve_host: Callable[..., Served], teamspaces: Callable[..., Teamspace
     return Place(served, teamspaces())
 
 
-Run = Callable[..., Program]
+Run = Callable[..., AbstractContextManager[Program]]
 
 
 @pytest.fixture

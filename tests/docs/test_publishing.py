@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from typing import Any
 
 import pytest
 import requests
@@ -106,7 +107,7 @@ def test_from_a_worker(here: Folder, carol: ChatClient) -> None:
         (KEY, [{}] * 1001, 413, "at most 1000 events"),
     ],
 )
-def test_the_answers(server: Served, key: str, body: object, status: int, says: str) -> None:
+def test_the_answers(server: Served, key: str, body: Any, status: int, says: str) -> None:
     headers = {"Authorization": f"Bearer {key}"}
     answer = requests.post(server.url + "/notify/events", json=body, headers=headers, timeout=SECONDS)
     assert answer.status_code == status
