@@ -121,7 +121,7 @@ def test_the_example_of_the_module(place: Place, run: Run) -> None:
     with run("main", **modules) as program:
         program.line(f"load what is shown of {place.model}")
         place.new_revision("r1")
-        program.line(f"new revision {place.model} r1")
+        program.line("new revision r1")
         place.teamspace.take("settings", place.model)
         program.line(f"no longer in {place.model} Model not found")
 
