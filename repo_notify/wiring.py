@@ -128,7 +128,7 @@ def _routes() -> list[Route]:
     settings = {"REPO_NOTIFY_ASYNC_MODE": "threading", "REPO_NOTIFY_RECHECK_SECONDS": 0, "REPO_NOTIFY_LEGACY_V4": False}
     wire(app, read(settings), None).close()
     return [
-        Route(method, str(rule), (app.view_functions[rule.endpoint].__doc__ or "").strip())
+        Route(method, str(rule), rule.endpoint.rpartition(".")[2])
         for rule in app.url_map.iter_rules()
         for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
     ]

@@ -59,12 +59,22 @@ each in the rooms of their own; which set of v4 names is sent, `REPO_NOTIFY_LEGA
 
 
 class Route(NamedTuple):
-    """One of the service's addresses."""
+    """One of the service's addresses; `name` is its endpoint in the blueprint."""
 
     method: str
     path: str
-    help: str
+    name: str
 
+
+ROUTES: Mapping[str, str] = {
+    "config_js": "A script that sets `ClientConfig.chatHost` and `ClientConfig.chatPath`.",
+    "healthz": "200 while the process serves.",
+    "readyz": "200, or 503 with the reasons; more in [Operating](operating.md).",
+    "metrics": "Prometheus's text format.",
+    "events": "Publishes an event or an array of events; needs the API key: see [Publishing](publishing.md).",
+    "rooms": "Who is in which room; needs the API key: see [Troubleshooting](troubleshooting.md).",
+    "explain": "Why somebody did, or did not, hear of a change; needs the API key: see [Troubleshooting](troubleshooting.md).",
+}
 
 # Which settings stand together; those that no topic names are in the last.
 TOPICS: Mapping[str, tuple[str, ...]] = {
@@ -89,7 +99,7 @@ LAST_TOPIC = "The process"
 
 def reference_markdown(columns: Columns, routes: Iterable[Route]) -> str:
     """Return docs/reference.md; `columns` has each dialect's rows under its name."""
-    answered = [(f"`{route.method} {route.path}`", route.help) for route in routes]
+    answered = [(f"`{route.method} {route.path}`", ROUTES.get(route.name, NONE)) for route in routes]
     return _PAGE.format(
         settings=settings_markdown(), events=events_markdown(columns), routes=_table(("request", "what"), answered)
     )

@@ -58,9 +58,7 @@ def make_blueprint(
     """
     blueprint = Blueprint("repo_notify", __name__)
 
-    # The first lines of these docstrings are docs/reference.md's.
     def answer_config_js() -> Response:
-        """A script that sets `ClientConfig.chatHost` and `ClientConfig.chatPath`."""
         configured = settings.chat_host
         host = configured or public_address(request.environ, settings.trusted_proxies, app.config)
         script = config_js(host, settings.chat_path)
@@ -72,20 +70,16 @@ def make_blueprint(
         return answer
 
     def healthz() -> Answer:
-        """200 while the process serves."""
         return jsonify(status="ok"), 200
 
     def readyz() -> Answer:
-        """200, or 503 with the reasons."""
         found = problems()
         return (jsonify(status="unavailable", reasons=found), 503) if found else (jsonify(status="ok"), 200)
 
     def answer_metrics() -> Response:
-        """Prometheus's text format."""
         return Response(metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     def publish() -> Answer:
-        """Publish an event or an array of events; `Authorization: Bearer <REPO_NOTIFY_API_KEY>`."""
         return _publish(settings.api_key, settings.max_event_bytes, send)
 
     routes: tuple[tuple[str | None, str, Callable[[], Any], str], ...] = (
