@@ -73,7 +73,7 @@ ROUTES: Mapping[str, str] = {
     "metrics": "Prometheus's text format.",
     "events": "Publishes an event or an array of events; needs the API key: see [Publishing](publishing.md).",
     "rooms": "Who is in which room; needs the API key: see [Troubleshooting](troubleshooting.md).",
-    "explain": "Why somebody did, or did not, hear of a change; needs the API key: see [Troubleshooting](troubleshooting.md).",
+    "explain": "Why somebody did not hear of a change; needs the API key: see [Troubleshooting](troubleshooting.md).",
 }
 
 # Which settings stand together; those that no topic names are in the last.
