@@ -73,6 +73,11 @@ def test_the_loader_decides_for_v4(
     assert uma.ask("join", room)["event"] == "success"
 
 
+def test_the_loader_gets_uuids_in_lower_case(app: Served, uma: ChatClient) -> None:
+    grant(app, ("uma", "acme", PROJECT, "m1"))
+    assert uma.ask("join", {**MODEL, "project": PROJECT.upper()})["event"] == "success"
+
+
 def test_the_name_of_a_teamspace_is_no_right(app: Served, chat: Callable[..., ChatClient]) -> None:
     acme = chat(app.url, cookie=User(app).log_in("acme").cookie)
     assert acme.ask("join", {"teamspace": "acme", "project": PROJECT})["message"] == "Project not found"

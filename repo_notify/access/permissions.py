@@ -173,17 +173,19 @@ class Permissions:
         return self._ttl > REFUSAL_SECONDS and granted(Freshness(now - REFUSAL_SECONDS, deadline))
 
     def _ask(self, loader: PermissionLoader, question: Question, since: Freshness) -> bool:
-        user, teamspace, project, model = question
+        user, teamspace, *ids = question
+        # UUIDs are compared without regard to case, and a host need not know.
+        project, model = (fold_uuid(text) if text is not None else None for text in ids)
 
         def load() -> bool:
-            found: object = loader(*question)
+            found: object = loader(user, teamspace, project, model)
             # A coroutine, for one, would be true for everybody.
             if not isinstance(found, bool):
                 raise TypeError(f"the permission loader should return True or False, not {type(found).__name__}")
             return found
 
         # No id is empty, so that "" stands for None.
-        key = ("loader", teamspace, user, project or "", fold_uuid(model or ""))
+        key = ("loader", teamspace, user, project or "", model or "")
         return cast("bool", self._look_up(key, load, since))
 
     def _reads(self, user: str, teamspace: str, project: UUID | None, model: str, since: Freshness) -> bool:
