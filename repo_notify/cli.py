@@ -114,11 +114,12 @@ def publish(file: IO[str], url: str | None, key: str | None, queue: str | None, 
 
 
 @main.command()
-def reference() -> None:
-    """Print the tables of settings and events, in Markdown."""
-    from repo_notify.wiring import reference as page
+@click.option("--events", is_flag=True, help="Print every event with an example instead (docs/events.md).")
+def reference(events: bool) -> None:
+    """Print the settings, events and addresses, in Markdown (docs/reference.md)."""
+    from . import wiring
 
-    click.echo(page(), nl=False)
+    click.echo(wiring.events_reference() if events else wiring.reference(), nl=False)
 
 
 @main.command()

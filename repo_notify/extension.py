@@ -11,6 +11,7 @@ from flask.globals import request_ctx
 from flask.sessions import SessionMixin
 from flask_socketio import SocketIO
 
+from .access.permissions import PermissionLoader
 from .errors import NotInitialised
 from .events import Event, SessionsEnded
 from .sessions.bindings import IdentityLoader, session_user
@@ -34,6 +35,7 @@ class RepoNotify:
 
     def __init__(self, app: Flask | None = None, *, socketio: SocketIO | None = None) -> None:
         self._loader: IdentityLoader = session_user
+        self._permission_loader: PermissionLoader | None = None
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
         if app is not None:
             self.init_app(app, socketio=socketio)
@@ -53,6 +55,8 @@ class RepoNotify:
         state.identities.loader = self._loader
         app.extensions[NAME] = state
         self._apps.add(app)
+        if self._permission_loader is not None:
+            state.permissions.loader = _within(app, self._permission_loader)
         app.after_request(self._after_request)
 
     def identity_loader(self, loader: IdentityLoader) -> IdentityLoader:
@@ -63,6 +67,19 @@ class RepoNotify:
         self._loader = loader
         for app in self._apps:
             app.extensions[NAME].identities.loader = loader
+        return loader
+
+    def permission_loader(self, loader: PermissionLoader) -> PermissionLoader:
+        """Register what decides who may enter a room, in the place of 3D Repo's documents in MongoDB: a decorator.
+
+        It is called as `loader(username, teamspace, project, model)` within an app context and returns True or False.
+        `model` is None for a project's room, `project` None for v4's `{account, model}`, both for v4's `{account}`.
+        What it returned is believed for REPO_NOTIFY_PERMISSION_CACHE_SECONDS; while it raises, joins are answered with
+        `SERVICE_UNAVAILABLE` and nobody is removed.
+        """
+        self._permission_loader = loader
+        for app in self._apps:
+            app.extensions[NAME].permissions.loader = _within(app, loader)
         return loader
 
     def publish(self, event: Event) -> None:
@@ -137,6 +154,16 @@ class RepoNotify:
             if found is not None and not found.modified:
                 found.accessed = accessed
         return response
+
+
+def _within(app: Flask, loader: PermissionLoader) -> PermissionLoader:
+    """Return the loader as it is called: rights are asked for outside any request."""
+
+    def load(username: str, teamspace: str, project: str | None, model: str | None) -> bool:
+        with app.app_context():
+            return loader(username, teamspace, project, model)
+
+    return load
 
 
 def _requester(state: State) -> str:

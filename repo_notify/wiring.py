@@ -17,7 +17,7 @@ from socketio import Server as AnyServer
 
 from .access.permissions import Permissions
 from .access.store import Store, Unreachable, connect
-from .contract.markdown import Columns, reference_markdown
+from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.publisher import Publisher
 from .delivery.queue import FLUSH_SECONDS, Bus, Receive
 from .engine import Server
@@ -32,7 +32,7 @@ from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
 from .sessions.reads import SessionReads
-from .settings import Settings
+from .settings import Settings, read
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
@@ -107,8 +107,10 @@ class State:
         """Return what keeps the service from being ready, by the part that it concerns."""
         found: dict[str, str] = {}
         try:
-            with self.store.within(READY_SECONDS):
-                self.store.ping()
+            # An app with rights of its own may have no MongoDB.
+            if self.permissions.loader is None:
+                with self.store.within(READY_SECONDS):
+                    self.store.ping()
         except Unreachable:
             logger.warning("readiness: MongoDB does not answer", exc_info=True)
             found["mongodb"] = "MongoDB does not answer"
@@ -149,18 +151,35 @@ def dialects_of(settings: Settings) -> Dialects:
 
 
 def reference_columns() -> Columns:
-    """Return every dialect's rows for the documentation, by the heading of their column."""
-    columns: dict[str, Any] = {"v5 events (room)": V5("/").rows}
+    """Return every dialect's rows for the documentation, by its name."""
+    columns: dict[str, Any] = {"v5": V5("/").rows}
     legacy = load_legacy()
     if legacy is not None:
         for names in ("first", "second"):
-            columns[f"v4 events, {names} set (rooms)"] = legacy.V4(namespace="/", names=names).rows
+            columns[f"v4, {names} set"] = legacy.V4(namespace="/", names=names).rows
     return columns
 
 
 def reference() -> str:
     """Return docs/reference.md."""
-    return reference_markdown(reference_columns())
+    return reference_markdown(reference_columns(), _routes())
+
+
+def events_reference() -> str:
+    """Return docs/events.md."""
+    return examples_markdown(reference_columns())
+
+
+def _routes() -> list[Route]:
+    """Return the addresses that the extension adds to an app, as they are by default."""
+    app = Flask(__name__, static_folder=None)
+    settings = {"REPO_NOTIFY_ASYNC_MODE": "threading", "REPO_NOTIFY_RECHECK_SECONDS": 0, "REPO_NOTIFY_LEGACY_V4": False}
+    wire(app, read(settings), None).close()
+    return [
+        Route(method, str(rule), rule.endpoint.rpartition(".")[2])
+        for rule in app.url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    ]
 
 
 def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:

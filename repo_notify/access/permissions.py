@@ -1,4 +1,4 @@
-"""May this user enter this room? MongoDB look-ups, cached per model, project and teamspace, and coalesced.
+"""May this user enter this room? MongoDB, or a host's own loader, is asked; answers are cached and coalesced.
 
 An access list is read once for everybody who asks at the same time, and believed for a few seconds. A refusal is
 believed for half a second at most: then the list is read again before anybody is turned away (spec section 5).
@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import monotonic
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -31,6 +31,9 @@ REFUSAL_SECONDS = 0.5
 PAUSE_SECONDS = 0.5
 
 Key = tuple[str, ...]
+# Username, teamspace, project, model; None where the room is not of one project, or not of one model.
+Question = tuple[str, str, "str | None", "str | None"]
+PermissionLoader = Callable[[str, str, "str | None", "str | None"], bool]
 
 # Many ask for the same few.
 _uuid = lru_cache(1024)(UUID)
@@ -121,23 +124,32 @@ class Permissions:
         self._lock = threading.Lock()
         self._look_ups: LRUCache[Key, _LookUp] = LRUCache(size)
         self._silent_until = 0.0
+        # A host's own rights, in the place of the documents in MongoDB.
+        self.loader: PermissionLoader | None = None
 
     def may_read_model(self, user: str, teamspace: str, project: str | None, model: str) -> bool:
         """Whether `user` may read the model; `project` None stands for whichever project holds it (section 4)."""
         place = model_place(teamspace, project, model)
-        return place is not None and self._decide(lambda since: self._reads(user, place, since))
+        if place is None:
+            return False
+        return self._decide((user, teamspace, project, model), lambda since: self._reads(user, place, since))
 
     def may_watch_project(self, user: str, teamspace: str, project: str) -> bool:
         """Whether `user` administers the project or its teamspace, and there is such a project."""
         if not is_teamspace(teamspace) or not is_uuid(project):
             return False
-        return self._decide(lambda since: self._watches(user, teamspace, _uuid(project), since))
+        return self._decide(
+            (user, teamspace, project, None), lambda since: self._watches(user, teamspace, _uuid(project), since)
+        )
 
     def administers(self, user: str, teamspace: str) -> bool:
         """Whether `user` is an admin of the teamspace."""
         if not is_teamspace(teamspace):
             return False
-        return user == teamspace or self._decide(lambda since: user in self._teamspace(teamspace, since).admins)
+        return self._decide(
+            (user, teamspace, None, None),
+            lambda since: user == teamspace or user in self._teamspace(teamspace, since).admins,
+        )
 
     def silent_for(self) -> float:
         """Return for how many seconds the database is not asked, because it did not answer in time."""
@@ -149,12 +161,30 @@ class Permissions:
             for key in [key for key in self._look_ups if key[1] == teamspace]:
                 del self._look_ups[key]
 
-    def _decide(self, granted: Callable[[Freshness], bool]) -> bool:
+    def _decide(self, question: Question, granted: Callable[[Freshness], bool]) -> bool:
+        if (loader := self.loader) is not None:
+            granted = partial(self._ask, loader, question)
         now = monotonic()
         deadline = now + self._timeout
         if granted(Freshness(now - self._ttl, deadline)):
             return True
         return self._ttl > REFUSAL_SECONDS and granted(Freshness(now - REFUSAL_SECONDS, deadline))
+
+    def _ask(self, loader: PermissionLoader, question: Question, since: Freshness) -> bool:
+        user, teamspace, *ids = question
+        # UUIDs are compared without regard to case, and a host need not know.
+        project, model = (fold_uuid(text) if text is not None else None for text in ids)
+
+        def load() -> bool:
+            found: object = loader(user, teamspace, project, model)
+            # A coroutine, for one, would be true for everybody.
+            if not isinstance(found, bool):
+                raise TypeError(f"the permission loader should return True or False, not {type(found).__name__}")
+            return found
+
+        # No id is empty, so that "" stands for None.
+        key = ("loader", teamspace, user, project or "", model or "")
+        return cast("bool", self._look_up(key, load, since))
 
     def _reads(self, user: str, place: ModelPlace, since: Freshness) -> bool:
         access = self._model(place, since)
