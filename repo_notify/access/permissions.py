@@ -19,7 +19,7 @@ from cachetools import LRUCache
 
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.metrics import Metrics
-from repo_notify.protocol.ids import ModelPlace, is_teamspace, is_uuid, model_place
+from repo_notify.protocol.ids import ModelPlace, fold_uuid, is_teamspace, is_uuid, model_place
 
 from .store import Document, Store, Unreachable, uuid_of
 
