@@ -14,9 +14,8 @@ from collections.abc import Callable
 from time import monotonic
 from typing import IO, Any
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
-LOG_FORMATS = ("text", "json")
-
+# The engine's access log.
+ACCESS = "repo_notify.access"
 _TEXT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 # How the engine and we begin a line about a connection.
 _CONNECTION = re.compile(r"connection (\S+): ")
@@ -87,6 +86,8 @@ def configure(level: str, form: str) -> None:
     if ours is not None:
         ours.setFormatter(_FORMATTERS[form]())
     logging.getLogger("repo_notify").setLevel(level.upper())
+    # It is on or off by a setting of its own.
+    logging.getLogger(ACCESS).setLevel(logging.INFO)
 
 
 class Rarely:

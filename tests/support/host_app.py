@@ -26,6 +26,7 @@ from flask_socketio import SocketIO
 
 from repo_notify import RepoNotify, events, flask_login_user
 from repo_notify.errors import InvalidEvent
+from repo_notify.logs import configure
 from repo_notify.serving import serve
 
 
@@ -34,6 +35,8 @@ def make_app(options: dict[str, Any]) -> Flask:
     stock = options.pop("STOCK_SOCKETIO", None)
     app = Flask("host")
     app.config.update({"SECRET_KEY": "a host's own key", **options})
+    if form := app.config.get("LOG_FORMAT"):
+        configure("info", form)
     notify = RepoNotify()
     socketio = SocketIO(app, path="chat", **stock) if stock is not None else None
     notify.init_app(app, socketio=socketio)
