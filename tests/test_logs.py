@@ -18,9 +18,10 @@ from repo_notify.demo.seed import STRUCTURE, TOWER
 from tests.conftest import host_defaults
 from tests.support.chat import ChatClient
 from tests.support.command import repo_notify
+from tests.support.nginx import nginx
 from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, User, host_app
-from tests.support.service import command, service, service_environment
+from tests.support.service import ROOT, command, service, service_environment
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.until import until
 
@@ -244,3 +245,37 @@ def test_the_access_log_has_a_line_a_request(sample: str, tmp_path: Path) -> Non
         assert plain["bytes"] > 0
         assert 0 <= plain["seconds"] < SECONDS
         assert (websocket["path"], websocket["status"]) == ("/chat/", "101")
+
+
+OPERATING = (ROOT / "docs" / "operating.md").read_text("utf-8")
+
+
+def test_the_documented_lines_are_logged_by_the_documented_loggers() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \(`repo_notify\.([\w.]+)`, \w+\) \|", OPERATING, re.MULTILINE)
+    assert len(rows) >= 10
+    for line, module in rows:
+        source = (ROOT / "repo_notify" / f"{module.replace('.', '/')}.py").read_text("utf-8")
+        # A long text stands in several pieces.
+        assert line in re.sub(r'"\s*\n\s*"', "", source), (line, module)
+
+
+@pytest.mark.slow
+@pytest.mark.unmeasured
+def test_nginx_with_the_documented_formats_logs_no_query(tmp_path: Path, host: Served) -> None:
+    """Neither of what is answered, nor, in the error log, of what cannot be."""
+    form, logs = (found[1] for found in re.finditer(r"```nginx\n(.*?)```", OPERATING, re.DOTALL))
+    logs = logs.replace("/var/log/nginx", str(tmp_path))
+    port, nobody = free_port(), free_port()
+    locations = "".join(
+        f"location {path} {{ {logs} proxy_pass http://127.0.0.1:{upstream}; }}"
+        for path, upstream in (("/chat/", host.port), ("/gone/", nobody))
+    )
+    http = f"{form} server {{ listen 127.0.0.1:{port}; {locations} }}"
+    with nginx(tmp_path, http, f"http://127.0.0.1:{port}") as front:
+        query = f"{POLLING}&connect.sid=secret"
+        assert requests.get(f"{front.url}/chat/?{query}", timeout=SECONDS).status_code == 200
+        assert requests.get(f"{front.url}/gone/?{query}", timeout=SECONDS).status_code == 502
+    written = {path: path.read_text("utf-8") for path in tmp_path.glob("*.log")}
+    assert '"GET /chat/ HTTP/1.1" 200' in written[tmp_path / "notify.log"]
+    assert '"GET /gone/ HTTP/1.1" 502' in written[tmp_path / "notify.log"]
+    assert "secret" not in "".join(written.values())
