@@ -39,7 +39,7 @@ def run(*, host: str, port: int, data_dir: Path, seed: bool, open_browser: bool)
     Raises EmbeddedMongoError, DatabaseError, SettingsError, and OSError when the port is taken.
     """
     # Here, because these need Flask-Session, which only the `demo` extra brings; the embedded database says so better.
-    with _database(data_dir) as (mongo_uri, users_collection):
+    with _database(data_dir) as (mongo_uri, users_collection, own):
         from repo_notify.serving import serve
 
         from .api import create_demo_app
@@ -50,7 +50,12 @@ def run(*, host: str, port: int, data_dir: Path, seed: bool, open_browser: bool)
                 with connect(mongo_uri, timeout=DATABASE_SECONDS) as client:
                     write_sample_data(client, users_collection=users_collection)
             app = create_demo_app(
-                mongo_uri=mongo_uri, users_collection=users_collection, SECRET_KEY=secret_key, **_settings()
+                mongo_uri=mongo_uri,
+                users_collection=users_collection,
+                # Another's database may hold a teamspace of this name that is none of the demo's.
+                resettable=own and seed,
+                SECRET_KEY=secret_key,
+                **_settings(),
             )
         except PyMongoError as error:
             raise DatabaseError(f"The database does not do what the demo needs: {error}") from error
@@ -64,15 +69,15 @@ def _settings() -> dict[str, str]:
 
 
 @contextmanager
-def _database(data_dir: Path) -> Iterator[tuple[str, str]]:
-    """Yield the database's address and the name of its users' collection."""
+def _database(data_dir: Path) -> Iterator[tuple[str, str, bool]]:
+    """Yield the database's address, the name of its users' collection, and whether it is the demo's own."""
     users_collection = os.environ.get("REPO_NOTIFY_USERS_COLLECTION")
     given = os.environ.get("REPO_NOTIFY_MONGO_URI")
     if given:
-        yield given, users_collection or "system.users"
+        yield given, users_collection or "system.users", False
         return
     with EmbeddedMongo(data_dir / "database") as embedded:
-        yield embedded.uri, users_collection or EMBEDDED_USERS
+        yield embedded.uri, users_collection or EMBEDDED_USERS, True
 
 
 def _secret_key(data_dir: Path) -> str:
