@@ -58,11 +58,12 @@ class Revalidation:
         self._give_way = give_way
         self._closing = threading.Event()
         self._outage = Outage(logger, "the rights of all memberships could be asked for again")
-        self._ended = monotonic()
-        metrics.recheck_age.watch(lambda: {(): monotonic() - self._ended})
+        self._ended: float | None = None
+        metrics.recheck_age.watch(lambda: {(): 0.0 if self._ended is None else monotonic() - self._ended})
 
     def run(self) -> None:
         """Go on until `close`."""
+        self._ended = monotonic()
         while not self._closing.wait(self._seconds):
             try:
                 self.sweep()
