@@ -13,7 +13,7 @@ from flask_socketio import SocketIO
 from socketio import Server as AnyServer
 
 from .access.permissions import Permissions
-from .access.store import Store, Unreachable, connect
+from .access.store import Store, connect
 from .contract.markdown import Columns, reference_markdown
 from .delivery.publisher import Publisher
 from .delivery.queue import Bus, Receive
@@ -26,17 +26,17 @@ from .metrics import Metrics
 from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
-from .sessions.reads import SessionReads
+from .sessions.reads import SessionReads, bounded_by
 from .settings import Settings
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
 from .web.mount import credentials_count, make_socketio, mount
+from .web.readiness import Probes
 
 logger = logging.getLogger(__name__)
 
 SUBSCRIBE_SECONDS = 2.0
-READY_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
@@ -54,19 +54,6 @@ class State:
     bus: Bus | None
     revalidation: Revalidation
     dialects: Dialects
-
-    def problems(self) -> dict[str, str]:
-        """Return what keeps the service from being ready, by the part that it concerns."""
-        found: dict[str, str] = {}
-        try:
-            with self.store.within(READY_SECONDS):
-                self.store.ping()
-        except Unreachable:
-            logger.warning("readiness: MongoDB does not answer", exc_info=True)
-            found["mongodb"] = "MongoDB does not answer"
-        if self.bus is not None and (problem := self.bus.problem()):
-            found["message_queue"] = problem
-        return found
 
     def close(self) -> None:
         """End the background work."""
@@ -152,8 +139,9 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     _attach(state, handlers)
     _watch(metrics, sockets, socketio)
+    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server))
     app.register_blueprint(
-        make_blueprint(app, settings, send=publisher.send, problems=state.problems, metrics=metrics.text)
+        make_blueprint(app, settings, send=publisher.send, readiness=probes.readiness, metrics=metrics.text)
     )
     if host is None:
         mount(app, socketio, settings)

@@ -121,6 +121,8 @@ class Permissions:
         self._lock = threading.Lock()
         self._look_ups: LRUCache[Key, _LookUp] = LRUCache(size)
         self._silent_until = 0.0
+        # The teamspace whose documents were read last; none that somebody merely asked for.
+        self.last_read: str | None = None
 
     def may_read_model(self, user: str, teamspace: str, project: str | None, model: str) -> bool:
         """Whether `user` may read the model; `project` None stands for whichever project holds it (section 4)."""
@@ -241,6 +243,7 @@ class Permissions:
             with self._store.within(since.remaining()):
                 look_up.value = load()
             look_up.failed = self._failing = False
+            self.last_read = key[1]
         # Whatever a stored document makes the driver or us raise: what cannot be read grants and takes nothing.
         except Exception as error:
             self._failed(look_up, error)

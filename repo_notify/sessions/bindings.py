@@ -155,6 +155,14 @@ class Identities:
         kept = None if interface.is_null_session(current._get_current_object()) else ensure_session_id(session)
         return Identity(username, kept)
 
+    def probe(self) -> None:
+        """Ask the session store for a sign of life where sessions are in one; raises what the store raises.
+
+        A loader, or a session interface, of the host's own is not asked: what it does without a session is not known.
+        """
+        if self.loader is session_user and self._sessions.need_no_request and not self._sessions.need_no_store:
+            self._sessions.probe()
+
     def _read(self, environ: Mapping[str, Any]) -> Identity | None:
         # What a cookie holds by itself is nothing to wait for.
         if self.loader is session_user and self._sessions.need_no_store:

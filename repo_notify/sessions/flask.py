@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import parse_qs
@@ -16,7 +17,8 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSessionInterface
-from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
+from itsdangerous import BadSignature, Signer, TimestampSigner, URLSafeTimedSerializer
+from werkzeug.test import create_environ
 
 # Our engine refuses more; a stock server does not.
 MAX_PARAMETERS = 50
@@ -93,6 +95,15 @@ class HandshakeSessions:
         # The app's context is for stores such as Flask-SQLAlchemy.
         with self._app.app_context():
             return interface.open_session(self._app, self._app.request_class(dict(environ), populate_request=False))
+
+    def probe(self) -> None:
+        """Ask the session store for a session that nobody has; raises what the store raises."""
+        name, value = str(self._app.config["SESSION_COOKIE_NAME"]), f"probe{secrets.token_hex(8)}"
+        # An id that the interface wants signed and is not would not be looked up.
+        if getattr(self._app.session_interface, "use_signer", False):
+            key: Any = self._app.secret_key
+            value = Signer(key, salt="flask-session", key_derivation="hmac").sign(value).decode()
+        self.open(create_environ(headers={"Cookie": f"{name}={value}"}))
 
     def _signed(self, interface: SecureCookieSessionInterface, value: str) -> Mapping[str, Any] | None:
         """As the interface's `open_session`."""

@@ -24,8 +24,17 @@ T = TypeVar("T")
 Bounded = Callable[[Callable[[], T], float], T]
 
 
+class TooSlow(Exception):
+    """A read took longer than it may."""
+
+
 class SessionsUnavailable(Exception):
     """The session store did not answer in time, or with an error; the text says which."""
+
+
+def bounded_by(server: socketio.Server) -> Bounded[Any]:
+    """Return what runs a read in the server's async mode for so many seconds at most; it raises `TooSlow` then."""
+    return _Threads(server) if server.eio.async_mode == "threading" else _on_gevent
 
 
 class SessionReads:
@@ -36,7 +45,7 @@ class SessionReads:
     """
 
     def __init__(self, server: socketio.Server, metrics: Metrics, *, seconds: float) -> None:
-        self._bounded: Bounded[Any] = _Threads(server) if server.eio.async_mode == "threading" else _on_gevent
+        self._bounded = bounded_by(server)
         self._metrics = metrics
         self._seconds = seconds
         self._lock = threading.Lock()
@@ -74,7 +83,7 @@ class SessionReads:
         self._metrics.session_errors.inc()
         with self._lock:
             first, self._failing = not self._failing, True
-            if isinstance(error, _TooSlow):
+            if isinstance(error, TooSlow):
                 self._silent = True
                 self._silent_until = monotonic() + self._pause
             else:
@@ -87,10 +96,6 @@ class SessionReads:
             )
 
 
-class _TooSlow(Exception):
-    """A read took longer than it may."""
-
-
 def _on_gevent(read: Callable[[], T], seconds: float) -> T:
     import gevent
 
@@ -100,7 +105,7 @@ def _on_gevent(read: Callable[[], T], seconds: float) -> T:
         except gevent.Timeout as ended:
             if ended is not limit:
                 raise
-    raise _TooSlow(f"the session store did not answer in {seconds} s")
+    raise TooSlow(f"the session store did not answer in {seconds} s")
 
 
 class _Threads:
@@ -113,7 +118,7 @@ class _Threads:
     def __call__(self, read: Callable[[], T], seconds: float) -> T:
         deadline = monotonic() + seconds
         if not self._free.acquire(timeout=seconds):
-            raise _TooSlow(f"{MAX_HANGING} reads wait for the session store")
+            raise TooSlow(f"{MAX_HANGING} reads wait for the session store")
         done = threading.Event()
         found: list[T] = []
         raised: list[Exception] = []
@@ -131,7 +136,7 @@ class _Threads:
 
         self._server.start_background_task(work)
         if not done.wait(max(0.0, deadline - monotonic())):
-            raise _TooSlow(f"the session store did not answer in {seconds} s")
+            raise TooSlow(f"the session store did not answer in {seconds} s")
         if raised:
             # Popped, so that the error and this frame do not keep one another.
             raise raised.pop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
@@ -16,6 +16,7 @@ from repo_notify.protocol.validation import from_json
 from repo_notify.settings import Settings
 
 from .origins import public_address
+from .readiness import Readiness
 
 logger = logging.getLogger(__name__)
 
@@ -48,13 +49,12 @@ def make_blueprint(
     settings: Settings,
     *,
     send: Callable[[Event], None],
-    problems: Callable[[], Mapping[str, str]],
+    readiness: Callable[[], Readiness],
     metrics: Callable[[], bytes],
 ) -> Blueprint:
     """Return the blueprint of one app.
 
-    `send` publishes a checked event; `problems` returns what keeps the service from being ready; `metrics` returns
-    Prometheus's text.
+    `send` publishes a checked event; `readiness` tells how ready the process is; `metrics` returns Prometheus's text.
     """
     blueprint = Blueprint("repo_notify", __name__)
 
@@ -73,8 +73,9 @@ def make_blueprint(
         return jsonify(status="ok"), 200
 
     def readyz() -> Answer:
-        found = problems()
-        return (jsonify(status="unavailable", reasons=found), 503) if found else (jsonify(status="ok"), 200)
+        found = readiness()
+        reasons = {"reasons": found.reasons} if found.reasons else {}
+        return jsonify(status=found.status, **reasons), 503 if found.status == "unavailable" else 200
 
     def answer_metrics() -> Response:
         return Response(metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
