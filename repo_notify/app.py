@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from pymongo import MongoClient
 
 from .errors import SettingsError
 from .extension import NAME, RepoNotify
@@ -28,10 +29,22 @@ FLASK_KEYS = (
 
 
 def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Flask:
-    """Return the standalone service's app.
+    """Return the standalone service's app; its configuration is as `configured` has it.
+
+    Raises `SettingsError` naming every wrong key.
+    """
+    app = configured(config, folder=folder)
+    _require_secret(app)
+    RepoNotify(app)
+    _use_sessions(app, app.extensions[NAME].store.client)
+    return app
+
+
+def configured(config: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Flask:
+    """Return the standalone service's app with its configuration, and nothing else yet.
 
     Settings come from `default.py` and `<REPO_NOTIFY_ENV>.py` in the folder, if one is given, then from the
-    environment, then from `config`; later ones win. Raises `SettingsError` naming every wrong key.
+    environment, then from `config`; later ones win. Raises `SettingsError` where there is no such file.
     """
     app = Flask("repo_notify.service", static_folder=None)
     app.config["SESSION_COOKIE_NAME"] = "connect.sid"
@@ -41,9 +54,6 @@ def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None =
     app.config.update(from_environment(os.environ))
     app.config.update({key: os.environ[key] for key in FLASK_KEYS if key in os.environ})
     app.config.update(config or {})
-    _require_secret(app)
-    RepoNotify(app)
-    _use_sessions(app)
     return app
 
 
@@ -53,6 +63,12 @@ def _config_file(folder: Path) -> Path:
     if name not in names:
         raise SettingsError([f"{ENVIRONMENT} should be one of {', '.join(names)}, not {name!r}"])
     return folder / f"{name}.py"
+
+
+def read_sessions(app: Flask, client: MongoClient[dict[str, Any]]) -> None:
+    """Have a configured app read sessions, as the service does; raises `SettingsError`."""
+    _require_secret(app)
+    _use_sessions(app, client)
 
 
 def _require_secret(app: Flask) -> None:
@@ -65,8 +81,8 @@ def _require_secret(app: Flask) -> None:
         )
 
 
-def _use_sessions(app: Flask) -> None:
-    """Read server-side sessions where SESSION_TYPE says so; in MongoDB through the service's own client."""
+def _use_sessions(app: Flask, client: MongoClient[dict[str, Any]]) -> None:
+    """Read server-side sessions where SESSION_TYPE says so; in MongoDB through `client`."""
     if app.config.get("SESSION_TYPE") is None:
         return
     try:
@@ -74,11 +90,19 @@ def _use_sessions(app: Flask) -> None:
     except ModuleNotFoundError as error:
         raise SettingsError(["SESSION_TYPE needs the package Flask-Session: install repo_notify[sessions]"]) from error
     if app.config["SESSION_TYPE"] == "mongodb":
-        app.config.setdefault("SESSION_MONGODB", app.extensions[NAME].store.client)
+        app.config.setdefault("SESSION_MONGODB", client)
     try:
         Session(app)
     # What Flask-Session says of a kind that it does not know, or whose package is missing.
     except (ValueError, ImportError, RuntimeError) as error:
         raise SettingsError(
             [f"SESSION_TYPE should be a kind that Flask-Session knows, such as mongodb: {error}"]
+        ) from error
+    # Some kinds ask their store at once; each raises its own kinds of error.
+    except Exception as error:
+        raise SettingsError(
+            [
+                f"the session store of SESSION_TYPE does not answer ({type(error).__name__}): start it, or correct "
+                "SESSION_TYPE and its SESSION_* keys"
+            ]
         ) from error

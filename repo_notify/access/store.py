@@ -123,6 +123,11 @@ class Store:
         found = self._collection("admin", self._users).find_one({"user": {"$type": "string"}}, {"user": 1})
         return found["user"] if found else None
 
+    def is_replicated(self) -> bool:
+        """Return whether the database is a replica set, or a cluster of some."""
+        answer = self.client.admin.command("hello")
+        return "setName" in answer or answer.get("msg") == "isdbgrid"
+
     def try_reads(self, teamspace: str) -> None:
         """Read all that a permission look-up in the teamspace reads, for a model that nobody has."""
         self.teamspace(teamspace)

@@ -37,10 +37,11 @@ class Identity:
 
 def session_user() -> str | None:
     """Return `session["user"]["username"]`: the default identity loader."""
-    return _user_of(session)
+    return user_of(session)
 
 
-def _user_of(found: Mapping[str, Any]) -> str | None:
+def user_of(found: Mapping[str, Any]) -> str | None:
+    """Return `found["user"]["username"]`, None where there is none."""
     user = found.get("user")
     username = user.get("username") if isinstance(user, dict) else None
     return username if isinstance(username, str) and username else None
@@ -172,7 +173,7 @@ class Identities:
     def _read_now(self, environ: Mapping[str, Any]) -> Identity | None:
         if self.loader is session_user and self._sessions.need_no_request:
             found = self._sessions.open(environ)
-            username = _user_of(found) if found is not None else None
+            username = user_of(found) if found is not None else None
             return Identity(username, session_id_of(found)) if username is not None else None
         with self._app.request_context(dict(environ)):
             username = self.loader()

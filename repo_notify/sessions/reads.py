@@ -34,7 +34,12 @@ class SessionsUnavailable(Exception):
 
 def bounded_by(server: socketio.Server) -> Bounded[Any]:
     """Return what runs a read in the server's async mode for so many seconds at most; it raises `TooSlow` then."""
-    return _Threads(server) if server.eio.async_mode == "threading" else _on_gevent
+    return in_threads(server.start_background_task) if server.eio.async_mode == "threading" else _on_gevent
+
+
+def in_threads(start: Callable[[Callable[[], None]], Any]) -> Bounded[Any]:
+    """Return what runs a read in a thread of its own that `start` starts, and waits for so many seconds at most."""
+    return _Threads(start)
 
 
 class SessionReads:
@@ -111,8 +116,8 @@ def _on_gevent(read: Callable[[], T], seconds: float) -> T:
 class _Threads:
     """Reads in threads of their own, which are waited for only so long."""
 
-    def __init__(self, server: socketio.Server) -> None:
-        self._server = server
+    def __init__(self, start: Callable[[Callable[[], None]], Any]) -> None:
+        self._start = start
         self._free = threading.BoundedSemaphore(MAX_HANGING)
 
     def __call__(self, read: Callable[[], T], seconds: float) -> T:
@@ -134,7 +139,7 @@ class _Threads:
                 self._free.release()
                 done.set()
 
-        self._server.start_background_task(work)
+        self._start(work)
         if not done.wait(max(0.0, deadline - monotonic())):
             raise TooSlow(f"the session store did not answer in {seconds} s")
         if raised:
