@@ -31,7 +31,9 @@ from .settings import Settings
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
+from .web.explain import Ends, Explainer
 from .web.mount import credentials_count, make_socketio, mount
+from .web.operator import Operator
 from .web.readiness import Probes
 
 logger = logging.getLogger(__name__)
@@ -137,11 +139,22 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     state = State(
         settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, dialects
     )
+    explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
+    operator = Operator(sockets, identities, dialects, explainer)
+    # Before the bindings are forgotten: it remembers whose connection ended.
+    sockets.watch_ends(operator.ended)
     _attach(state, handlers)
     _watch(metrics, sockets, socketio)
     probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server))
     app.register_blueprint(
-        make_blueprint(app, settings, send=publisher.send, readiness=probes.readiness, metrics=metrics.text)
+        make_blueprint(
+            app,
+            settings,
+            send=publisher.send,
+            readiness=probes.readiness,
+            metrics=metrics.text,
+            more=operator.routes(settings),
+        )
     )
     if host is None:
         mount(app, socketio, settings)

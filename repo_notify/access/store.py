@@ -78,7 +78,7 @@ class Store:
 
     def __init__(self, client: MongoClient[Document], *, users_collection: str) -> None:
         self.client = client
-        self._users = users_collection
+        self.users = users_collection
 
     def _collection(self, database: str, name: str) -> Collection[Document]:
         # UUIDs stay binary, so that one older document cannot make a whole query fail to decode.
@@ -116,11 +116,11 @@ class Store:
     def account(self, username: str) -> Document | None:
         """Return the older data that an account's own user document holds on its teamspace."""
         fields = {"customData.permissions": 1, "customData.permissionTemplates": 1}
-        return self._collection("admin", self._users).find_one({"user": username}, fields)
+        return self._collection("admin", self.users).find_one({"user": username}, fields)
 
     def any_account(self) -> str | None:
         """Return the name of some account, or None where there is none."""
-        found = self._collection("admin", self._users).find_one({"user": {"$type": "string"}}, {"user": 1})
+        found = self._collection("admin", self.users).find_one({"user": {"$type": "string"}}, {"user": 1})
         return found["user"] if found else None
 
     def is_replicated(self) -> bool:

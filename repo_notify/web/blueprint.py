@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
@@ -24,6 +24,8 @@ MAX_EVENTS = 1_000
 _JS_ESCAPES = str.maketrans({character: f"\\u{ord(character):04X}" for character in "/<>\u2028\u2029"})
 
 Answer = tuple[Response, int]
+# Path, endpoint, view, method.
+Route = tuple["str | None", str, Callable[[], Any], str]
 
 
 # Where the browser loaded the script from: for a `Host` that anybody may have written, as a cache would keep that.
@@ -51,10 +53,12 @@ def make_blueprint(
     send: Callable[[Event], None],
     readiness: Callable[[], Readiness],
     metrics: Callable[[], bytes],
+    more: Sequence[Route] = (),
 ) -> Blueprint:
     """Return the blueprint of one app.
 
-    `send` publishes a checked event; `readiness` tells how ready the process is; `metrics` returns Prometheus's text.
+    `send` publishes a checked event; `readiness` tells how ready the process is; `metrics` returns Prometheus's text;
+    `more` has further routes.
     """
     blueprint = Blueprint("repo_notify", __name__)
 
@@ -83,12 +87,13 @@ def make_blueprint(
     def publish() -> Answer:
         return _publish(settings.api_key, settings.max_event_bytes, send)
 
-    routes: tuple[tuple[str | None, str, Callable[[], Any], str], ...] = (
+    routes: tuple[Route, ...] = (
         (settings.config_js, "config_js", answer_config_js, "GET"),
         (f"{settings.http_prefix}/healthz", "healthz", healthz, "GET"),
         (f"{settings.http_prefix}/readyz", "readyz", readyz, "GET"),
         (f"{settings.http_prefix}/metrics", "metrics", answer_metrics, "GET"),
         (f"{settings.http_prefix}/events", "events", publish, "POST"),
+        *more,
     )
     taken = {str(rule) for rule in app.url_map.iter_rules()}
     for path, endpoint, view, method in routes:
@@ -101,26 +106,34 @@ def make_blueprint(
     return blueprint
 
 
-def _error(status: int, message: str) -> Answer:
+def error(status: int, message: str) -> Answer:
+    """Return an answer that says what is wrong."""
     return jsonify(errors=[{"message": message}]), status
 
 
-def _publish(key: str | None, limit: int, send: Callable[[Event], None]) -> Answer:
+def without_key(key: str | None, what: str) -> Answer | None:
+    """Return the answer to a request that does not bring the API key, None to one that does."""
     if key is None:
-        return _error(404, "publishing over HTTP is off: REPO_NOTIFY_API_KEY is not set")
-    if not _authorised(key):
-        answer, status = _error(401, "Authorization should be `Bearer ` and the REPO_NOTIFY_API_KEY")
-        answer.headers["WWW-Authenticate"] = "Bearer"
-        return answer, status
+        return error(404, f"{what} is off: REPO_NOTIFY_API_KEY is not set")
+    if _authorised(key):
+        return None
+    answer, status = error(401, "Authorization should be `Bearer ` and the REPO_NOTIFY_API_KEY")
+    answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer, status
+
+
+def _publish(key: str | None, limit: int, send: Callable[[Event], None]) -> Answer:
+    if (refusal := without_key(key, "publishing over HTTP")) is not None:
+        return refusal
     if (body := _body(limit)) is None:
-        return _error(413, f"the body should be of at most {limit} bytes (REPO_NOTIFY_MAX_EVENT_BYTES)")
+        return error(413, f"the body should be of at most {limit} bytes (REPO_NOTIFY_MAX_EVENT_BYTES)")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return jsonify(errors=[{"index": 0, "fields": {"": "a JSON document: an event or an array of events"}}]), 400
     documents = document if isinstance(document, list) else [document]
     if len(documents) > MAX_EVENTS:
-        return _error(413, f"an array should hold at most {MAX_EVENTS} events")
+        return error(413, f"an array should hold at most {MAX_EVENTS} events")
     return _publish_all(documents, send)
 
 
@@ -130,8 +143,8 @@ def _publish_all(documents: list[Any], send: Callable[[Event], None]) -> Answer:
     for index, document in enumerate(documents):
         try:
             found.append(from_json(document))
-        except InvalidEvent as error:
-            errors.append({"index": index, "fields": error.fields})
+        except InvalidEvent as invalid:
+            errors.append({"index": index, "fields": invalid.fields})
     if errors:
         return jsonify(errors=errors), 400
     for event in found:
