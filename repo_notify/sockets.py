@@ -101,8 +101,8 @@ class Sockets(Protocol):
     def count_rooms(self) -> int:
         """Return how many rooms of ours have members."""
 
-    def rooms(self) -> list[Room]:
-        """Return the rooms of ours that have members."""
+    def room_keys(self) -> set[str]:
+        """Return the keys of the rooms of ours that have members."""
 
     def members(self, room: Room) -> list[str]:
         """Return the ids of the connections in a room."""
@@ -227,9 +227,9 @@ class OwnSockets:
         """Return how many rooms of ours have members."""
         return count_our_rooms(self._server)
 
-    def rooms(self) -> list[Room]:
-        """Return the rooms of ours that have members."""
-        return rooms_of(self._server)
+    def room_keys(self) -> set[str]:
+        """Return the keys of the rooms of ours that have members."""
+        return keys_of(self._server)
 
     def members(self, room: Room) -> list[str]:
         """Return the ids of the connections in a room."""
@@ -256,19 +256,16 @@ class OwnSockets:
 
 def count_our_rooms(server: socketio.Server) -> int:
     """Return how many rooms of ours a server has."""
-    return sum(isinstance(key, str) and key.startswith(PREFIX) for key in _keys(server))
+    return len(keys_of(server))
 
 
-def _keys(server: socketio.Server) -> set[object]:
-    return {key for members in list(server.manager.rooms.values()) for key in list(members)}
+def keys_of(server: socketio.Server) -> set[str]:
+    """Return the keys of the rooms of ours that a server has."""
+    keys = (key for members in list(server.manager.rooms.values()) for key in list(members))
+    return {key for key in keys if isinstance(key, str) and key.startswith(PREFIX)}
 
 
 def members_of(server: socketio.Server, namespaces: Iterable[str], room: Room) -> list[str]:
     """Return the ids of the connections that are in a room in any of the namespaces."""
     found = [server.manager.get_participants(namespace, room.key) for namespace in namespaces]
     return sorted({connection_id for members in found for _, connection_id in list(members)})
-
-
-def rooms_of(server: socketio.Server) -> list[Room]:
-    """Return the rooms of ours that a server has."""
-    return list(our_rooms(_keys(server)))

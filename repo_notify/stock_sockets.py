@@ -25,9 +25,9 @@ from .sockets import (
     Socket,
     bare,
     count_our_rooms,
+    keys_of,
     members_of,
     our_rooms,
-    rooms_of,
 )
 
 
@@ -164,9 +164,9 @@ class StockSockets:
         """Return how many rooms of ours have members."""
         return count_our_rooms(self._server)
 
-    def rooms(self) -> list[Room]:
-        """Return the rooms of ours that have members."""
-        return rooms_of(self._server)
+    def room_keys(self) -> set[str]:
+        """Return the keys of the rooms of ours that have members."""
+        return keys_of(self._server)
 
     def members(self, room: Room) -> list[str]:
         """Return the ids of the connections in a room."""

@@ -14,11 +14,12 @@ import pytest
 from flask import Flask
 
 from tests.conftest import USERS, host_defaults
+from tests.support.command import SECONDS as COMMAND_SECONDS
 from tests.support.command import environment, repo_notify, run
 from tests.support.guarded import PASSWORD, guarded, uri
 from tests.support.nginx import nginx
 from tests.support.ports import free_port
-from tests.support.served import SECONDS, Served, User, host_app
+from tests.support.served import Served, User, host_app
 from tests.support.service import HOST_KEY, ROOT
 
 pytestmark = pytest.mark.slow
@@ -110,14 +111,39 @@ def address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield found
 
 
-def test_too_few_open_files(healthy: dict[str, str]) -> None:
-    limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256)); "
-    command = [sys.executable, "-c", limited + "runpy.run_module('repo_notify', run_name='__main__')", "doctor"]
+def doctor_after(first: str, environ: dict[str, str]) -> str:
+    """Run the command in a process that does something else before; return what it printed."""
+    command = [sys.executable, "-c", f"{first}; import runpy; runpy.run_module('repo_notify', run_name='__main__')"]
     done = subprocess.run(
-        command, env=environment(**healthy), capture_output=True, text=True, timeout=SECONDS, cwd=ROOT, check=False
+        [*command, "doctor"],
+        env=environment(**environ),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_SECONDS,
+        cwd=ROOT,
+        check=False,
     )
-    assert done.returncode == 1
-    assert "WRONG at most 256 files may be open, which is enough for 192 clients a process: raise it" in done.stdout
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def test_too_few_open_files(healthy: dict[str, str]) -> None:
+    said = doctor_after("import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (256, 256))", healthy)
+    assert "WRONG at most 256 files may be open, which is enough for 192 clients a process: raise it" in said
+
+
+@pytest.mark.parametrize(
+    ("package", "environ", "says"),
+    [
+        ("redis", {"REPO_NOTIFY_MESSAGE_QUEUE": "redis://127.0.0.1"}, "WRONG REPO_NOTIFY_MESSAGE_QUEUE needs the pack"),
+        ("flask_session", {"SESSION_TYPE": "redis"}, "WRONG SESSION_TYPE needs the package Flask-Session: install"),
+        ("legacy_v4", {}, "WRONG REPO_NOTIFY_LEGACY_V4 should be false, as the package legacy_v4 is not installed"),
+        ("gunicorn", {}, "note  gunicorn is not installed, which several processes need: pip install"),
+    ],
+)
+def test_a_package_that_is_missing(healthy: dict[str, str], package: str, environ: dict[str, str], says: str) -> None:
+    # What an environment without it looks like to Python's imports.
+    assert says in doctor_after(f"import sys; sys.modules[{package!r}] = None", {**healthy, **environ})
 
 
 def test_a_folder_of_configuration(healthy: dict[str, str], tmp_path: Path) -> None:

@@ -134,10 +134,13 @@ def test_who_hears(served: Served, chat: Connect) -> None:
     assert check(found, "account") == (True, "admin.users has the account carol")
 
 
-def test_v4_rooms_count(served: Served, chat: Connect) -> None:
+@pytest.mark.parametrize(
+    ("username", "room"), [("bob", {"account": "acme", "model": STRUCTURE}), ("alice", {"account": "acme"})]
+)
+def test_v4_rooms_count(served: Served, chat: Connect, username: str, room: dict[str, str]) -> None:
     pytest.importorskip("legacy_v4")
-    chat(served.url, cookie=User(served).log_in("bob").cookie).join({"account": "acme", "model": STRUCTURE})
-    assert explained(served, username="bob")["hears"] is True
+    chat(served.url, cookie=User(served).log_in(username).cookie).join(room)
+    assert check(explained(served, username=username), "joined") == (True, "1 of 1 in a room that hears of the model")
 
 
 @pytest.mark.parametrize(

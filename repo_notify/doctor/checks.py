@@ -164,6 +164,11 @@ def _publishing(subject: Subject) -> Iterator[Finding]:
         yield note("publishing over HTTP and the operator's view are off: set REPO_NOTIFY_API_KEY to use them")
 
 
+def _server(_: Subject) -> Iterator[Finding]:
+    if find_spec("gunicorn") is None:
+        yield note("gunicorn is not installed, which several processes need: pip install 'repo_notify[server]'")
+
+
 def _files(_: Subject) -> Iterator[Finding]:
     limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if limit == resource.RLIM_INFINITY or limit >= MANY_FILES:
@@ -177,5 +182,5 @@ def _files(_: Subject) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _mongodb, _sessions, _queue, _legacy, _publishing, _files
+    _mongodb, _sessions, _queue, _legacy, _publishing, _server, _files
 )

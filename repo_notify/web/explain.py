@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from time import time
 from typing import Any, NamedTuple
@@ -139,10 +139,9 @@ class Explainer:
         return Check("allowed", False, found.missing or f"a right given a moment ago: {'; '.join(found.documents)}")
 
     def _joined(self, asked: Asked, connections: dict[str, Peer]) -> Check:
-        members = {member for room in self._rooms(asked) for member in self.sockets.members(room)}
-        joined = members & connections.keys()
+        joined = sum(self._is_in_room(asked, connection) for connection in connections)
         if joined:
-            return Check("joined", True, f"{len(joined)} of {len(connections)} in the model's room")
+            return Check("joined", True, f"{joined} of {len(connections)} in a room that hears of the model")
         if not connections:
             return Check("joined", False, "who is not connected is in no room")
         return Check(
@@ -152,12 +151,17 @@ class Explainer:
             "after it connected again",
         )
 
-    def _rooms(self, asked: Asked) -> Iterator[Room]:
-        """Yield the rooms, of whichever dialect, whose members hear of the model."""
-        for room in self.sockets.rooms():
-            kind, _ = self.dialects.kinds[room.kind]
-            if kind.right == "model" and _is_of(kind.request(room).where, asked):
-                yield room
+    def _is_in_room(self, asked: Asked, connection: str) -> bool:
+        """Return whether the connection is in a room, of whichever dialect, whose members hear of the model."""
+        rooms = (room for socket in self.sockets.of(connection) for room in socket.rooms())
+        return any(self._hears_of(room, asked) for room in rooms)
+
+    def _hears_of(self, room: Room, asked: Asked) -> bool:
+        kind, _ = self.dialects.kinds[room.kind]
+        # A v4 teamspace's room hears of all its models.
+        if kind.right == "teamspace":
+            return kind.request(room).where == (asked.teamspace,)
+        return kind.right == "model" and _is_of(kind.request(room).where, asked)
 
     def _slow(self, _: Asked, connections: dict[str, Peer]) -> Check:
         waiting = [peer for peer in connections.values() if peer.waiting_bytes]

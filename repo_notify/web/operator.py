@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+import json
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
@@ -61,14 +63,19 @@ class Operator:
             return error(400, f"limit should be a whole number from 1 to {MAX_PAGE}")
         after = request.args.get("after", "")
         wanted = {name: request.args[name] for name in ("teamspace", "model") if name in request.args}
-        named = ((room.key, room) for room in self._sockets.rooms())
-        found = sorted((key, room) for key, room in named if key > after and self._is_wanted(room, wanted))
-        page = [self._shown(room) for _, room in found[: int(limit)]]
-        rest = {"next": found[int(limit) - 1][0]} if len(found) > int(limit) else {}
+        keys = (key for key in self._sockets.room_keys() if key > after and self._is_wanted(key, wanted))
+        # One more, which tells whether there is a next page.
+        found = heapq.nsmallest(int(limit) + 1, keys)
+        page = [self._shown(Room.parse(key)) for key in found[: int(limit)]]
+        rest = {"next": found[-2]} if len(found) > int(limit) else {}
         body = {"process": self._process(), "rooms": page, **rest}
         return _answer(body, (line for room in page for line in _room_lines(room)))
 
-    def _is_wanted(self, room: Room, wanted: Mapping[str, str]) -> bool:
+    def _is_wanted(self, key: str, wanted: Mapping[str, str]) -> bool:
+        # Few of many keys hold what is looked for; only these are taken apart.
+        if not all(json.dumps(fold_uuid(value)) in key for value in wanted.values()):
+            return False
+        room = Room.parse(key)
         kind, _ = self._dialects.kinds[room.kind]
         where = dict(zip(("teamspace", "project", "model"), kind.request(room).where, strict=False))
         return all(fold_uuid(where.get(name) or "") == fold_uuid(value) for name, value in wanted.items())
