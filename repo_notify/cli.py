@@ -15,6 +15,7 @@ from typing import IO, Any
 import click
 
 from . import __version__
+from .doctor.commands import asking, given, tell
 from .errors import NotifyError, SettingsError
 from .logs import configure
 
@@ -126,15 +127,25 @@ def reference() -> None:
 
 
 @main.command()
-def doctor() -> None:
-    """Look at the settings of the environment, MongoDB and the message queue, and say what is wrong."""
-    from .doctor import examine
+@click.option(
+    "--config",
+    "folder",
+    default=None,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of Flask config files, of which REPO_NOTIFY_ENV names one.",
+)
+@asking
+def doctor(folder: Path | None, cookie: str | None, url: str | None, origin: str | None) -> None:
+    """Look at the settings, MongoDB, the sessions and the message queue, and say what is wrong and what helps."""
+    from .app import configured, read_sessions
+    from .doctor.examine import examine_standalone
 
-    healthy = True
-    for finding in examine():
-        healthy &= finding.good
-        click.echo(f"{'ok   ' if finding.good else 'WRONG'} {finding.text}")
-    sys.exit(0 if healthy else 1)
+    with _told():
+        findings = examine_standalone(
+            lambda: configured(folder=folder), read_sessions, cookie=given(cookie), url=url, origin=origin
+        )
+        code = tell(findings)
+    sys.exit(code)
 
 
 class _told:  # noqa: N801 - reads as what it does in a with statement

@@ -11,6 +11,7 @@ from flask.globals import request_ctx
 from flask.sessions import SessionMixin
 from flask_socketio import SocketIO
 
+from .doctor.commands import group
 from .errors import NotInitialised
 from .events import Event, SessionsEnded
 from .sessions.bindings import IdentityLoader, session_user
@@ -54,6 +55,7 @@ class RepoNotify:
         app.extensions[NAME] = state
         self._apps.add(app)
         app.after_request(self._after_request)
+        app.cli.add_command(group)
 
     def identity_loader(self, loader: IdentityLoader) -> IdentityLoader:
         """Register what tells the current user's name within a request, or None: a decorator.

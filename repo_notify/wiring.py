@@ -17,7 +17,7 @@ from flask_socketio import SocketIO
 from socketio import Server as AnyServer
 
 from .access.permissions import Permissions
-from .access.store import Store, Unreachable, connect
+from .access.store import Store, connect
 from .contract.markdown import Columns, reference_markdown
 from .delivery.publisher import Publisher
 from .delivery.queue import FLUSH_SECONDS, Bus, Receive
@@ -33,12 +33,15 @@ from .metrics import DISCONNECTS, Metrics, Samples
 from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
-from .sessions.reads import SessionReads
+from .sessions.reads import SessionReads, bounded_by
 from .settings import Settings
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
+from .web.explain import Ends, Explainer
 from .web.mount import credentials_count, make_socketio, mount
+from .web.operator import Operator
+from .web.readiness import Probes
 from .web.refusals import Refusals
 from .web.servers import require_patching
 
@@ -46,7 +49,6 @@ logger = logging.getLogger(__name__)
 
 # How long a process's first client waits for the queue.
 SUBSCRIBE_SECONDS = 2.0
-READY_SECONDS = 2.0
 # Shown although there are none.
 _NO_CONNECTIONS: Samples = {("4", "polling"): 0, ("4", "websocket"): 0}
 
@@ -108,19 +110,6 @@ class State:
     dialects: Dialects
     background: Background
     loop_lag: LoopLag
-
-    def problems(self) -> dict[str, str]:
-        """Return what keeps the service from being ready, by the part that it concerns."""
-        found: dict[str, str] = {}
-        try:
-            with self.store.within(READY_SECONDS):
-                self.store.ping()
-        except Unreachable:
-            logger.warning("readiness: MongoDB does not answer", exc_info=True)
-            found["mongodb"] = "MongoDB does not answer"
-        if self.bus is not None and (problem := self.bus.problem()):
-            found["message_queue"] = problem
-        return found
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """End the background work; what waits for the message queue is sent first, for at most `seconds`."""
@@ -219,10 +208,22 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         background,
         LoopLag(),
     )
+    explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
+    operator = Operator(sockets, identities, dialects, explainer)
+    # Before the bindings are forgotten: it remembers whose connection ended.
+    sockets.watch_ends(operator.ended)
     _attach(state, handlers)
     _watch(state)
+    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server))
     app.register_blueprint(
-        make_blueprint(app, settings, send=publisher.send, problems=state.problems, metrics=metrics)
+        make_blueprint(
+            app,
+            settings,
+            send=publisher.send,
+            readiness=probes.readiness,
+            metrics=metrics,
+            more=operator.routes(settings),
+        )
     )
     if host is None:
         mount(app, socketio, settings)
@@ -251,9 +252,7 @@ def _attach(state: State, handlers: Handlers) -> None:
         else:
             state.metrics.session("none")
 
-    def closed(connection_id: str, reason: str) -> None:
-        label = reason.replace(" ", "_")
-        state.metrics.disconnected(label if label in DISCONNECTS else "other")
+    def closed(connection_id: str) -> None:
         state.identities.closed(connection_id)
         handlers.closed(connection_id)
 
@@ -261,7 +260,12 @@ def _attach(state: State, handlers: Handlers) -> None:
         server.eio.on_refused.append(Refusals(state.metrics, state.settings))
     reserved = Reserved(server, ACTIONS, _namespaces_of(state.settings))
     reserved.check()
+    def ended(_connection_id: str, reason: str) -> None:
+        label = reason.replace(" ", "_")
+        state.metrics.disconnected(label if label in DISCONNECTS else "other")
+
     state.sockets.watch(opened, closed)
+    state.sockets.watch_ends(ended)
     state.sockets.attach(ACTIONS, handlers.handle)
     reserved.keep()
 

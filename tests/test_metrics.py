@@ -22,8 +22,9 @@ from tests.support.metrics import metric
 from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, User, host_app
 from tests.support.service import command, service, service_environment
-from tests.support.threaded import make_app, serving
+from tests.support.threaded import serving
 from tests.support.until import until
+from tests.test_extension import make_app
 
 ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
 @pytest.fixture(scope="module")

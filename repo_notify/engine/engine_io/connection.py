@@ -6,6 +6,8 @@ import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from time import time
 from typing import Any, Protocol
 
 from repo_notify.engine.wire.codec import Codec
@@ -63,8 +65,12 @@ class Owner(Protocol):
         """Nothing of the connection is left."""
 
 
+# Connections of one second share the number: there are many of them.
+_second = lru_cache(1)(int)
+
+
 class Connection:
-    """One Engine.IO session. `environ` is the handshake's, `session` the application's own."""
+    """One Engine.IO session. `environ` is the handshake's, `session` the application's own, `since` its start (UTC)."""
 
     __slots__ = (
         "__weakref__",
@@ -78,6 +84,7 @@ class Connection:
         "codec",
         "environ",
         "sid",
+        "since",
         "transport",
         "upgrading",
     )
@@ -86,6 +93,7 @@ class Connection:
         self.sid = sid
         self.codec = codec
         self.environ = environ
+        self.since = _second(int(time()))
         self._session: dict[str, Any] | None = None
         self.transport = transport
         self.closed = False
