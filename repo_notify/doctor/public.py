@@ -184,5 +184,17 @@ def _cookies(answer: Answer, site: Site) -> Iterator[Finding]:
 def _why(answer: Answer, site: Site, path: str) -> str:
     """Return what a refusal means and what helps."""
     known = next((text for said, text in _REFUSALS.items() if said in answer.text), None)
+    if known is None and (own := _message(answer)) is not None:
+        return own
     text = known or _STATUSES.get(answer.status) or "what answers ({status}) is not the service: correct --url"
     return text.format(origin=site.origin, path=path, status=answer.status)
+
+
+def _message(answer: Answer) -> str | None:
+    """Return what the service itself says of a refusal, None where something else answers."""
+    try:
+        body = json.loads(answer.text)
+    except ValueError:
+        return None
+    message = body.get("message") if isinstance(body, dict) else None
+    return message if isinstance(message, str) else None
