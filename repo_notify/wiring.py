@@ -19,6 +19,7 @@ from .delivery.publisher import Publisher
 from .delivery.queue import Bus, Receive
 from .engine import Server
 from .errors import SettingsError
+from .loaded import LOADED
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
 from .membership.revocation import Revalidation
@@ -159,6 +160,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         mount(app, socketio, settings)
     if settings.recheck_seconds:
         socketio.server.start_background_task(revalidation.run)
+    if (loaded := LOADED.get()) is not None:
+        loaded.append(state)
     return state
 
 
