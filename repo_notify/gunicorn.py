@@ -65,7 +65,10 @@ class Worker(GeventPyWSGIWorker):
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
         # Kept, as the handler of a signal runs in whatever context it interrupts.
         self._loaded = LOADED.get() or ()
-        own.wsgi_handler = with_limits(DrainingHandler, [state.settings for state in states_of(self._loaded)])
+        states = states_of(self._loaded)
+        for state in states:
+            state.background.serving = True
+        own.wsgi_handler = with_limits(DrainingHandler, [state.settings for state in states])
         if own.cfg.max_requests > 0:
             own.wsgi = self._counted(own.wsgi)
 

@@ -16,11 +16,13 @@ import socketio
 
 from repo_notify.demo.seed import STRUCTURE, TOWER
 from tests.conftest import USERS
+from tests.support import brokers
 from tests.support.chat import ChatClient
 from tests.support.command import environment
 from tests.support.ports import free_port
-from tests.support.served import SECONDS
+from tests.support.served import SECONDS, Served, User, host_app
 from tests.support.service import HOST_KEY, OUR_WORKER, ROOT, service
+from tests.support.until import until
 
 pytestmark = pytest.mark.slow
 
@@ -168,3 +170,29 @@ def test_at_sigterm_every_app_of_the_process_tells_its_clients(sample: str, prog
         assert one.gone.wait(SECONDS)
         assert two.gone.wait(SECONDS)
         assert served.process.wait(SECONDS) == 0
+
+
+def test_what_was_published_before_sigterm_reaches_the_other_processes(
+    sample: str, programs: Path, tmp_path: Path, chat: Callable[..., ChatClient]
+) -> None:
+    number, port = 300, free_port()
+    with brokers.redis(tmp_path) as queue:
+        shared = {"REPO_NOTIFY_MESSAGE_QUEUE": queue}
+        config = {"REPO_NOTIFY_MONGO_URI": sample, "REPO_NOTIFY_USERS_COLLECTION": USERS, **shared}
+        environ = host_environment(sample, **shared)
+        with (
+            host_app(config) as other,
+            service(gunicorn("mounted:app", programs, port), environ, port) as served,
+        ):
+            for one in (other, served):
+                until(lambda one=one: is_ready(one))
+            client = chat(other.url, cookie=User(other).log_in("carol").cookie)
+            client.join(ROOM)
+            address = f"{served.url}/publish-and-end?number={number}"
+            assert requests.post(address, json=ROOM, timeout=SECONDS).status_code == 200
+            heard = [client.hear_event("containerUpdateTicket")["data"]["n"] for _ in range(number)]
+            assert heard == list(range(number))
+
+
+def is_ready(served: Served) -> bool:
+    return requests.get(served.url + "/notify/readyz", timeout=SECONDS).status_code == 200
