@@ -19,7 +19,7 @@ class DrainingServer(PatientServer):
         self.waiting: set[Any] = set()
 
     def drain(self) -> None:
-        """Stop accepting, and end connections that wait for their next request; others end with the answer under way."""
+        """Stop accepting; end connections that wait for their next request, others with the answer under way."""
         own: Any = self
         if own.started:
             own.close()
