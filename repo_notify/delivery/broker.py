@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -43,10 +44,15 @@ def require_libraries(url: str) -> None:
         f"REPO_NOTIFY_MESSAGE_QUEUE needs packages for {needed.broker} that are not installed ({', '.join(missing)}): "
         f"pip install 'repo_notify[{needed.extra}]'"
         for needed in (_LIBRARIES[kind] for kind in sorted(kinds))
-        if (missing := [module for module in needed.modules if importlib.util.find_spec(module) is None])
+        if (missing := [module for module in needed.modules if not _is_installed(module)])
     ]
     if problems:
         raise SettingsError(problems)
+
+
+def _is_installed(module: str) -> bool:
+    # An imported kombu has no spec, for which `find_spec` raises.
+    return module in sys.modules or importlib.util.find_spec(module) is not None
 
 
 @dataclass(frozen=True, slots=True)
