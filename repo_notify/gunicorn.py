@@ -20,7 +20,7 @@ from .errors import SettingsError
 from .loaded import LOADED
 
 
-class Worker(GeventPyWSGIWorker):
+class Worker(GeventPyWSGIWorker):  # type: ignore[misc]  # gunicorn has no annotations
     """Serves WSGI with gevent, WebSockets included; ends after `--max-requests` requests.
 
     At SIGTERM it stops accepting at once, closes the connections of every app in the process so that their clients

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -185,7 +186,7 @@ def test_what_was_published_before_sigterm_reaches_the_other_processes(
             service(gunicorn("mounted:app", programs, port), environ, port) as served,
         ):
             for one in (other, served):
-                until(lambda one=one: is_ready(one))
+                until(partial(is_ready, one))
             client = chat(other.url, cookie=User(other).log_in("carol").cookie)
             client.join(ROOM)
             address = f"{served.url}/publish-and-end?number={number}"
