@@ -26,6 +26,7 @@ from .events import Event
 from .loaded import LOADED
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
+from .membership.reserved import Reserved
 from .membership.revocation import Revalidation
 from .metrics import Metrics
 from .protocol.dialect import ACTIONS, Dialect, Dialects
@@ -246,8 +247,17 @@ def _attach(state: State, handlers: Handlers) -> None:
         state.identities.closed(connection_id)
         handlers.closed(connection_id)
 
+    reserved = Reserved(server, ACTIONS, _namespaces_of(state.settings))
+    reserved.check()
     state.sockets.watch(opened, closed)
     state.sockets.attach(ACTIONS, handlers.handle)
+    reserved.keep()
+
+
+def _namespaces_of(settings: Settings) -> dict[str, str]:
+    """Return the setting that chooses each namespace on which the protocol is spoken."""
+    legacy = {settings.legacy_v4_namespace: "REPO_NOTIFY_LEGACY_V4_NAMESPACE"} if settings.legacy_v4 else {}
+    return {**legacy, settings.namespace: "REPO_NOTIFY_NAMESPACE"}
 
 
 def _watch(metrics: Metrics, sockets: Sockets, socketio: SocketIO) -> None:

@@ -99,6 +99,22 @@ ROWS = {
 }
 
 
+def documented() -> dict[str, tuple[str, tuple[str, ...]]]:
+    """Return the mode and the working transports of each row in the documentation."""
+    table = (ROOT / "docs" / "servers.md").read_text().partition("## Table of servers")[2].partition("###")[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines() if line[:1] == "|"]
+    return {
+        name.replace("`", ""): (mode, tuple(where for where, word in zip(BOTH, found, strict=True) if word == "yes"))
+        for name, mode, *found, _ in rows[2:]
+    }
+
+
+def test_the_documentation_has_the_same_table() -> None:
+    rows = documented()
+    assert rows.pop("uWSGI") == ("both", ())
+    assert rows == {name: (row.mode, row.works) for name, row in ROWS.items()}
+
+
 @dataclass(frozen=True)
 class Started:
     """A server that runs, and what it has written into its log."""
@@ -168,12 +184,12 @@ def hears_an_event(served: Served, chat: Connect, transport: str) -> None:
 
 
 def is_refused(started: Started, transport: str, told: tuple[str, ...]) -> None:
-    for _ in range(2):
-        answer = ask(started.served, transport)
-        assert answer.status_code == 501
-        sentence = answer.json()["message"]
-        assert [word for word in told if word not in sentence] == []
-    assert sentence in started.lines()[0]
+    found = [ask(started.served, transport) for _ in range(2)]
+    assert [answer.status_code for answer in found] == [501, 501]
+    first, second = (answer.json()["message"] for answer in found)
+    assert [word for word in told if word not in first] == []
+    assert first == second
+    assert first in started.lines()[0]
 
 
 @pytest.mark.parametrize(

@@ -16,22 +16,25 @@ from repo_notify.engine.engine_io.origins import NO_CREDENTIALS, Origins
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.settings import Settings
 
-from .origins import OriginCheck, WsgiApp, as_seen_by_proxies, behind_proxies
+from .origins import OriginCheck, WsgiApp, as_seen_by_proxies
+from .proxies import as_the_host_sees
 from .servers import ServerCheck, require_patching
 
 
-class _OwnSocketIO(SocketIO):  # type: ignore[misc]  # Flask-SocketIO has no types
+class _OwnSocketIO(SocketIO):
     """A Flask-SocketIO whose server is ours."""
 
     def run(self, app: Flask, *arguments: Any, **options: Any) -> None:
         """Serve, as Flask-SocketIO does; raises `NotMonkeyPatched` with the cure."""
         require_patching(self.async_mode)
-        super().run(app, *arguments, **options)
+        stock: Any = super()
+        stock.run(app, *arguments, **options)
 
 
 def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple[Codec, ...]) -> SocketIO:
     """Return a Flask-SocketIO around a server of ours, made from the settings."""
-    found = _OwnSocketIO()
+    make: Any = _OwnSocketIO
+    found: SocketIO = make()
     found.server = Server(
         async_mode=settings.async_mode,
         namespaces=list(namespaces),
@@ -64,7 +67,7 @@ def mount(app: Flask, found: SocketIO, settings: Settings) -> None:
     """Put the server at REPO_NOTIFY_CHAT_PATH of the WSGI app; everything else goes to the app as before."""
     server = found.server
     checked = ServerCheck(server.handle_request, settings.async_mode, lambda: len(server.eio.sockets))
-    engine = behind_proxies(checked, settings.trusted_proxies)
+    engine = as_the_host_sees(checked, app.wsgi_app, settings.trusted_proxies)
     # Flask's documentation says to assign; its types call that a method.
     app.wsgi_app = _Mount(app, app.wsgi_app, engine, settings.chat_path)  # type: ignore[method-assign]
     # `flask_socketio.emit` and its like find the server here; one of the host's own comes first.
