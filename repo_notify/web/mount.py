@@ -16,12 +16,13 @@ from repo_notify.engine.engine_io.origins import NO_CREDENTIALS, Origins
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.settings import Settings
 
+from .facade import OwnSocketIO
 from .origins import OriginCheck, WsgiApp, as_seen_by_proxies, behind_proxies
 
 
 def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple[Codec, ...]) -> SocketIO:
     """Return a Flask-SocketIO around a server of ours, made from the settings."""
-    found = SocketIO()
+    found = OwnSocketIO()
     found.server = Server(
         async_mode=settings.async_mode,
         namespaces=list(namespaces),
