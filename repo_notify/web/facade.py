@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Callable
 from typing import Any, NoReturn
@@ -23,6 +24,10 @@ Handler = Callable[..., Any]
 class OwnSocketIO(SocketIO):
     """Flask-SocketIO around a server of ours."""
 
+    def __init__(self) -> None:
+        stock: Any = super()
+        stock.__init__()
+
     def test_client(self, *_: Any, **__: Any) -> NoReturn:
         """Raise, as Flask-SocketIO's test client replaces parts of the stock server that ours does not have."""
         raise NotImplementedError(
@@ -38,12 +43,13 @@ class OwnSocketIO(SocketIO):
 
             # It runs when the server first waits for somebody.
             gevent.spawn(self._announce)
-        super().run(app, host, port, **options)
+        stock: Any = super()
+        stock.run(app, host, port, **options)
 
     def _announce(self) -> None:
         import gevent
 
-        with gevent.Timeout(LISTEN_SECONDS, False):
+        with contextlib.suppress(gevent.Timeout), gevent.Timeout(LISTEN_SECONDS):
             while not getattr(self.wsgi_server, "started", False):
                 gevent.sleep(_POLL_SECONDS)
             server: Any = self.wsgi_server
@@ -56,7 +62,8 @@ class DeferredSocketIO(SocketIO):
 
     def __init__(self) -> None:
         self._steps: list[Callable[[SocketIO], object]] = []
-        super().__init__()
+        stock: Any = super()
+        stock.__init__()
 
     def register_with(self, target: SocketIO) -> None:
         """Register what was taken so far."""
