@@ -124,21 +124,20 @@ def test_flask_socketios_test_client_works_on_the_hosts_own() -> None:
 def test_handlers_may_come_before_the_app(sample: str, chat: Connect) -> None:
     notify = RepoNotify()
     errors: list[str] = []
-    socketio: Any = notify.socketio
 
-    @socketio.on("ask")
     def ask(data: Any) -> None:
         emit("asked", data)
 
-    @socketio.event
-    def crash() -> None:
+    def crash(_: Any) -> None:
         raise ValueError("crash")
 
-    @socketio.on_error()
     def on_error(error: Exception) -> str:
         errors.append(str(error))
         return "caught"
 
+    notify.socketio.on("ask")(ask)
+    notify.socketio.event(crash)
+    notify.socketio.on_error()(on_error)
     for _ in range(2):
         with serving(app := app_with(notify, REPO_NOTIFY_MONGO_URI=sample)) as url:
             client = chat(url)
