@@ -189,11 +189,7 @@ class Client:
 
     def close(self) -> None:
         """Leave in order."""
-        if not self._websocket.closed:
-            with contextlib.suppress(OSError):
-                self._websocket.send("1" if self._generation.pings else f"41{self._prefix}")
-                self._websocket.send_close()
-            self._websocket.close()
+        self._websocket.close("1" if self._generation.pings else f"41{self._prefix}")
 
     def __enter__(self) -> Client:
         return self

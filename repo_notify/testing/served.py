@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from os import environ as environment
 from time import monotonic
 from typing import Any
@@ -46,7 +46,7 @@ class Server:
         cookie = cookie_of(login) if isinstance(login, FlaskClient) else login or ""
         return self._clients.enter_context(Client(self.url, cookie=cookie, **{"path": self._path, **options}))
 
-    def close_clients(self) -> None:
+    def close(self) -> None:
         """Close every client."""
         self._clients.close()
 
@@ -110,9 +110,9 @@ def in_thread(app: Flask) -> Iterator[ThreadServer]:
     thread.start()
     served = ThreadServer(f"http://127.0.0.1:{server.server_port}", state)
     try:
-        yield served
+        with closing(served):
+            yield served
     finally:
-        served.close_clients()
         server.shutdown()
         thread.join()
         server.server_close()
@@ -131,11 +131,8 @@ def in_process(target: str, *, path: str = "/chat", env: Mapping[str, str] | Non
             url = process.stdout.readline().strip()
             if not url:
                 raise CannotServe(f"{target} did not start; its process has said why on standard error")
-            server = Server(url, path=path)
-            try:
+            with closing(Server(url, path=path)) as server:
                 yield server
-            finally:
-                server.close_clients()
         finally:
             _stop(process)
 

@@ -20,6 +20,7 @@ from wsproto.events import (
     Request,
     TextMessage,
 )
+from wsproto.utilities import LocalProtocolError
 
 _CHUNK = 65_536
 
@@ -74,14 +75,7 @@ class WebSocket:
 
     def send(self, text: str) -> None:
         """Send a text message; raises `Closed`."""
-        try:
-            self._write(TextMessage(data=text))
-        except OSError as error:
-            raise Closed(f"the server has closed the connection: {error}") from None
-
-    def send_close(self) -> None:
-        """Say goodbye."""
-        self._write(CloseConnection(code=1000))
+        self._write(TextMessage(data=text))
 
     def receive(self, ends: float) -> str | bytes:
         """Return the next message; raises `Closed`, and `TimeoutError` after `ends`."""
@@ -91,15 +85,22 @@ class WebSocket:
             self._read(ends)
         return self._messages.popleft()
 
-    def close(self) -> None:
-        """Close the socket."""
+    def close(self, goodbye: str | None = None) -> None:
+        """Close the socket; with a goodbye, send that before, and WebSocket's own."""
+        if goodbye is not None and not self.closed:
+            with contextlib.suppress(Closed):
+                self._write(TextMessage(data=goodbye))
+                self._write(CloseConnection(code=1000))
         self.closed = True
         self.socket.close()
 
     def _write(self, event: Event) -> None:
         if self.closed:
             raise Closed("this client was closed")
-        self.socket.sendall(self._protocol.send(event))
+        try:
+            self.socket.sendall(self._protocol.send(event))
+        except (OSError, LocalProtocolError) as error:
+            raise Closed(f"the server has closed the connection: {error}") from None
 
     def _read(self, ends: float) -> None:
         if self.closed:
@@ -133,7 +134,7 @@ class WebSocket:
         elif isinstance(event, Ping):
             self._write(event.response())
         elif isinstance(event, CloseConnection):
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(Closed):
                 self._write(event.response())
             self._end = f" with code {event.code}"
         else:
