@@ -11,6 +11,7 @@ import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 from pymongo.errors import PyMongoError
 
@@ -44,7 +45,7 @@ def run(*, host: str, port: int, data_dir: Path, seed: bool, open_browser: bool)
     Raises AlreadyRunning, EmbeddedMongoError, DatabaseError, SettingsError, and OSError when the port is taken.
     """
     # Here, because these need Flask-Session, which only the `demo` extra brings; the embedded database says so better.
-    with _database(data_dir) as (mongo_uri, users_collection, note):
+    with _database(data_dir) as (mongo_uri, users_collection, own, note):
         from repo_notify.serving import serve
 
         from .api import create_demo_app
@@ -55,7 +56,12 @@ def run(*, host: str, port: int, data_dir: Path, seed: bool, open_browser: bool)
                 with connect(mongo_uri, timeout=DATABASE_SECONDS) as client:
                     write_sample_data(client, users_collection=users_collection)
             app = create_demo_app(
-                mongo_uri=mongo_uri, users_collection=users_collection, SECRET_KEY=secret_key, **_settings()
+                mongo_uri=mongo_uri,
+                users_collection=users_collection,
+                # Another's database may hold a teamspace of this name that is none of the demo's.
+                resettable=own and seed,
+                SECRET_KEY=secret_key,
+                **_settings(),
             )
         except PyMongoError as error:
             raise DatabaseError(f"The database does not do what the demo needs: {error}") from error
@@ -73,16 +79,24 @@ def _settings() -> dict[str, str]:
     return {name: value for name, value in from_environment(os.environ).items() if name not in chosen}
 
 
+class _Database(NamedTuple):
+    """Where the data is, whether it is the demo's own, and what takes the demo's address for a second one to tell."""
+
+    uri: str
+    users_collection: str
+    own: bool
+    note: Callable[[str], object]
+
+
 @contextmanager
-def _database(data_dir: Path) -> Iterator[tuple[str, str, Callable[[str], object]]]:
-    """Yield the database's address, the name of its users' collection, and what takes the demo's address."""
+def _database(data_dir: Path) -> Iterator[_Database]:
     users_collection = os.environ.get("REPO_NOTIFY_USERS_COLLECTION")
     given = os.environ.get("REPO_NOTIFY_MONGO_URI")
     if given:
-        yield given, users_collection or "system.users", lambda url: None
+        yield _Database(given, users_collection or "system.users", own=False, note=lambda url: None)
         return
     with _alone(data_dir) as note, EmbeddedMongo(data_dir / "database") as embedded:
-        yield embedded.uri, users_collection or EMBEDDED_USERS, note
+        yield _Database(embedded.uri, users_collection or EMBEDDED_USERS, own=True, note=note)
 
 
 @contextmanager

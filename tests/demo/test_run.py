@@ -61,7 +61,8 @@ def test_sessions_and_changes_survive_a_restart(tmp_path: Path) -> None:
 def test_without_sample_data(tmp_path: Path) -> None:
     with demo(tmp_path, "--no-seed", "--host", "0.0.0.0") as (client, printed):
         assert printed.startswith("The demo runs at http://localhost:")
-        assert client.call("GET", "/demo/world").json == {"teamspace": "acme", "users": [], "projects": []}
+        nothing = {"teamspace": "acme", "resettable": False, "users": [], "projects": []}
+        assert client.call("GET", "/demo/world").json == nothing
 
 
 def test_the_page_is_opened_on_request(tmp_path: Path) -> None:
