@@ -21,6 +21,7 @@ FLASK_KEYS = (
     "SESSION_KEY_PREFIX",
     "SESSION_MONGODB_COLLECT",
     "SESSION_MONGODB_DB",
+    "SESSION_REDIS",
     "SESSION_SERIALIZATION_FORMAT",
     "SESSION_TYPE",
     "SESSION_USE_SIGNER",
@@ -75,6 +76,7 @@ def _use_sessions(app: Flask) -> None:
         raise SettingsError(["SESSION_TYPE needs the package Flask-Session: install repo_notify[sessions]"]) from error
     if app.config["SESSION_TYPE"] == "mongodb":
         app.config.setdefault("SESSION_MONGODB", app.extensions[NAME].store.client)
+    _connect_redis(app)
     try:
         Session(app)
     # What Flask-Session says of a kind that it does not know, or whose package is missing.
@@ -82,3 +84,20 @@ def _use_sessions(app: Flask) -> None:
         raise SettingsError(
             [f"SESSION_TYPE should be a kind that Flask-Session knows, such as mongodb: {error}"]
         ) from error
+
+
+def _connect_redis(app: Flask) -> None:
+    """Make SESSION_REDIS a client where it is an address, as environments and files have it."""
+    address = app.config.get("SESSION_REDIS")
+    if app.config["SESSION_TYPE"] != "redis" or not isinstance(address, str):
+        return
+    try:
+        from redis import Redis
+    except ModuleNotFoundError as error:
+        raise SettingsError(["SESSION_TYPE redis needs the package redis: install repo_notify[redis]"]) from error
+    timeout = app.extensions[NAME].settings.permission_timeout
+    try:
+        app.config["SESSION_REDIS"] = Redis.from_url(address, socket_timeout=timeout, socket_connect_timeout=timeout)
+    except ValueError:
+        # The address may hold a password: it is not repeated.
+        raise SettingsError(["SESSION_REDIS should be an address such as redis://host:6379/0"]) from None

@@ -7,14 +7,38 @@ monkey.patch_all()
 
 import json
 import logging
+import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from . import __version__
-from .errors import NotifyError
+from .errors import NotifyError, SettingsError
+
+
+def _listening(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of the commands that serve; `python wsgi.py` reads the same two from the environment."""
+    host = click.option(
+        "--host",
+        envvar="HOST",
+        default="127.0.0.1",
+        show_default=True,
+        show_envvar=True,
+        help="The address to listen on.",
+    )
+    port = click.option(
+        "--port",
+        envvar="PORT",
+        default=3000,
+        show_default=True,
+        show_envvar=True,
+        type=click.IntRange(0, 65535),
+        help="The port; 0: a free one.",
+    )
+    return host(port(command))
 
 
 @click.group()
@@ -28,8 +52,7 @@ def main(verbose: bool) -> None:
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535), help="The port; 0: a free one.")
+@_listening
 @click.option(
     "--data-dir",
     default=Path(".repo-notify"),
@@ -48,8 +71,7 @@ def demo(host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535), help="The port; 0: a free one.")
+@_listening
 @click.option(
     "--config",
     "folder",
@@ -59,10 +81,12 @@ def demo(host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -
 )
 def serve(host: str, port: int, folder: Path | None) -> None:
     """Run the standalone service; settings come from the environment."""
-    from .app import create_app
+    from .app import ENVIRONMENT, create_app
     from .serving import serve as serve_app
 
     with _told():
+        if folder is None and os.environ.get(ENVIRONMENT):
+            raise SettingsError([f"{ENVIRONMENT} chooses a file of a configuration folder: pass --config, or unset it"])
         serve_app(
             create_app(folder=folder), host=host, port=port, on_ready=lambda url: click.echo(f"listening on {url}")
         )

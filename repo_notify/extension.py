@@ -14,7 +14,7 @@ from flask.sessions import SessionMixin
 from flask_socketio import SocketIO
 
 from .delivery.recording import RecordedEvents
-from .errors import NotInitialised, NotMonkeyPatched
+from .errors import NotInitialised
 from .events import Event, SessionsEnded
 from .sessions.bindings import IdentityLoader, session_user
 from .settings import read
@@ -46,15 +46,14 @@ class RepoNotify:
     def init_app(self, app: Flask, *, socketio: SocketIO | None = None) -> None:
         """Mount the service into `app`.
 
-        Raises `SettingsError` naming every wrong key, `NotMonkeyPatched` with the cure, and `RuntimeError` when the app
-        has the extension already.
+        Raises `SettingsError` naming every wrong key, and `RuntimeError` when the app has the extension already. No
+        thread is started, so that commands and workers may make the app, too.
         """
         if NAME in app.extensions:
             raise RuntimeError(
                 "this app has repo_notify already; call init_app once per app, or pass the app to RepoNotify() only"
             )
         settings = read(app.config)
-        _require_patching(socketio.async_mode if socketio is not None else settings.async_mode)
         state = wire(app, settings, socketio)
         state.identities.loader = self._loader
         self._deferred.register_with(state.socketio)
@@ -82,6 +81,8 @@ class RepoNotify:
         state = self._state()
         socket_id = request.headers.get("x-socket-id") if has_request_context() else None
         named_by = _requester(state) if socket_id else None
+        if not has_request_context():
+            state.background.warn_unheard(event)
         state.publisher.publish(event, emitter=socket_id, named_by=named_by)
 
     def session_id(self) -> str | None:
@@ -145,6 +146,7 @@ class RepoNotify:
             state.publisher.bind(socket_id, identity)
 
     def _after_request(self, response: Response) -> Response:
+        self._state().background.serving = True
         found = _session()
         if "x-socket-id" in request.headers or getattr(found, "modified", False):
             accessed = getattr(found, "accessed", False)
@@ -183,11 +185,3 @@ def _session() -> SessionMixin | None:
     # An empty session is false, and yet the one.
     found: SessionMixin | None = context["_session"] if "_session" in context else context.get("session")
     return found
-
-
-def _require_patching(async_mode: str) -> None:
-    if async_mode == "gevent":
-        from gevent import monkey
-
-        if not (monkey.is_module_patched("socket") and monkey.is_module_patched("threading")):
-            raise NotMonkeyPatched

@@ -15,12 +15,15 @@ import gevent
 from flask import Flask
 from gevent.pywsgi import WSGIServer
 
+from .delivery.queue import FLUSH_SECONDS
 from .engine import Server
 from .engine.engine_io.greenlets import Workers
 from .engine.pywsgi.handler import WebSocketHandler
 from .engine.pywsgi.http1 import HttpHandler
 from .engine.pywsgi.server import LazySocketServer
+from .errors import SettingsError
 from .extension import NAME
+from .web.servers import require_patching
 from .wiring import State
 
 logger = logging.getLogger(__name__)
@@ -67,12 +70,13 @@ def shut_down(state: State) -> None:
     """Tell the clients of one app that the service ends, and end its background work."""
     server = state.socketio.server
     # Long enough for clients that answer; who does not is not waited for.
-    seconds = min(GOODBYE_SECONDS, state.settings.shutdown_timeout / 2)
+    half = state.settings.shutdown_timeout / 2
+    seconds = min(GOODBYE_SECONDS, half)
     if isinstance(server, Server):
         server.shutdown(seconds)
     else:
         _disconnect_all(server.eio, seconds)
-    state.close()
+    state.close(min(FLUSH_SECONDS, half))
 
 
 def _disconnect_all(eio: Any, seconds: float) -> None:
@@ -88,9 +92,12 @@ def _disconnect_all(eio: Any, seconds: float) -> None:
 def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | None = None) -> None:
     """Serve `app` until SIGTERM or SIGINT; `on_ready(url)` is called when it listens, port 0 picks a free one.
 
-    At a signal it stops accepting, tells the clients, and ends within REPO_NOTIFY_SHUTDOWN_TIMEOUT seconds.
+    At a signal it stops accepting, tells the clients, and ends within REPO_NOTIFY_SHUTDOWN_TIMEOUT seconds. Raises
+    `NotMonkeyPatched` with the cure, and `SettingsError` for an app that is set to run on threads.
     """
     state = state_of(app)
+    _require_gevent(state)
+    state.background.serving = True
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = WSGIServer.get_listener((host, port), backlog=BACKLOG, family=family)
     # Inherited by what it accepts: else the body of an answer waits 40 ms for the acknowledgement of its headers.
@@ -115,6 +122,12 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
         _end(server, state)
 
 
+def _require_gevent(state: State) -> None:
+    require_patching(state.socketio.async_mode)
+    if isinstance(state.socketio.server, Server) and state.socketio.async_mode != "gevent":
+        raise SettingsError(["REPO_NOTIFY_ASYNC_MODE should be gevent under repo_notify's own server"])
+
+
 def _collect_seldom() -> None:
     """What is there at the start stays, and connections leave few circles of garbage: look for them more rarely."""
     gc.collect()
@@ -134,6 +147,8 @@ def end_with_process(app: Flask) -> None:
     What that server does at the signal it still does, afterwards.
     """
     state = state_of(app)
+    require_patching(state.socketio.async_mode)
+    state.background.serving = True
     before = signal.getsignal(signal.SIGTERM)
 
     def end(number: int, frame: Any) -> None:

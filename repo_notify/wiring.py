@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+import os
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -16,11 +19,13 @@ from .access.permissions import Permissions
 from .access.store import Store, Unreachable, connect
 from .contract.markdown import Columns, reference_markdown
 from .delivery.publisher import Publisher
-from .delivery.queue import Bus, Receive
+from .delivery.queue import FLUSH_SECONDS, Bus, Receive
 from .engine import Server
 from .errors import SettingsError
+from .events import Event
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
+from .membership.reserved import Reserved
 from .membership.revocation import Revalidation
 from .metrics import Metrics
 from .protocol.dialect import ACTIONS, Dialect, Dialects
@@ -32,11 +37,53 @@ from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
 from .web.mount import credentials_count, make_socketio, mount
+from .web.servers import require_patching
 
 logger = logging.getLogger(__name__)
 
+# How long a process's first client waits for the queue.
 SUBSCRIBE_SECONDS = 2.0
 READY_SECONDS = 2.0
+
+
+class Background:
+    """What runs beside the requests of one app: the queue's threads, and the sweep over members' rights.
+
+    Begun by a process's first connection: a process that serves nobody has none of it, and a server may fork after the
+    app was made. `serving`: whether this process has answered a request, or is about to.
+    """
+
+    def __init__(self, async_mode: str, bus: Bus | None, sweep: Callable[[], object] | None) -> None:
+        self.serving = False
+        self._async_mode = async_mode
+        self._bus = bus
+        self._sweep = sweep
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._warned = False
+
+    def begin(self) -> None:
+        """Begin, unless that was done in this process; raises `NotMonkeyPatched`."""
+        if self._pid != os.getpid():
+            require_patching(self._async_mode)
+            with self._lock:
+                begun, self._pid = self._pid == os.getpid(), os.getpid()
+            self.serving = True
+            if self._sweep is not None and not begun:
+                self._sweep()
+        if self._bus is not None:
+            self._bus.start(SUBSCRIBE_SECONDS)
+
+    def warn_unheard(self, event: Event) -> None:
+        """Warn, once, where an event is published in a process that has no clients and no way to any."""
+        if self.serving or self._bus is not None or self._warned:
+            return
+        self._warned = True
+        logger.warning(
+            "published %s where nobody can hear it: this process serves no clients, and there is no message queue to "
+            "those that do. Set REPO_NOTIFY_MESSAGE_QUEUE here and in the service, or publish over HTTP",
+            type(event).__name__,
+        )
 
 
 @dataclass(frozen=True)
@@ -54,6 +101,7 @@ class State:
     bus: Bus | None
     revalidation: Revalidation
     dialects: Dialects
+    background: Background
 
     def problems(self) -> dict[str, str]:
         """Return what keeps the service from being ready, by the part that it concerns."""
@@ -68,11 +116,11 @@ class State:
             found["message_queue"] = problem
         return found
 
-    def close(self) -> None:
-        """End the background work."""
+    def close(self, seconds: float = FLUSH_SECONDS) -> None:
+        """End the background work; what waits for the message queue is sent first, for at most `seconds`."""
         self.revalidation.close()
         if self.bus is not None:
-            self.bus.close()
+            self.bus.close(seconds)
         self.store.close()
 
 
@@ -147,8 +195,21 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         seconds=settings.recheck_seconds,
         give_way=lambda: socketio.server.sleep(0),
     )
+    sweep = partial(socketio.server.start_background_task, revalidation.run) if settings.recheck_seconds else None
+    background = Background(socketio.async_mode, bus, sweep)
     state = State(
-        settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, dialects
+        settings,
+        socketio,
+        store,
+        metrics,
+        sockets,
+        identities,
+        permissions,
+        publisher,
+        bus,
+        revalidation,
+        dialects,
+        background,
     )
     _attach(state, handlers)
     _watch(metrics, sockets, socketio)
@@ -157,8 +218,6 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     if host is None:
         mount(app, socketio, settings)
-    if settings.recheck_seconds:
-        socketio.server.start_background_task(revalidation.run)
     return state
 
 
@@ -173,11 +232,11 @@ def _make_bus(settings: Settings, metrics: Metrics, receive: Receive) -> Bus | N
 
 
 def _attach(state: State, handlers: Handlers) -> None:
-    may_name_a_user = credentials_count(state.socketio.server, state.settings)
+    server = state.socketio.server
+    may_name_a_user = credentials_count(server, state.settings)
 
     def opened(connection_id: str, environ: Mapping[str, Any]) -> None:
-        if state.bus is not None:
-            state.bus.start(SUBSCRIBE_SECONDS)
+        state.background.begin()
         if may_name_a_user(environ):
             state.identities.opened(connection_id, environ)
 
@@ -185,8 +244,17 @@ def _attach(state: State, handlers: Handlers) -> None:
         state.identities.closed(connection_id)
         handlers.closed(connection_id)
 
+    reserved = Reserved(server, ACTIONS, _namespaces_of(state.settings))
+    reserved.check()
     state.sockets.watch(opened, closed)
     state.sockets.attach(ACTIONS, handlers.handle)
+    reserved.keep()
+
+
+def _namespaces_of(settings: Settings) -> dict[str, str]:
+    """Return the setting that chooses each namespace on which the protocol is spoken."""
+    legacy = {settings.legacy_v4_namespace: "REPO_NOTIFY_LEGACY_V4_NAMESPACE"} if settings.legacy_v4 else {}
+    return {**legacy, settings.namespace: "REPO_NOTIFY_NAMESPACE"}
 
 
 def _watch(metrics: Metrics, sockets: Sockets, socketio: SocketIO) -> None:

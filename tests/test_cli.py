@@ -160,11 +160,15 @@ def test_serve_until_told_to_end(sample: str) -> None:
         (["serve", "--config", "config"], {"REPO_NOTIFY_ENV": "nowhere"}, "REPO_NOTIFY_ENV should be one of"),
         (["serve", "--host", "no.such.host.invalid"], {"SECRET_KEY": "x"}, "Error:"),
         (["serve"], {"SECRET_KEY": "x", "SESSION_TYPE": "nonsense"}, "SESSION_TYPE should be"),
+        (["serve"], {"SECRET_KEY": "x", "REPO_NOTIFY_ENV": "testing"}, "REPO_NOTIFY_ENV chooses a file"),
+        (["serve"], {"SECRET_KEY": "x", "PORT": "http"}, "(env var: 'PORT')"),
+        (["demo"], {"HOST": "no.such.host.invalid"}, "Error:"),
     ],
 )
 def test_serve_says_what_is_wrong(arguments: list[str], environ: dict[str, str], says: str) -> None:
     done = repo_notify(*arguments, **environ)
-    assert done.returncode == 1
+    # 2 for wrong options, also from the environment.
+    assert done.returncode == (2 if "env var" in says else 1)
     assert says in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 

@@ -237,7 +237,12 @@ def test_nobody_is_accepted_after_sigterm(sample: str) -> None:
         assert served.process.wait(SECONDS) == 0
 
 
-PROGRAM = "from flask import Flask\nfrom repo_notify import RepoNotify\nRepoNotify(Flask('x'))\n"
+PROGRAM = """
+from flask import Flask
+from repo_notify import RepoNotify
+app = Flask("x")
+RepoNotify(app).socketio.run(app)
+"""
 
 
 def test_missing_monkey_patching_is_told_with_the_cure() -> None:

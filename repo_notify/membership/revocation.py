@@ -56,16 +56,17 @@ class Revalidation:
         self._seconds = seconds
         self._give_way = give_way
         self._closing = threading.Event()
-        self._ended = monotonic()
+        self._ended: float | None = None
         metrics.watch(
             "repo_notify_recheck_age_seconds",
-            "Seconds since a sweep over all members' rights last came to its end, or since the start.",
+            "Seconds since a sweep over all members' rights last came to its end, or since the first connection.",
             (),
-            lambda: {(): monotonic() - self._ended},
+            lambda: {(): 0.0 if self._ended is None else monotonic() - self._ended},
         )
 
     def run(self) -> None:
         """Go on until `close`."""
+        self._ended = monotonic()
         while not self._closing.wait(self._seconds):
             try:
                 self.sweep()

@@ -16,11 +16,14 @@ from repo_notify.protocol.validation import from_json
 from repo_notify.settings import Settings
 
 from .origins import public_address
+from .proxies import host_is_forwarded, prefix_of
 
 logger = logging.getLogger(__name__)
 
 MAX_EVENTS = 1_000
 _JS_ESCAPES = str.maketrans({character: f"\\u{ord(character):04X}" for character in "/<>\u2028\u2029"})
+
+_FORWARDED = ("Host", "Proto", "Port", "Prefix")
 
 Answer = tuple[Response, int]
 
@@ -57,17 +60,10 @@ def make_blueprint(
     Prometheus's text.
     """
     blueprint = Blueprint("repo_notify", __name__)
+    _exempt_from_csrf(app, blueprint)
 
     def answer_config_js() -> Response:
-        configured = settings.chat_host
-        host = configured or public_address(request.environ, settings.trusted_proxies, app.config)
-        script = config_js(host, settings.chat_path)
-        answer = Response(script, content_type="application/javascript; charset=utf-8")
-        answer.headers["Cache-Control"] = "no-cache" if configured else "no-store"
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        if not configured:
-            answer.headers["Vary"] = "Host, X-Forwarded-Host, X-Forwarded-Proto, X-Forwarded-Port"
-        return answer
+        return _answer_config_js(app, settings)
 
     def healthz() -> Answer:
         return jsonify(status="ok"), 200
@@ -98,6 +94,31 @@ def make_blueprint(
             continue
         blueprint.add_url_rule(path, endpoint, view, methods=[method])
     return blueprint
+
+
+def _exempt_from_csrf(app: Flask, blueprint: Blueprint) -> None:
+    """Have Flask-WTF's CSRFProtect let the blueprint alone: publishers have the API key, and cookies do not count."""
+
+    # Runs before the app's `before_request`, so that it does not matter which of the two was set up first.
+    @blueprint.url_value_preprocessor
+    def exempt(*_: object) -> None:
+        csrf = app.extensions.get("csrf")
+        if csrf is not None and hasattr(csrf, "exempt"):
+            csrf.exempt(blueprint)
+
+
+def _answer_config_js(app: Flask, settings: Settings) -> Response:
+    environ, proxies = request.environ, settings.trusted_proxies
+    forwarded = host_is_forwarded(app, environ, proxies)
+    host = settings.chat_host or public_address(environ, proxies, app.config, forwarded=forwarded)
+    script = config_js(host, prefix_of(environ, proxies) + settings.chat_path)
+    answer = Response(script, content_type="application/javascript; charset=utf-8")
+    configured = settings.chat_host and "HTTP_X_FORWARDED_PREFIX" not in environ
+    answer.headers["Cache-Control"] = "no-cache" if configured else "no-store"
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    if not configured:
+        answer.headers["Vary"] = ", ".join(("Host", *(f"X-Forwarded-{name}" for name in _FORWARDED)))
+    return answer
 
 
 def _error(status: int, message: str) -> Answer:

@@ -12,6 +12,8 @@ from flask_socketio import SocketIO
 
 from repo_notify.errors import NotInitialised
 
+from .servers import require_patching
+
 logger = logging.getLogger(__name__)
 
 # Longer than a server takes to listen; one that cannot has raised by then.
@@ -37,7 +39,8 @@ class OwnSocketIO(SocketIO):
         )
 
     def run(self, app: Flask, host: str | None = None, port: int | None = None, **options: Any) -> None:
-        """Serve `app` as Flask-SocketIO does, and log where it listens."""
+        """Serve `app` as Flask-SocketIO does, and log where it listens; raises `NotMonkeyPatched` with the cure."""
+        require_patching(self.async_mode)
         if self.async_mode == "gevent":
             import gevent
 
