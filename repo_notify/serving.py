@@ -127,9 +127,10 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     _collect_seldom()
     ended = gevent.event.Event()
     watchers = [gevent.signal_handler(number, ended.set) for number in (signal.SIGTERM, signal.SIGINT)]
+    url = f"http://{f'[{host}]' if family == socket.AF_INET6 else host}:{server.server_port}"
+    logger.info("listening on %s", url)
     if on_ready is not None:
-        shown = f"[{host}]" if family == socket.AF_INET6 else host
-        on_ready(f"http://{shown}:{server.server_port}")
+        on_ready(url)
     try:
         ended.wait()
     finally:

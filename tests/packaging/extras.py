@@ -36,6 +36,7 @@ INSTALL_SECONDS, START_SECONDS = 120, 60
 COMMANDS = {
     "sessions": "python -c 'import flask_session'",
     "benchmarks": "python -c 'import flask_session, requests, secantus'",
+    "testing": "python -m pytest -p repo_notify.testing.plugin --fixtures",
     "test": "python -m pytest --version",
     "dev": "python -m mypy --version",
 }
