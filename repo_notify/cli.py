@@ -110,12 +110,13 @@ def publish(file: IO[str], url: str | None, key: str | None, queue: str | None, 
         except (ValueError, RecursionError) as error:
             raise click.ClickException(f"{file.name} should hold JSON: {error}") from None
         if url:
-            number = publishing.over_http(url, key, document)
+            number, where = publishing.over_http(url, key, document), ""
         elif queue:
             number = publishing.over_queue(queue, channel, document)
+            where = " to the message queue, which does not tell who listens"
         else:
             raise click.UsageError("say where to: --url of the service, or --queue of its message queue")
-        click.echo(f"published {number} event{'s' if number != 1 else ''}")
+        click.echo(f"published {number} event{'s' if number != 1 else ''}{where}")
 
 
 @main.command()

@@ -24,6 +24,7 @@ from .delivery.queue import FLUSH_SECONDS, Bus, Receive
 from .engine import Server
 from .errors import SettingsError
 from .events import EVENT_TYPES, Event
+from .loaded import LOADED
 from .loop_lag import LoopLag
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
@@ -227,6 +228,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     if host is None:
         mount(app, socketio, settings)
+    if (loaded := LOADED.get()) is not None:
+        loaded.append(state)
     return state
 
 
