@@ -17,7 +17,7 @@ from repo_notify.protocol.dialect import Dialects
 from repo_notify.protocol.ids import fold_uuid
 from repo_notify.protocol.rooms import Room
 from repo_notify.sessions.bindings import Identities
-from repo_notify.sockets import Peer, Sockets
+from repo_notify.sockets import Peer, Sockets, our_rooms
 
 # Users whose last connection is remembered after its end.
 MAX_REMEMBERED = 1_000
@@ -153,7 +153,7 @@ class Explainer:
 
     def _is_in_room(self, asked: Asked, connection: str) -> bool:
         """Return whether the connection is in a room, of whichever dialect, whose members hear of the model."""
-        rooms = (room for socket in self.sockets.of(connection) for room in socket.rooms())
+        rooms = (room for socket in self.sockets.of(connection) for room in our_rooms(socket))
         return any(self._hears_of(room, asked) for room in rooms)
 
     def _hears_of(self, room: Room, asked: Asked) -> bool:
