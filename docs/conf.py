@@ -9,7 +9,6 @@ author = "The authors of repo_notify"
 version = release = __version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc"]
-exclude_patterns = ["hosting.md"]
 html_theme = "furo"
 html_title = f"repo_notify {__version__}"
 html_copy_source = False

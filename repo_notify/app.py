@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from flask import Flask
+from pymongo import MongoClient
 
 from .errors import SettingsError
 from .extension import NAME, RepoNotify
-from .settings import from_environment
+from .logs import configure
+from .settings import from_environment, read
 
 ENVIRONMENT = "REPO_NOTIFY_ENV"
 # Of Flask's own keys those that the service needs in order to read another app's sessions.
@@ -29,10 +31,24 @@ FLASK_KEYS = (
 
 
 def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Flask:
-    """Return the standalone service's app.
+    """Return the standalone service's app; its configuration is as `configured` has it.
+
+    Raises `SettingsError` naming every wrong key.
+    """
+    app = configured(config, folder=folder)
+    settings = read(app.config)
+    configure(settings.log_level, settings.log_format)
+    _require_secret(app)
+    RepoNotify(app)
+    _use_sessions(app, app.extensions[NAME].store.client)
+    return app
+
+
+def configured(config: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Flask:
+    """Return the standalone service's app with its configuration, and nothing else yet.
 
     Settings come from `default.py` and `<REPO_NOTIFY_ENV>.py` in the folder, if one is given, then from the
-    environment, then from `config`; later ones win. Raises `SettingsError` naming every wrong key.
+    environment, then from `config`; later ones win. Raises `SettingsError` where there is no such file.
     """
     app = Flask("repo_notify.service", static_folder=None)
     app.config["SESSION_COOKIE_NAME"] = "connect.sid"
@@ -44,9 +60,6 @@ def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None =
     app.config.update(from_environment(os.environ))
     app.config.update({key: os.environ[key] for key in FLASK_KEYS if key in os.environ})
     app.config.update(config or {})
-    _require_secret(app)
-    RepoNotify(app)
-    _use_sessions(app)
     return app
 
 
@@ -66,6 +79,12 @@ def _config_file(folder: Path) -> Path:
     return folder / f"{name}.py"
 
 
+def read_sessions(app: Flask, client: MongoClient[dict[str, Any]]) -> None:
+    """Have a configured app read sessions, as the service does; raises `SettingsError`."""
+    _require_secret(app)
+    _use_sessions(app, client)
+
+
 def _require_secret(app: Flask) -> None:
     if not app.config.get("SECRET_KEY") and app.config.get("SESSION_TYPE") is None:
         raise SettingsError(
@@ -76,8 +95,8 @@ def _require_secret(app: Flask) -> None:
         )
 
 
-def _use_sessions(app: Flask) -> None:
-    """Read server-side sessions where SESSION_TYPE says so; in MongoDB through the service's own client."""
+def _use_sessions(app: Flask, client: MongoClient[dict[str, Any]]) -> None:
+    """Read server-side sessions where SESSION_TYPE says so; in MongoDB through `client`."""
     if app.config.get("SESSION_TYPE") is None:
         return
     try:
@@ -85,7 +104,7 @@ def _use_sessions(app: Flask) -> None:
     except ModuleNotFoundError as error:
         raise SettingsError(["SESSION_TYPE needs the package Flask-Session: install repo_notify[sessions]"]) from error
     if app.config["SESSION_TYPE"] == "mongodb":
-        app.config.setdefault("SESSION_MONGODB", app.extensions[NAME].store.client)
+        app.config.setdefault("SESSION_MONGODB", client)
     _connect_redis(app)
     try:
         Session(app)
@@ -93,6 +112,14 @@ def _use_sessions(app: Flask) -> None:
     except (ValueError, ImportError, RuntimeError) as error:
         raise SettingsError(
             [f"SESSION_TYPE should be a kind that Flask-Session knows, such as mongodb: {error}"]
+        ) from error
+    # Some kinds ask their store at once; each raises its own kinds of error.
+    except Exception as error:
+        raise SettingsError(
+            [
+                f"the session store of SESSION_TYPE does not answer ({type(error).__name__}): start it, or correct "
+                "SESSION_TYPE and its SESSION_* keys"
+            ]
         ) from error
 
 
@@ -105,7 +132,7 @@ def _connect_redis(app: Flask) -> None:
         from redis import Redis
     except ModuleNotFoundError as error:
         raise SettingsError(["SESSION_TYPE redis needs the package redis: install repo_notify[redis]"]) from error
-    timeout = app.extensions[NAME].settings.permission_timeout
+    timeout = read(app.config).permission_timeout
     try:
         app.config["SESSION_REDIS"] = Redis.from_url(address, socket_timeout=timeout, socket_connect_timeout=timeout)
     except ValueError:

@@ -6,7 +6,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import json
-import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +15,9 @@ from typing import IO, Any
 import click
 
 from . import __version__
+from .doctor.commands import asking, given, tell
 from .errors import NotifyError
+from .logs import configure
 
 
 def _listening(command: Callable[..., None]) -> Callable[..., None]:
@@ -45,9 +47,10 @@ def _listening(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
 def main(verbose: bool) -> None:
     """Real-time notifications for a Flask REST API in 3D Repo's shape."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    configure("info" if verbose else "warning", "text")
+    if verbose:
+        # For `serve`, which reads the settings.
+        os.environ["REPO_NOTIFY_LOG_LEVEL"] = "info"
 
 
 @main.command()
@@ -105,12 +108,13 @@ def publish(file: IO[str], url: str | None, key: str | None, queue: str | None, 
         except (ValueError, RecursionError) as error:
             raise click.ClickException(f"{file.name} should hold JSON: {error}") from None
         if url:
-            number = publishing.over_http(url, key, document)
+            number, where = publishing.over_http(url, key, document), ""
         elif queue:
             number = publishing.over_queue(queue, channel, document)
+            where = " to the message queue, which does not tell who listens"
         else:
             raise click.UsageError("say where to: --url of the service, or --queue of its message queue")
-        click.echo(f"published {number} event{'s' if number != 1 else ''}")
+        click.echo(f"published {number} event{'s' if number != 1 else ''}{where}")
 
 
 @main.command()
@@ -123,15 +127,25 @@ def reference(events: bool) -> None:
 
 
 @main.command()
-def doctor() -> None:
-    """Look at the settings of the environment, MongoDB and the message queue, and say what is wrong."""
-    from .doctor import examine
+@click.option(
+    "--config",
+    "folder",
+    default=None,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of Flask config files, of which REPO_NOTIFY_ENV names one.",
+)
+@asking
+def doctor(folder: Path | None, cookie: str | None, url: str | None, origin: str | None) -> None:
+    """Look at the settings, MongoDB, the sessions and the message queue, and say what is wrong and what helps."""
+    from .app import configured, read_sessions
+    from .doctor.examine import examine_standalone
 
-    healthy = True
-    for finding in examine():
-        healthy &= finding.good
-        click.echo(f"{'ok   ' if finding.good else 'WRONG'} {finding.text}")
-    sys.exit(0 if healthy else 1)
+    with _told():
+        findings = examine_standalone(
+            lambda: configured(folder=folder), read_sessions, cookie=given(cookie), url=url, origin=origin
+        )
+        code = tell(findings)
+    sys.exit(code)
 
 
 class _told:  # noqa: N801 - reads as what it does in a with statement

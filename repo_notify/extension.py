@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask, Response, current_app, has_app_context, has_request_context, request
@@ -12,10 +14,13 @@ from flask.sessions import SessionMixin
 from flask_socketio import SocketIO
 
 from .access.permissions import PermissionLoader
+from .delivery.recording import RecordedEvents
+from .doctor.commands import group
 from .errors import NotInitialised
 from .events import Event, SessionsEnded
 from .sessions.bindings import IdentityLoader, session_user
 from .settings import read
+from .web.facade import DeferredSocketIO
 from .wiring import State, wire
 
 logger = logging.getLogger(__name__)
@@ -37,6 +42,7 @@ class RepoNotify:
         self._loader: IdentityLoader = session_user
         self._permission_loader: PermissionLoader | None = None
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._deferred = DeferredSocketIO()
         if app is not None:
             self.init_app(app, socketio=socketio)
 
@@ -53,11 +59,13 @@ class RepoNotify:
         settings = read(app.config)
         state = wire(app, settings, socketio)
         state.identities.loader = self._loader
+        self._deferred.register_with(state.socketio)
         app.extensions[NAME] = state
         self._apps.add(app)
         if self._permission_loader is not None:
             state.permissions.loader = _within(app, self._permission_loader)
         app.after_request(self._after_request)
+        app.cli.add_command(group)
 
     def identity_loader(self, loader: IdentityLoader) -> IdentityLoader:
         """Register what tells the current user's name within a request, or None: a decorator.
@@ -119,8 +127,23 @@ class RepoNotify:
 
     @property
     def socketio(self) -> SocketIO:
-        """The current app's Flask-SocketIO, for handlers of the host's own."""
-        return self._state().socketio
+        """The current app's Flask-SocketIO, for handlers of the host's own; before `init_app` one that keeps them."""
+        return self._state().socketio if self._apps else self._deferred
+
+    @contextmanager
+    def recorded(self, *, deliver: bool = False) -> Iterator[RecordedEvents]:
+        """Keep what the current app publishes within the block, for tests.
+
+        Events are checked as ever and get their emitter. They are delivered to nobody, unless `deliver` is true.
+        """
+        with self._state().publisher.recorded(deliver=deliver) as events:
+            yield events
+
+    def close(self, app: Flask) -> None:
+        """End what runs in the background for `app`: for tests, and programs that make one app after another."""
+        state: State = app.extensions[NAME]
+        state.close()
+        self._apps.discard(app)
 
     def _state(self) -> State:
         if has_app_context():

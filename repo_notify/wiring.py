@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import logging
 import os
+import platform
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,34 +17,41 @@ from flask_socketio import SocketIO
 from socketio import Server as AnyServer
 
 from .access.permissions import Permissions
-from .access.store import Store, Unreachable, connect
+from .access.store import Store, connect
 from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.publisher import Publisher
 from .delivery.queue import FLUSH_SECONDS, Bus, Receive
 from .engine import Server
 from .errors import SettingsError
-from .events import Event
+from .events import EVENT_TYPES, Event
+from .loaded import LOADED
+from .loop_lag import LoopLag
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
 from .membership.reserved import Reserved
 from .membership.revocation import Revalidation
-from .metrics import Metrics
+from .metrics import DISCONNECTS, Metrics, Samples
 from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
-from .sessions.reads import SessionReads
+from .sessions.reads import SessionReads, bounded_by
 from .settings import Settings, read
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
+from .web.explain import Ends, Explainer
 from .web.mount import credentials_count, make_socketio, mount
+from .web.operator import Operator
+from .web.readiness import Probes
+from .web.refusals import Refusals
 from .web.servers import require_patching
 
 logger = logging.getLogger(__name__)
 
 # How long a process's first client waits for the queue.
 SUBSCRIBE_SECONDS = 2.0
-READY_SECONDS = 2.0
+# Shown although there are none.
+_NO_CONNECTIONS: Samples = {("4", "polling"): 0, ("4", "websocket"): 0}
 
 
 class Background:
@@ -102,25 +110,12 @@ class State:
     revalidation: Revalidation
     dialects: Dialects
     background: Background
-
-    def problems(self) -> dict[str, str]:
-        """Return what keeps the service from being ready, by the part that it concerns."""
-        found: dict[str, str] = {}
-        try:
-            # An app with rights of its own may have no MongoDB.
-            if self.permissions.loader is None:
-                with self.store.within(READY_SECONDS):
-                    self.store.ping()
-        except Unreachable:
-            logger.warning("readiness: MongoDB does not answer", exc_info=True)
-            found["mongodb"] = "MongoDB does not answer"
-        if self.bus is not None and (problem := self.bus.problem()):
-            found["message_queue"] = problem
-        return found
+    loop_lag: LoopLag
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """End the background work; what waits for the message queue is sent first, for at most `seconds`."""
         self.revalidation.close()
+        self.loop_lag.close()
         if self.bus is not None:
             self.bus.close(seconds)
         self.store.close()
@@ -198,7 +193,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
     sockets = _sockets_of(socketio.server, dialects.namespaces)
-    identities = Identities(app, SessionReads(socketio.server, metrics, seconds=settings.permission_timeout))
+    identities = Identities(app, SessionReads(socketio.server, seconds=settings.permission_timeout), metrics)
     publishers: list[Publisher] = []
     bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
     publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, bus=bus)
@@ -229,14 +224,29 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         revalidation,
         dialects,
         background,
+        LoopLag(),
     )
+    explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
+    operator = Operator(sockets, identities, dialects, explainer)
+    # Before the bindings are forgotten: it remembers whose connection ended.
+    sockets.watch_ends(operator.ended)
     _attach(state, handlers)
-    _watch(metrics, sockets, socketio)
+    _watch(state)
+    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server))
     app.register_blueprint(
-        make_blueprint(app, settings, send=publisher.send, problems=state.problems, metrics=metrics.text)
+        make_blueprint(
+            app,
+            settings,
+            send=publisher.send,
+            readiness=probes.readiness,
+            metrics=metrics,
+            more=operator.routes(settings),
+        )
     )
     if host is None:
         mount(app, socketio, settings)
+    if (loaded := LOADED.get()) is not None:
+        loaded.append(state)
     return state
 
 
@@ -255,17 +265,27 @@ def _attach(state: State, handlers: Handlers) -> None:
     may_name_a_user = credentials_count(server, state.settings)
 
     def opened(connection_id: str, environ: Mapping[str, Any]) -> None:
+        state.metrics.handshake("accepted")
         state.background.begin()
         if may_name_a_user(environ):
             state.identities.opened(connection_id, environ)
+        else:
+            state.metrics.session("none")
 
     def closed(connection_id: str) -> None:
         state.identities.closed(connection_id)
         handlers.closed(connection_id)
 
+    if isinstance(server, Server):
+        server.eio.on_refused.append(Refusals(state.metrics, state.settings))
     reserved = Reserved(server, ACTIONS, _namespaces_of(state.settings))
     reserved.check()
+    def ended(_connection_id: str, reason: str) -> None:
+        label = reason.replace(" ", "_")
+        state.metrics.disconnected(label if label in DISCONNECTS else "other")
+
     state.sockets.watch(opened, closed)
+    state.sockets.watch_ends(ended)
     state.sockets.attach(ACTIONS, handlers.handle)
     reserved.keep()
 
@@ -276,20 +296,23 @@ def _namespaces_of(settings: Settings) -> dict[str, str]:
     return {**legacy, settings.namespace: "REPO_NOTIFY_NAMESPACE"}
 
 
-def _watch(metrics: Metrics, sockets: Sockets, socketio: SocketIO) -> None:
-    """Have the metrics show connections and rooms."""
-    metrics.watch("repo_notify_connections", "Open connections.", ("generation", "transport"), sockets.counts)
-    engine = socketio.server.eio
-    metrics.watch(
-        "repo_notify_slow_clients",
-        "Clients disconnected, since the start, because they did not take what was sent to them.",
-        ("limit",),
-        lambda: {(limit,): number for limit, number in getattr(engine, "slow_clients", {}).items()},
-    )
-    metrics.watch(
-        "repo_notify_outbox_bytes",
-        "What waits for clients that have not taken it yet, in bytes.",
-        (),
-        lambda: {(): engine.backlogs.total if hasattr(engine, "backlogs") else 0},
-    )
-    metrics.watch("repo_notify_rooms", "Rooms with a member.", (), lambda: {(): sockets.count_rooms()})
+def _version() -> str:
+    # By name: the package's own module is above this one.
+    return str(importlib.import_module("repo_notify").__version__)
+
+
+def _watch(state: State) -> None:
+    """Have the metrics show what others keep."""
+    metrics, sockets, server = state.metrics, state.sockets, state.socketio.server
+    metrics.published.start((name,) for name in EVENT_TYPES)
+    metrics.connections.watch(lambda: {**_NO_CONNECTIONS, **sockets.counts()})
+    metrics.rooms.watch(lambda: {(): sockets.count_rooms()})
+    mode = state.socketio.async_mode
+    build = (_version(), platform.python_version(), mode)
+    metrics.build_info.watch(lambda: {build: 1})
+    if mode == "gevent":
+        metrics.loop_lag.watch(lambda: {(): state.loop_lag.seconds()})
+    if isinstance(server, Server):
+        engine = server.eio
+        metrics.outbox_bytes.watch(lambda: {(): engine.backlogs.total})
+        metrics.slow_clients.watch(lambda: {(limit,): number for limit, number in engine.slow_clients.items()})

@@ -18,6 +18,7 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from repo_notify.errors import PermissionsUnavailable
+from repo_notify.logs import Outage
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.ids import ModelPlace, fold_uuid, is_teamspace, is_uuid, model_place
 
@@ -75,16 +76,17 @@ class _LookUp:
     failed: bool = True
 
 
-def _entries(document: Mapping[str, Any] | None, key: str = "permissions") -> Iterable[Mapping[str, Any]]:
+def entries(document: Mapping[str, Any] | None, key: str = "permissions") -> Iterable[Mapping[str, Any]]:
+    """Return the objects in a list of a document; what is none is left out."""
     found = document.get(key) if document else None
     return (entry for entry in found if isinstance(entry, Mapping)) if isinstance(found, list) else ()
 
 
-def _holders(document: Mapping[str, Any] | None, permission: str) -> frozenset[str]:
+def holders(document: Mapping[str, Any] | None, permission: str) -> frozenset[str]:
     """Return the users whose `permissions` entry lists that permission."""
     return frozenset(
         entry["user"]
-        for entry in _entries(document)
+        for entry in entries(document)
         if isinstance(entry.get("user"), str)
         and isinstance(entry.get("permissions"), list)
         and permission in entry["permissions"]
@@ -94,18 +96,41 @@ def _holders(document: Mapping[str, Any] | None, permission: str) -> frozenset[s
 def _project(document: Document) -> ProjectAccess:
     return ProjectAccess(
         uuid=uuid_of(document.get("_id")),
-        admins=_holders(document, "admin_project"),
-        readers=_holders(document, "view_model_all_models"),
+        admins=holders(document, "admin_project"),
+        readers=holders(document, "view_model_all_models"),
     )
 
 
-def _model_permissions(settings: Document | None) -> dict[str, frozenset[str]]:
+def model_permissions(settings: Document | None) -> dict[str, frozenset[str]]:
+    """Return the permissions that each user has in a model's settings."""
     found: dict[str, frozenset[str]] = {}
-    for entry in _entries(settings):
+    for entry in entries(settings):
         user, permission = entry.get("user"), entry.get("permission")
         if isinstance(user, str) and isinstance(permission, str):
             found[user] = found.get(user, frozenset()) | {permission}
     return found
+
+
+def older_data(account: Document | None) -> Mapping[str, Any]:
+    """Return what an account's document holds on its teamspace."""
+    found = account.get("customData") if account else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def reading_templates(older: Mapping[str, Any]) -> frozenset[str]:
+    """Return the permission templates that let a user read a model."""
+    return frozenset(
+        template["_id"]
+        for template in entries(older, "permissionTemplates")
+        if isinstance(template.get("_id"), str)
+        and isinstance(template.get("permissions"), list)
+        and "view_model" in template["permissions"]
+    )
+
+
+def stored_ids(model: str) -> list[str]:
+    """Return the forms in which a model's id may be stored: an $in of three is still one look-up by _id."""
+    return sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
 
 
 class Permissions:
@@ -118,7 +143,10 @@ class Permissions:
     def __init__(self, store: Store, metrics: Metrics, *, ttl: float, size: int, timeout: float) -> None:
         self._store = store
         self._metrics = metrics
-        self._failing = False
+        self._outage = Outage(logger, "access lists can be read again")
+        # By whether MongoDB was not asked: counted within the lock that is held anyway.
+        self._asked = {"hit": 0, "miss": 0}
+        metrics.permission_cache.watch(lambda: {(outcome,): number for outcome, number in self._asked.items()})
         self._ttl = ttl
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -126,6 +154,8 @@ class Permissions:
         self._silent_until = 0.0
         # A host's own rights, in the place of the documents in MongoDB.
         self.loader: PermissionLoader | None = None
+        # The teamspace whose documents were read last; none that somebody merely asked for.
+        self.last_read: str | None = None
 
     def may_read_model(self, user: str, teamspace: str, project: str | None, model: str) -> bool:
         """Whether `user` may read the model; `project` None stands for whichever project holds it (section 4)."""
@@ -210,18 +240,10 @@ class Permissions:
     def _teamspace(self, teamspace: str, since: Freshness) -> TeamspaceAccess:
         def load() -> TeamspaceAccess:
             own = self._store.teamspace(teamspace)
-            account = self._store.account(teamspace) or {}
-            older = account.get("customData")
-            older = older if isinstance(older, Mapping) else {}
+            older = older_data(self._store.account(teamspace))
             return TeamspaceAccess(
-                admins=_holders(own, "teamspace_admin") | _holders(older, "teamspace_admin") | {teamspace},
-                reading_templates=frozenset(
-                    template["_id"]
-                    for template in _entries(older, "permissionTemplates")
-                    if isinstance(template.get("_id"), str)
-                    and isinstance(template.get("permissions"), list)
-                    and "view_model" in template["permissions"]
-                ),
+                admins=holders(own, "teamspace_admin") | holders(older, "teamspace_admin") | {teamspace},
+                reading_templates=reading_templates(older),
             )
 
         return cast("TeamspaceAccess", self._look_up(("teamspace", teamspace), load, since))
@@ -236,13 +258,12 @@ class Permissions:
     def _model(self, place: ModelPlace, since: Freshness) -> ModelAccess:
         def load() -> ModelAccess:
             teamspace, model = place.teamspace, place.model
-            # A stored id may be written in either case, and an $in of three is still one look-up by _id.
-            ids = sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
+            ids = stored_ids(model)
             settings = self._store.settings(teamspace, ids)
             projects = self._store.projects_of(teamspace, ids)
             return ModelAccess(
                 exists=settings is not None,
-                permissions=_model_permissions(settings),
+                permissions=model_permissions(settings),
                 projects=tuple(map(_project, projects)),
             )
 
@@ -257,6 +278,7 @@ class Permissions:
                 if monotonic() < self._silent_until:
                     raise PermissionsUnavailable
                 look_up = self._look_ups[key] = _LookUp(started=monotonic())
+            self._asked["miss" if mine else "hit"] += 1
         if mine:
             self._run(key, look_up, load, since)
         elif not look_up.done.is_set() and not look_up.done.wait(since.remaining()):
@@ -267,9 +289,11 @@ class Permissions:
 
     def _run(self, key: Key, look_up: _LookUp, load: Callable[[], Any], since: Freshness) -> None:
         try:
-            with self._store.within(since.remaining()):
+            with self._metrics.permission_seconds.time(), self._store.within(since.remaining()):
                 look_up.value = load()
-            look_up.failed = self._failing = False
+            look_up.failed = False
+            self._outage.ended()
+            self.last_read = key[1]
         # Whatever a stored document makes the driver or us raise: what cannot be read grants and takes nothing.
         except Exception as error:
             self._failed(look_up, error)
@@ -283,10 +307,8 @@ class Permissions:
 
     def _failed(self, look_up: _LookUp, error: Exception) -> None:
         self._metrics.permission_errors.inc()
-        if not self._failing:
-            self._failing = True
-            unforeseen = None if isinstance(error, Unreachable) else error
-            logger.warning("an access list could not be read: %s", error, exc_info=unforeseen)
+        unforeseen = None if isinstance(error, Unreachable) else error
+        self._outage.began("an access list could not be read: %s", error, error=unforeseen)
         now = monotonic()
         if now - look_up.started > self._timeout / 2:
             self._silent_until = now + min(PAUSE_SECONDS, self._timeout / 4)

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from repo_notify.events import EVENT_TYPES, Event, SessionsEnded
+from repo_notify.metrics import METRICS
 from repo_notify.protocol.rows import LOGGED_OUT, Row
 from repo_notify.settings import SETTINGS, Setting
 
@@ -171,6 +172,19 @@ def _names(names: Mapping[str, list[str]]) -> str:
 
 def _json(value: Any) -> str:
     return f"```json\n{json.dumps(value, indent=2)}\n```"
+
+
+def metrics_markdown() -> str:
+    """Return a row for each metric."""
+    rows = [
+        (
+            f"`{row.full_name}{'{' + ','.join(row.labels) + '}' if row.labels else ''}`",
+            row.kind,
+            row.help + (f" Only with {row.when}." if row.when else ""),
+        )
+        for row in METRICS
+    ]
+    return _table(("metric", "kind", "what"), rows)
 
 
 def _table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

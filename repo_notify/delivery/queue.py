@@ -14,16 +14,18 @@ import secrets
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from kombu import Connection, Consumer, Queue
-
+from repo_notify.logs import Rarely
 from repo_notify.metrics import Metrics
 
 from . import messages
 from .at_exit import at_exit
-from .broker import Deadlines, connect, describe, exchange, leave, sender
+from .broker import Deadlines, connect, describe, exchange, leave, require_libraries, sender
 from .messages import Backlog, Message, NotUnderstood, Origins, Refusal
+
+if TYPE_CHECKING:
+    from kombu import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -37,27 +39,12 @@ MAX_ATTEMPTS = 3
 _DRAIN_SECONDS = 1.0
 # How often a process asks whether its subscription stands already.
 _SUBSCRIBING_SECONDS = 0.2
-_LOG_SECONDS = 60.0
 
 Receive = Callable[[Message], None]
 
 
 class _Silent(Exception):
     """The broker accepts messages and hands none out."""
-
-
-class _Rarely:
-    """Limits what is logged to one line a minute of each kind."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, float] = {}
-
-    def __call__(self, kind: str) -> bool:
-        now = monotonic()
-        due = now - self._last.get(kind, -_LOG_SECONDS) >= _LOG_SECONDS
-        if due:
-            self._last[kind] = now
-        return due
 
 
 class Bus:
@@ -70,15 +57,16 @@ class Bus:
     def __init__(
         self, url: str, channel: str, receive: Receive, metrics: Metrics, deadlines: Deadlines | None = None
     ) -> None:
+        require_libraries(url)
         self._url, self._channel = url, channel
         self._receive = receive
         self._metrics = metrics
         self._deadlines = deadlines or Deadlines()
         self._lock = threading.Lock()
         self._link: _Link | None = None
-        self._watch("up", "Whether the message queue works in both directions.", lambda: self._now().problem() is None)
-        self._watch("depth", "Messages that wait for the broker.", lambda: len(self._now().backlog))
-        self._watch("depth_bytes", "Bytes that wait for the broker.", lambda: self._now().backlog.bytes)
+        metrics.queue_up.watch(lambda: {(): int(self._now().problem() is None)})
+        metrics.queue_backlog_messages.watch(lambda: {(): len(self._now().backlog)})
+        metrics.queue_backlog_bytes.watch(lambda: {(): self._now().backlog.bytes})
 
     def start(self, wait: float = 0.0) -> None:
         """Begin in this process, unless that was done; wait up to `wait` seconds for the subscription."""
@@ -120,9 +108,6 @@ class Bus:
     def _now(self) -> _Link:
         return self._current()[0]
 
-    def _watch(self, name: str, text: str, value: Callable[[], int]) -> None:
-        self._metrics.watch(f"repo_notify_queue_{name}", text, (), lambda: {(): int(value())})
-
 
 class _Link:
     """What one process has of the queue: its origin, what waits, and two threads with a connection each."""
@@ -143,7 +128,7 @@ class _Link:
         self._hurry = threading.Event()
         self._empty = threading.Event()
         self._empty.set()
-        self._rarely = _Rarely()
+        self._rarely = Rarely()
         self._problems: dict[str, str] = {}
         self._pauses = dict.fromkeys(("receiver", "sender"), FIRST_PAUSE_SECONDS)
         self._full = False
@@ -249,9 +234,11 @@ class _Link:
         self.subscribed.set()
         if self._problems:
             self._problems.clear()
-            logger.info("the message queue works again")
+            logger.warning("the message queue works again")
 
     def _listen(self, connection: Connection) -> None:
+        from kombu import Consumer, Queue
+
         # A fresh name: the broker may still hold the exclusive queue of a connection that it does not know to be dead.
         name = f"{self._channel}.{self._origin}.{secrets.token_hex(4)}"
         queue = Queue(name, exchange(self._channel), exclusive=True, auto_delete=True, durable=False)

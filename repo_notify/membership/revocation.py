@@ -11,6 +11,7 @@ from typing import NamedTuple
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.rights import denial, is_allowed
 from repo_notify.errors import PermissionsUnavailable
+from repo_notify.logs import Outage, connection_label
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialect, Dialects, JoinRequest
 from repo_notify.protocol.rooms import Room, RoomKind, RoomRequest
@@ -56,13 +57,9 @@ class Revalidation:
         self._seconds = seconds
         self._give_way = give_way
         self._closing = threading.Event()
+        self._outage = Outage(logger, "the rights of all memberships could be asked for again")
         self._ended: float | None = None
-        metrics.watch(
-            "repo_notify_recheck_age_seconds",
-            "Seconds since a sweep over all members' rights last came to its end, or since the first connection.",
-            (),
-            lambda: {(): 0.0 if self._ended is None else monotonic() - self._ended},
-        )
+        metrics.recheck_age.watch(lambda: {(): 0.0 if self._ended is None else monotonic() - self._ended})
 
     def run(self) -> None:
         """Go on until `close`."""
@@ -94,7 +91,9 @@ class Revalidation:
                 self._metrics.recheck_failures.inc()
         self._ended = monotonic()
         if failures:
-            logger.warning("the rights of %d memberships could not be asked for; they stay for now", failures)
+            self._outage.began("the rights of %d memberships could not be asked for; they stay for now", failures)
+        else:
+            self._outage.ended()
 
     def _memberships(self) -> Iterator[_Membership]:
         for connection_id in self._identities.bound():
@@ -129,7 +128,8 @@ class Revalidation:
             return False
         # One member's trouble, such as a server of the host's that refuses a reply, is not the others'.
         except Exception:
-            logger.exception("the right of a membership could not be asked for")
+            label = connection_label(socket.connection_id)
+            logger.exception("connection %s: the right of a membership could not be asked for", label)
             return False
         return True
 

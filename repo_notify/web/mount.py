@@ -16,25 +16,15 @@ from repo_notify.engine.engine_io.origins import NO_CREDENTIALS, Origins
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.settings import Settings
 
+from .facade import OwnSocketIO
 from .origins import OriginCheck, WsgiApp, as_seen_by_proxies
 from .proxies import as_the_host_sees
-from .servers import ServerCheck, require_patching
-
-
-class _OwnSocketIO(SocketIO):
-    """A Flask-SocketIO whose server is ours."""
-
-    def run(self, app: Flask, *arguments: Any, **options: Any) -> None:
-        """Serve, as Flask-SocketIO does; raises `NotMonkeyPatched` with the cure."""
-        require_patching(self.async_mode)
-        stock: Any = super()
-        stock.run(app, *arguments, **options)
+from .servers import ServerCheck
 
 
 def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple[Codec, ...]) -> SocketIO:
     """Return a Flask-SocketIO around a server of ours, made from the settings."""
-    make: Any = _OwnSocketIO
-    found: SocketIO = make()
+    found = OwnSocketIO()
     found.server = Server(
         Options(
             async_mode=settings.async_mode,

@@ -53,7 +53,9 @@ def as_seen_by_proxies(environ: Mapping[str, Any], proxies: int) -> dict[str, An
 def public_address(
     environ: Mapping[str, Any], proxies: int, config: Mapping[str, Any], *, forwarded: bool
 ) -> str | None:
-    """Return the address under which the service was asked, the port always written; None where `Host` may be forged.
+    """Return the address under which the service was asked; None where `Host` may be forged.
+
+    A scheme's default port is left out, as browsers leave it out of an origin.
 
     Flask's TRUSTED_HOSTS and SERVER_NAME decide where they are set; else whether a trusted proxy has `forwarded` it, or
     it is loopback.
@@ -68,7 +70,7 @@ def public_address(
         known = address == with_port(f"{seen['wsgi.url_scheme']}://{name}")
     else:
         known = forwarded or _is_loopback(host)
-    return address if known else None
+    return address.removesuffix(f":{DEFAULT_PORTS[seen['wsgi.url_scheme']]}") if known else None
 
 
 def _is_loopback(host: str) -> bool:

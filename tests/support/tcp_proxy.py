@@ -50,6 +50,16 @@ class TcpProxy:
         for pair in list(self._pairs):
             pair.forwards.set()
 
+    @property
+    def accepted(self) -> int:
+        """How many connections were opened through it."""
+        return len(self._pairs)
+
+    @property
+    def open(self) -> int:
+        """How many of them have not ended."""
+        return sum(pair.client.fileno() >= 0 for pair in list(self._pairs))
+
     def lose_answer_to(self, size: int) -> None:
         """Close the connection that sends the next request of at least that size, when the broker answers it."""
         self._lose_from = size
