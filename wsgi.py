@@ -16,7 +16,7 @@ if __name__ == "__main__":
 
     monkey.patch_all()
 
-from repo_notify.app import create_app
+from repo_notify.app import address_of, create_app
 from repo_notify.errors import SettingsError
 from repo_notify.serving import end_with_process, serve
 
@@ -25,9 +25,10 @@ FOLDER = Path(__file__).parent / "config"
 if __name__ == "__main__":
     try:
         app = create_app(folder=FOLDER)
+        host, port = address_of(os.environ)
     except SettingsError as error:
         sys.exit(f"repo_notify does not start:\n{error}")
-    serve(app, host=os.environ.get("HOST", "127.0.0.1"), port=int(os.environ.get("PORT", "3000")), on_ready=print)
+    serve(app, host=host, port=port, on_ready=print)
 else:
     app = create_app(folder=FOLDER)
     end_with_process(app)
