@@ -44,18 +44,33 @@ app.config.from_prefixed_env("HOST")
 notify = RepoNotify(app)
 FIELDS = dict(teamspace="acme", project="{TOWER}", model="{STRUCTURE}", kind="container")
 
-@app.cli.command("tell")
-def tell():
+def publish():
     for number in range({COUNT}):
         notify.publish(events.TicketUpdated(**FIELDS, data={{"n": number}}))
+
+@app.cli.command("tell")
+def tell():
+    publish()
     print("told")
 
 @app.cli.command("delegate")
 def delegate():
-    child = multiprocessing.get_context("fork").Process(target=tell.callback)
+    child = multiprocessing.get_context("fork").Process(target=publish)
     child.start()
     child.join()
+    print("told")
 """
+
+
+# A worker whose child process ends with each task.
+TASKS = """
+import os
+from celery import Celery
+import rest_api
+celery = Celery("tasks", broker=os.environ["BROKER"])
+tell = celery.task(name="tell")(rest_api.publish)
+"""
+WORKER = "-m celery -A tasks.celery worker --pool prefork --concurrency 1 --max-tasks-per-child 1 --loglevel INFO"
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +115,35 @@ def test_what_a_command_publishes_is_heard(
     assert (done.returncode, done.stdout, done.stderr) == (0, "told\n", "")
     heard = [client.hear_event("containerUpdateTicket")["data"]["n"] for _ in range(COUNT)]
     assert heard == list(range(COUNT))
+
+
+def test_what_a_celery_task_publishes_is_heard(
+    tmp_path: Path, served: Served, queue: str, chat: Callable[..., ChatClient]
+) -> None:
+    (tmp_path / "rest_api.py").write_text(HOST)
+    (tmp_path / "tasks.py").write_text(TASKS)
+    env = environment(
+        PYTHONPATH=str(ROOT),
+        BROKER=f"{queue.removesuffix('/0')}/1",
+        HOST_REPO_NOTIFY_MESSAGE_QUEUE=queue,
+        HOST_REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL=CHANNEL,
+    )
+    client = chat(served.url, cookie=User(served).log_in("carol").cookie)
+    client.join(ROOM)
+    with (
+        (tmp_path / "log").open("w") as log,
+        subprocess.Popen([sys.executable, *WORKER.split()], env=env, cwd=tmp_path, stdout=log, stderr=log) as worker,
+    ):
+        try:
+            until(lambda: "ready." in (tmp_path / "log").read_text(), (tmp_path / "log").read_text)
+            ask = [sys.executable, "-c", "import tasks; tasks.tell.delay()"]
+            for _ in range(2):
+                subprocess.run(ask, env=env, cwd=tmp_path, timeout=SECONDS, check=True)
+                heard = [client.hear_event("containerUpdateTicket")["data"]["n"] for _ in range(COUNT)]
+                assert heard == list(range(COUNT)), (tmp_path / "log").read_text()
+        finally:
+            worker.terminate()
+            worker.wait(SECONDS * 2)
 
 
 def test_what_cannot_be_sent_is_told_in_time(flask: Callable[..., Any]) -> None:
