@@ -97,7 +97,7 @@ def in_thread(app: Flask) -> Iterator[ThreadServer]:
     state = app.extensions.get("repo_notify")
     if not isinstance(state, State):
         raise CannotServe("the app has no extension repo_notify: call notify.init_app(app) in its factory")
-    if state.settings.async_mode != "threading":
+    if state.socketio.async_mode != "threading":
         raise CannotServe(
             "an app in gevent mode is not served by threads: give the app under test REPO_NOTIFY_ASYNC_MODE = "
             "'threading', or serve it in a process of its own with notify_process('your_package:create_app')"

@@ -11,6 +11,7 @@ from typing import Any, Literal
 import pytest
 import requests
 from flask import Flask
+from flask_socketio import SocketIO
 
 from repo_notify import RepoNotify, events
 from repo_notify.demo.seed import STRUCTURE
@@ -151,6 +152,18 @@ def test_it_is_served_again_and_leaves_nothing_behind(app: Flask, notify: RepoNo
             client.wait_for(TICKET)
     notify.close(app)
     until(lambda: set(threading.enumerate()) <= before, lambda: set(threading.enumerate()) - before)
+
+
+def test_on_the_hosts_own_flask_socketio(sample: str, notify: RepoNotify) -> None:
+    app = make_app(sample)
+    del app.config["REPO_NOTIFY_ASYNC_MODE"]
+    notify.init_app(app, socketio=SocketIO(app, path="chat", async_mode="threading"))
+    with in_thread(app) as server:
+        client = server.client(logged_in(app))
+        client.join(**ROOM)
+        notify.publish(ticket(1))
+        assert client.heard() == [Heard(TICKET, {**ROOM, "data": {"n": 1}})]
+    notify.close(app)
 
 
 def test_what_cannot_be_served_says_what_helps(app: Flask, server: ThreadServer) -> None:

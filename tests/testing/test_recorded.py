@@ -10,10 +10,12 @@ from uuid import UUID
 import pytest
 from flask import Flask, jsonify
 from flask_socketio import SocketIO, emit
+from gevent import monkey
 
 import repo_notify
 from repo_notify import InvalidEvent, RepoNotify, events
 from repo_notify.errors import NotInitialised
+from repo_notify.testing.served import CannotServe, in_thread
 from tests.support.chat import ChatClient
 from tests.support.threaded import serving
 from tests.support.until import until
@@ -62,6 +64,19 @@ def test_the_end_of_a_session_and_what_comes_by_http_are_recorded_too() -> None:
     assert [type(event).__name__ for event in published] == ["NotificationUpserted", "SessionsEnded"]
 
 
+def test_in_gevent_mode_nothing_need_be_patched() -> None:
+    notify = RepoNotify()
+    app = app_with(notify, REPO_NOTIFY_ASYNC_MODE="gevent")
+    with notify.recorded() as published:
+        app.test_client().post("/issues")
+    assert [type(event) for event in published] == [events.IssuesCreated]
+    assert not monkey.is_module_patched("socket")
+    says = "REPO_NOTIFY_ASYNC_MODE = 'threading', or serve it in a process"
+    with pytest.raises(CannotServe, match=says), in_thread(app):
+        pass
+    notify.close(app)
+
+
 @pytest.mark.parametrize("data", [{"n": float("nan")}, {"n": object()}])
 def test_what_is_recorded_was_checked(data: Any) -> None:
     notify = RepoNotify(make_app())
@@ -92,7 +107,7 @@ def test_by_default_nobody_hears_of_it_and_with_deliver_everybody(sample: str, c
 
 def test_close_leaves_no_thread_behind() -> None:
     before = set(threading.enumerate())
-    for _ in range(3):
+    for _ in range(2):
         notify = RepoNotify()
         app = app_with(
             notify, REPO_NOTIFY_RECHECK_SECONDS=0.5, REPO_NOTIFY_MESSAGE_QUEUE="redis://127.0.0.1:1/0"
