@@ -55,10 +55,12 @@ class User:
 
 
 @contextmanager
-def running(command: list[str], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+def running(
+    command: list[str], env: Mapping[str, str] | None = None, *, stdin: int | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """Run a command for the length of the block; it is told to end, and killed when it does not."""
-    environment = {**os.environ, **(env or {})}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process, ended(process):
+    pipes: dict[str, Any] = {"stdin": stdin, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(command, env={**os.environ, **(env or {})}, **pipes) as process, ended(process):
         yield process
 
 
