@@ -11,7 +11,8 @@ from flask import Flask
 
 from .errors import SettingsError
 from .extension import NAME, RepoNotify
-from .settings import from_environment
+from .logs import configure
+from .settings import from_environment, read
 
 ENVIRONMENT = "REPO_NOTIFY_ENV"
 # Of Flask's own keys those that the service needs in order to read another app's sessions.
@@ -41,6 +42,8 @@ def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None =
     app.config.update(from_environment(os.environ))
     app.config.update({key: os.environ[key] for key in FLASK_KEYS if key in os.environ})
     app.config.update(config or {})
+    settings = read(app.config)
+    configure(settings.log_level, settings.log_format)
     _require_secret(app)
     RepoNotify(app)
     _use_sessions(app)

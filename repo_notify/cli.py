@@ -6,7 +6,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import json
-import logging
+import os
 import sys
 from pathlib import Path
 from typing import IO, Any
@@ -15,6 +15,7 @@ import click
 
 from . import __version__
 from .errors import NotifyError
+from .logs import configure
 
 
 @click.group()
@@ -22,9 +23,10 @@ from .errors import NotifyError
 @click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
 def main(verbose: bool) -> None:
     """Real-time notifications for a Flask REST API in 3D Repo's shape."""
-    logging.basicConfig(
-        level=logging.INFO if verbose else logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
+    configure("info" if verbose else "warning", "text")
+    if verbose:
+        # For `serve`, which reads the settings.
+        os.environ["REPO_NOTIFY_LOG_LEVEL"] = "info"
 
 
 @main.command()

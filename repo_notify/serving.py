@@ -32,21 +32,6 @@ POLL_SECONDS = 0.02
 GC_THRESHOLDS = (10_000, 20, 20)
 
 
-class _Silent:
-    """Logs no requests: their query strings may carry session cookies (spec section 2)."""
-
-    def log_request(self) -> None:
-        """Log nothing."""
-
-
-class _Handler(_Silent, WebSocketHandler):
-    """For our own engine."""
-
-
-class _StockHandler(_Silent, HttpHandler):
-    """For a Flask-SocketIO of the host's own, which wants its WebSockets as gevent-websocket gives them."""
-
-
 def state_of(app: Flask) -> State:
     """Return what the extension keeps for `app`."""
     state = app.extensions[NAME]
@@ -59,7 +44,11 @@ def with_limits(handler: type[HttpHandler], app: Any) -> type[HttpHandler]:
     state = getattr(app, "extensions", {}).get(NAME)
     if not isinstance(state, State):
         return handler
-    limits = {"patience": state.settings.request_timeout, "max_header_bytes": state.settings.max_header_bytes}
+    limits = {
+        "patience": state.settings.request_timeout,
+        "max_header_bytes": state.settings.max_header_bytes,
+        "access_log": state.settings.access_log,
+    }
     return type(handler.__name__, (handler,), limits)
 
 
@@ -96,7 +85,7 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     # Inherited by what it accepts: else the body of an answer waits 40 ms for the acknowledgement of its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     own = isinstance(state.socketio.server, Server)
-    make, handler = (LazySocketServer, _Handler) if own else (WSGIServer, _StockHandler)
+    make, handler = (LazySocketServer, WebSocketHandler) if own else (WSGIServer, HttpHandler)
     limited = with_limits(handler, app)
     server = make(listener, app, handler_class=limited, log=None, error_log=logger, spawn=_spawner())
     server.start()

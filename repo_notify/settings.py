@@ -21,6 +21,8 @@ ENVIRONMENT_ONLY = ("REPO_NOTIFY_ENV", "REPO_NOTIFY_TEST_MONGO_URI")
 
 AsyncMode = Literal["gevent", "threading"]
 NameSet = Literal["first", "second", "both"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 _NAMESPACE = re.compile(r"/[^,?\s]*")
@@ -84,6 +86,10 @@ def _choice(*options: str) -> Check:
         return str(value)
 
     return check
+
+
+def _in_lower_case(check: Check) -> Check:
+    return lambda value: check(value.lower() if isinstance(value, str) else value)
 
 
 def _path(value: Any) -> str:
@@ -323,6 +329,19 @@ class Settings:
     )
     async_mode: AsyncMode = setting(
         "gevent", _choice(*get_args(AsyncMode)), "`gevent`, or `threading` under a threaded server."
+    )
+    log_level: LogLevel = setting(
+        "warning",
+        _in_lower_case(_choice(*get_args(LogLevel))),
+        "What the standalone service logs: `debug`, `info`, `warning` or `error`, and what is worse.",
+    )
+    log_format: LogFormat = setting(
+        "text",
+        _in_lower_case(_choice(*get_args(LogFormat))),
+        "How the standalone service logs: `text`, or `json`, an object a line.",
+    )
+    access_log: bool = setting(
+        False, _boolean, "Log each request, without its query, under the service's own server (`repo_notify.access`)."
     )
 
 

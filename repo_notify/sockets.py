@@ -47,7 +47,7 @@ class Socket(Protocol):
 # (event, socket, arguments, how the packet was written where that is known) -> the acknowledgement.
 Handler = Callable[[Any, Socket, Sequence[Any], "Spelling | None"], Any]
 Opened = Callable[[str, Mapping[str, Any]], None]
-Closed = Callable[[str], None]
+Closed = Callable[[str, str], None]
 
 
 class Sockets(Protocol):
@@ -59,7 +59,7 @@ class Sockets(Protocol):
         """Have the clients' `events` handled, one after another for each connection."""
 
     def watch(self, opened: Opened, closed: Closed) -> None:
-        """Have `opened(connection_id, environ)` and `closed(connection_id)` called for each connection."""
+        """Have `opened(connection_id, environ)` and `closed(connection_id, reason)` called for each connection."""
 
     def resolve(self, socket_id: str) -> str | None:
         """Return the id of the connection that has this id, whichever of its ids it is, or None.
@@ -169,7 +169,7 @@ class OwnSockets:
     def watch(self, opened: Opened, closed: Closed) -> None:
         """Have the ends of connections told by the engine."""
         self._server.on_open.append(opened)
-        self._server.on_close.append(lambda connection_id, _reason: closed(connection_id))
+        self._server.on_close.append(closed)
 
     def resolve(self, socket_id: str) -> str | None:
         """Return the id of the connection that has this id."""

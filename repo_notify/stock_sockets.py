@@ -93,7 +93,7 @@ class StockSockets:
             finally:
                 with self._lock:
                     self._queues.pop(connection_id, None)
-                closed(connection_id)
+                closed(connection_id, str(reason[0]) if reason else "")
 
         self._server.eio.on("connect", on_connect)
         self._server.eio.on("disconnect", on_disconnect)

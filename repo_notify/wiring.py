@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,10 +20,12 @@ from .delivery.publisher import Publisher
 from .delivery.queue import Bus, Receive
 from .engine import Server
 from .errors import SettingsError
+from .events import EVENT_TYPES
+from .loop_lag import LoopLag
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
 from .membership.revocation import Revalidation
-from .metrics import Metrics
+from .metrics import DISCONNECTS, Metrics, Samples
 from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
@@ -32,11 +35,14 @@ from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
 from .web.mount import credentials_count, make_socketio, mount
+from .web.refusals import Refusals
 
 logger = logging.getLogger(__name__)
 
 SUBSCRIBE_SECONDS = 2.0
 READY_SECONDS = 2.0
+# Shown although there are none.
+_NO_CONNECTIONS: Samples = {("4", "polling"): 0, ("4", "websocket"): 0}
 
 
 @dataclass(frozen=True)
@@ -54,6 +60,7 @@ class State:
     bus: Bus | None
     revalidation: Revalidation
     dialects: Dialects
+    loop_lag: LoopLag
 
     def problems(self) -> dict[str, str]:
         """Return what keeps the service from being ready, by the part that it concerns."""
@@ -71,6 +78,7 @@ class State:
     def close(self) -> None:
         """End the background work."""
         self.revalidation.close()
+        self.loop_lag.close()
         if self.bus is not None:
             self.bus.close()
         self.store.close()
@@ -131,7 +139,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
     sockets = _sockets_of(socketio.server, dialects.namespaces)
-    identities = Identities(app, SessionReads(socketio.server, metrics, seconds=settings.permission_timeout))
+    identities = Identities(app, SessionReads(socketio.server, seconds=settings.permission_timeout), metrics)
     publishers: list[Publisher] = []
     bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
     publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, bus=bus)
@@ -148,12 +156,13 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         give_way=lambda: socketio.server.sleep(0),
     )
     state = State(
-        settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, dialects
-    )
+        settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, dialects,
+        LoopLag(),
+    )  # fmt: skip
     _attach(state, handlers)
-    _watch(metrics, sockets, socketio)
+    _watch(state)
     app.register_blueprint(
-        make_blueprint(app, settings, send=publisher.send, problems=state.problems, metrics=metrics.text)
+        make_blueprint(app, settings, send=publisher.send, problems=state.problems, metrics=metrics)
     )
     if host is None:
         mount(app, socketio, settings)
@@ -176,33 +185,44 @@ def _attach(state: State, handlers: Handlers) -> None:
     may_name_a_user = credentials_count(state.socketio.server, state.settings)
 
     def opened(connection_id: str, environ: Mapping[str, Any]) -> None:
+        state.metrics.handshake("accepted")
         if state.bus is not None:
             state.bus.start(SUBSCRIBE_SECONDS)
         if may_name_a_user(environ):
             state.identities.opened(connection_id, environ)
+        else:
+            state.metrics.session("none")
 
-    def closed(connection_id: str) -> None:
+    def closed(connection_id: str, reason: str) -> None:
+        label = reason.replace(" ", "_")
+        state.metrics.disconnected(label if label in DISCONNECTS else "other")
         state.identities.closed(connection_id)
         handlers.closed(connection_id)
 
+    server = state.socketio.server
+    if isinstance(server, Server):
+        server.eio.on_refused.append(Refusals(state.metrics, state.settings))
     state.sockets.watch(opened, closed)
     state.sockets.attach(ACTIONS, handlers.handle)
 
 
-def _watch(metrics: Metrics, sockets: Sockets, socketio: SocketIO) -> None:
-    """Have the metrics show connections and rooms."""
-    metrics.watch("repo_notify_connections", "Open connections.", ("generation", "transport"), sockets.counts)
-    engine = socketio.server.eio
-    metrics.watch(
-        "repo_notify_slow_clients",
-        "Clients disconnected, since the start, because they did not take what was sent to them.",
-        ("limit",),
-        lambda: {(limit,): number for limit, number in getattr(engine, "slow_clients", {}).items()},
-    )
-    metrics.watch(
-        "repo_notify_outbox_bytes",
-        "What waits for clients that have not taken it yet, in bytes.",
-        (),
-        lambda: {(): engine.backlogs.total if hasattr(engine, "backlogs") else 0},
-    )
-    metrics.watch("repo_notify_rooms", "Rooms with a member.", (), lambda: {(): sockets.count_rooms()})
+def _version() -> str:
+    # By name: the package's own module is above this one.
+    return str(importlib.import_module("repo_notify").__version__)
+
+
+def _watch(state: State) -> None:
+    """Have the metrics show what others keep."""
+    metrics, sockets, server = state.metrics, state.sockets, state.socketio.server
+    metrics.published.start((name,) for name in EVENT_TYPES)
+    metrics.connections.watch(lambda: {**_NO_CONNECTIONS, **sockets.counts()})
+    metrics.rooms.watch(lambda: {(): sockets.count_rooms()})
+    mode = state.socketio.async_mode
+    build = (_version(), platform.python_version(), mode)
+    metrics.build_info.watch(lambda: {build: 1})
+    if mode == "gevent":
+        metrics.loop_lag.watch(lambda: {(): state.loop_lag.seconds()})
+    if isinstance(server, Server):
+        engine = server.eio
+        metrics.outbox_bytes.watch(lambda: {(): engine.backlogs.total})
+        metrics.slow_clients.watch(lambda: {(limit,): number for limit, number in engine.slow_clients.items()})

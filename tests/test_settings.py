@@ -136,6 +136,14 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "MAX_HEADER_BYTES": whole(16_384),
     "REQUEST_TIMEOUT": seconds(75.0, above=True),
     "SHUTDOWN_TIMEOUT": seconds(10.0, above=False),
+    "LOG_LEVEL": (
+        "warning",
+        (("INFO", "info"), ("debug", "debug")),
+        ("", None, "loud", 10),
+        "one of debug, info, warning, error",
+    ),
+    "LOG_FORMAT": ("text", (("JSON", "json"),), ("", None, "xml", 1), "one of text, json"),
+    "ACCESS_LOG": (False, (("on", True), (True, True)), BOOLEAN_BAD, "true or false"),
     "ASYNC_MODE": ("gevent", (("threading", "threading"),), ("", None, "eventlet", 1), "one of gevent, threading"),
 }
 GOOD = [(key, given, found) for key, row in TABLE.items() for given, found in row[1]]

@@ -18,6 +18,7 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from repo_notify.errors import PermissionsUnavailable
+from repo_notify.logs import Outage
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.ids import fold_uuid, is_model_id, is_teamspace, is_uuid
 
@@ -115,7 +116,10 @@ class Permissions:
     def __init__(self, store: Store, metrics: Metrics, *, ttl: float, size: int, timeout: float) -> None:
         self._store = store
         self._metrics = metrics
-        self._failing = False
+        self._outage = Outage(logger, "access lists can be read again")
+        # By whether MongoDB was not asked: counted within the lock that is held anyway.
+        self._asked = {"hit": 0, "miss": 0}
+        metrics.permission_cache.watch(lambda: {(outcome,): number for outcome, number in self._asked.items()})
         self._ttl = ttl
         self._timeout = timeout
         self._lock = threading.Lock()
@@ -228,6 +232,7 @@ class Permissions:
                 if monotonic() < self._silent_until:
                     raise PermissionsUnavailable
                 look_up = self._look_ups[key] = _LookUp(started=monotonic())
+            self._asked["miss" if mine else "hit"] += 1
         if mine:
             self._run(key, look_up, load, since)
         elif not look_up.done.is_set() and not look_up.done.wait(since.remaining()):
@@ -238,9 +243,10 @@ class Permissions:
 
     def _run(self, key: Key, look_up: _LookUp, load: Callable[[], Any], since: Freshness) -> None:
         try:
-            with self._store.within(since.remaining()):
+            with self._metrics.permission_seconds.time(), self._store.within(since.remaining()):
                 look_up.value = load()
-            look_up.failed = self._failing = False
+            look_up.failed = False
+            self._outage.ended()
         # Whatever a stored document makes the driver or us raise: what cannot be read grants and takes nothing.
         except Exception as error:
             self._failed(look_up, error)
@@ -254,10 +260,8 @@ class Permissions:
 
     def _failed(self, look_up: _LookUp, error: Exception) -> None:
         self._metrics.permission_errors.inc()
-        if not self._failing:
-            self._failing = True
-            unforeseen = None if isinstance(error, Unreachable) else error
-            logger.warning("an access list could not be read: %s", error, exc_info=unforeseen)
+        unforeseen = None if isinstance(error, Unreachable) else error
+        self._outage.began("an access list could not be read: %s", error, error=unforeseen)
         now = monotonic()
         if now - look_up.started > self._timeout / 2:
             self._silent_until = now + min(PAUSE_SECONDS, self._timeout / 4)

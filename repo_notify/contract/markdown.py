@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from repo_notify.events import EVENT_TYPES, Event, SessionsEnded
+from repo_notify.metrics import METRICS
 from repo_notify.protocol.rows import LOGGED_OUT, Row
 from repo_notify.settings import SETTINGS
 
@@ -57,6 +58,19 @@ def events_markdown(columns: Columns) -> str:
         for name, event in EVENT_TYPES.items()
     ]
     return _table(("event", "fields", *columns), rows)
+
+
+def metrics_markdown() -> str:
+    """Return a row for each metric."""
+    rows = [
+        (
+            f"`{row.full_name}{'{' + ','.join(row.labels) + '}' if row.labels else ''}`",
+            row.kind,
+            row.help + (f" Only with {row.when}." if row.when else ""),
+        )
+        for row in METRICS
+    ]
+    return _table(("metric", "kind", "what"), rows)
 
 
 def _table(heading: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

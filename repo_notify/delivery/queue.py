@@ -18,6 +18,7 @@ from typing import Any
 
 from kombu import Connection, Consumer, Queue
 
+from repo_notify.logs import Rarely
 from repo_notify.metrics import Metrics
 
 from . import messages
@@ -34,27 +35,12 @@ MAX_ATTEMPTS = 3
 _DRAIN_SECONDS = 1.0
 # How often a process asks whether its subscription stands already.
 _SUBSCRIBING_SECONDS = 0.2
-_LOG_SECONDS = 60.0
 
 Receive = Callable[[Message], None]
 
 
 class _Silent(Exception):
     """The broker accepts messages and hands none out."""
-
-
-class _Rarely:
-    """Limits what is logged to one line a minute of each kind."""
-
-    def __init__(self) -> None:
-        self._last: dict[str, float] = {}
-
-    def __call__(self, kind: str) -> bool:
-        now = monotonic()
-        due = now - self._last.get(kind, -_LOG_SECONDS) >= _LOG_SECONDS
-        if due:
-            self._last[kind] = now
-        return due
 
 
 class Bus:
@@ -73,9 +59,9 @@ class Bus:
         self._deadlines = deadlines or Deadlines()
         self._lock = threading.Lock()
         self._link: _Link | None = None
-        self._watch("up", "Whether the message queue works in both directions.", lambda: self._now().problem() is None)
-        self._watch("depth", "Messages that wait for the broker.", lambda: len(self._now().backlog))
-        self._watch("depth_bytes", "Bytes that wait for the broker.", lambda: self._now().backlog.bytes)
+        metrics.queue_up.watch(lambda: {(): int(self._now().problem() is None)})
+        metrics.queue_backlog_messages.watch(lambda: {(): len(self._now().backlog)})
+        metrics.queue_backlog_bytes.watch(lambda: {(): self._now().backlog.bytes})
 
     def start(self, wait: float = 0.0) -> None:
         """Begin in this process, unless that was done; wait up to `wait` seconds for the subscription."""
@@ -111,9 +97,6 @@ class Bus:
     def _now(self) -> _Link:
         return self._current()[0]
 
-    def _watch(self, name: str, text: str, value: Callable[[], int]) -> None:
-        self._metrics.watch(f"repo_notify_queue_{name}", text, (), lambda: {(): int(value())})
-
 
 class _Link:
     """What one process has of the queue: its origin, what waits, and two threads with a connection each."""
@@ -130,7 +113,7 @@ class _Link:
         self._lock = threading.Lock()
         self._something = threading.Event()
         self._closing = threading.Event()
-        self._rarely = _Rarely()
+        self._rarely = Rarely()
         self._problems: dict[str, str] = {}
         self._pauses = dict.fromkeys(("receiver", "sender"), FIRST_PAUSE_SECONDS)
         self._full = False
@@ -205,7 +188,7 @@ class _Link:
         self.subscribed.set()
         if self._problems:
             self._problems.clear()
-            logger.info("the message queue works again")
+            logger.warning("the message queue works again")
 
     def _listen(self, connection: Connection) -> None:
         # A fresh name: the broker may still hold the exclusive queue of a connection that it does not know to be dead.

@@ -16,6 +16,7 @@ from repo_notify.errors import (
     RoomNotFound,
     UnknownEvent,
 )
+from repo_notify.logs import connection_label
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import ACTIONS, Dialects, JoinRequest, Reply
 from repo_notify.protocol.echo import Spelling
@@ -60,7 +61,8 @@ class Handlers:
         """Answer one event of a client; return the acknowledgement, which is the last reply too."""
         wait, over_hard_limit = self._limiter(socket.connection_id).ask()
         if over_hard_limit:
-            logger.info("closed a connection over the hard limit of joins")
+            label = connection_label(socket.connection_id)
+            logger.info("connection %s: closed: over the hard limit of joins (REPO_NOTIFY_JOIN_FLOOD)", label)
             self._sockets.close(socket.connection_id)
             return None
         data = arguments[0] if arguments else None

@@ -11,6 +11,7 @@ from typing import NamedTuple
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.rights import denial, is_allowed
 from repo_notify.errors import PermissionsUnavailable
+from repo_notify.logs import connection_label
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialect, Dialects, JoinRequest
 from repo_notify.protocol.rooms import Room, RoomKind, RoomRequest
@@ -57,12 +58,7 @@ class Revalidation:
         self._give_way = give_way
         self._closing = threading.Event()
         self._ended = monotonic()
-        metrics.watch(
-            "repo_notify_recheck_age_seconds",
-            "Seconds since a sweep over all members' rights last came to its end, or since the start.",
-            (),
-            lambda: {(): monotonic() - self._ended},
-        )
+        metrics.recheck_age.watch(lambda: {(): monotonic() - self._ended})
 
     def run(self) -> None:
         """Go on until `close`."""
@@ -128,7 +124,8 @@ class Revalidation:
             return False
         # One member's trouble, such as a server of the host's that refuses a reply, is not the others'.
         except Exception:
-            logger.exception("the right of a membership could not be asked for")
+            label = connection_label(socket.connection_id)
+            logger.exception("connection %s: the right of a membership could not be asked for", label)
             return False
         return True
 

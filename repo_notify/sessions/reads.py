@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pymongo
 import socketio
 
-from repo_notify.metrics import Metrics
+from repo_notify.logs import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -35,12 +35,11 @@ class SessionReads:
     everybody else is refused at once.
     """
 
-    def __init__(self, server: socketio.Server, metrics: Metrics, *, seconds: float) -> None:
+    def __init__(self, server: socketio.Server, *, seconds: float) -> None:
         self._bounded: Bounded[Any] = _Threads(server) if server.eio.async_mode == "threading" else _on_gevent
-        self._metrics = metrics
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._failing = False
+        self._outage = Outage(logger, "the sessions of handshakes can be read again")
         self._silent = False
         self._silent_until = 0.0
 
@@ -53,7 +52,8 @@ class SessionReads:
         except Exception as error:
             self._failed(error)
             raise SessionsUnavailable(str(error)) from error
-        self._failing = self._silent = False
+        self._silent = False
+        self._outage.ended()
         return found
 
     def _admit(self) -> None:
@@ -71,20 +71,17 @@ class SessionReads:
         return min(PAUSE_SECONDS, self._seconds / 4)
 
     def _failed(self, error: Exception) -> None:
-        self._metrics.session_errors.inc()
         with self._lock:
-            first, self._failing = not self._failing, True
             if isinstance(error, _TooSlow):
                 self._silent = True
                 self._silent_until = monotonic() + self._pause
             else:
                 self._silent = False
-        if first:
-            logger.warning(
-                "the session of a handshake could not be read; it is tried again at the socket's next join: %s: %s",
-                type(error).__name__,
-                error,
-            )
+        self._outage.began(
+            "the session of a handshake could not be read; it is tried again at the socket's next join: %s: %s",
+            type(error).__name__,
+            error,
+        )
 
 
 class _TooSlow(Exception):

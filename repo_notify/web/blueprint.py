@@ -12,6 +12,8 @@ from flask import Blueprint, Flask, Response, jsonify, request
 
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import Event
+from repo_notify.logs import Rarely
+from repo_notify.metrics import Metrics
 from repo_notify.protocol.validation import from_json
 from repo_notify.settings import Settings
 
@@ -23,6 +25,14 @@ MAX_EVENTS = 1_000
 _JS_ESCAPES = str.maketrans({character: f"\\u{ord(character):04X}" for character in "/<>\u2028\u2029"})
 
 Answer = tuple[Response, int]
+
+# What an operator should hear of, by status; whoever asks has been told more.
+_REFUSED = {
+    400: "a request to publish was refused with 400: its events are not valid; the answer names the fields",
+    401: "a request to publish was refused with 401: its key is not the REPO_NOTIFY_API_KEY of this service",
+    404: "a request to publish was refused with 404: publishing over HTTP is off, as REPO_NOTIFY_API_KEY is not set",
+    413: "a request to publish was refused with 413: larger than REPO_NOTIFY_MAX_EVENT_BYTES, or too many events",
+}
 
 
 # Where the browser loaded the script from: for a `Host` that anybody may have written, as a cache would keep that.
@@ -49,14 +59,14 @@ def make_blueprint(
     *,
     send: Callable[[Event], None],
     problems: Callable[[], Mapping[str, str]],
-    metrics: Callable[[], bytes],
+    metrics: Metrics,
 ) -> Blueprint:
     """Return the blueprint of one app.
 
-    `send` publishes a checked event; `problems` returns what keeps the service from being ready; `metrics` returns
-    Prometheus's text.
+    `send` publishes a checked event; `problems` returns what keeps the service from being ready.
     """
     blueprint = Blueprint("repo_notify", __name__)
+    refused = _Refused()
 
     def answer_config_js() -> Response:
         configured = settings.chat_host
@@ -77,10 +87,14 @@ def make_blueprint(
         return (jsonify(status="unavailable", reasons=found), 503) if found else (jsonify(status="ok"), 200)
 
     def answer_metrics() -> Response:
-        return Response(metrics(), content_type="text/plain; version=0.0.4; charset=utf-8")
+        shared = bool(request.environ.get("wsgi.multiprocess"))
+        return Response(metrics.text(shared=shared), content_type="text/plain; version=0.0.4; charset=utf-8")
 
     def publish() -> Answer:
-        return _publish(settings.api_key, settings.max_event_bytes, send)
+        answer = _publish(settings.api_key, settings.max_event_bytes, send)
+        metrics.publish_request(str(answer[1]))
+        refused.log(answer[1])
+        return answer
 
     routes: tuple[tuple[str | None, str, Callable[[], Any], str], ...] = (
         (settings.config_js, "config_js", answer_config_js, "GET"),
@@ -98,6 +112,17 @@ def make_blueprint(
             continue
         blueprint.add_url_rule(path, endpoint, view, methods=[method])
     return blueprint
+
+
+class _Refused:
+    """Logs refused requests to publish, each kind once a minute at most."""
+
+    def __init__(self) -> None:
+        self._rarely = Rarely()
+
+    def log(self, status: int) -> None:
+        if status in _REFUSED and self._rarely(str(status)):
+            logger.warning(_REFUSED[status])
 
 
 def _error(status: int, message: str) -> Answer:

@@ -15,6 +15,7 @@ if options.pop("PATCH", True):
 
     monkey.patch_all()
 
+from time import monotonic
 from typing import Any
 
 import bson
@@ -25,6 +26,7 @@ from flask_socketio import SocketIO
 
 from repo_notify import RepoNotify, events, flask_login_user
 from repo_notify.errors import InvalidEvent
+from repo_notify.logs import configure
 from repo_notify.serving import serve
 
 
@@ -32,13 +34,24 @@ def make_app(options: dict[str, Any]) -> Flask:
     sessions = options.pop("SESSIONS", "cookie")
     stock = options.pop("STOCK_SOCKETIO", None)
     app = Flask("host")
-    app.config.update(SECRET_KEY="a host's own key", **options)
+    app.config.update({"SECRET_KEY": "a host's own key", **options})
+    if form := app.config.get("LOG_FORMAT"):
+        configure("info", form)
     notify = RepoNotify()
     socketio = SocketIO(app, path="chat", **stock) if stock is not None else None
     notify.init_app(app, socketio=socketio)
     use_sessions(app, notify, sessions)
     add_routes(app, notify)
+    app.add_url_rule("/busy", view_func=busy)
     return app
+
+
+def busy() -> Any:
+    """Hold the event loop up, as a view does that computes or waits without gevent's knowing."""
+    end = monotonic() + float(request.args["seconds"])
+    while monotonic() < end:
+        pass
+    return jsonify({})
 
 
 def use_sessions(app: Flask, notify: RepoNotify, kind: str) -> None:

@@ -97,6 +97,11 @@ class Connection:
         self._closing: Timer | None = None
 
     @property
+    def label(self) -> str:
+        """What stands for the connection in the log: with the whole id anybody could send for it."""
+        return self.sid[:8]
+
+    @property
     def session(self) -> dict[str, Any]:
         """The application's own data of the connection."""
         if self._session is None:

@@ -313,7 +313,7 @@ class RoomManager:
             with self._lock:
                 return self._hold(member, out)
         except Exception:
-            self._logger.exception("delivery to %s failed", member.connection.sid)
+            self._logger.exception("connection %s: a delivery failed", member.connection.label)
             return False
 
     @staticmethod
