@@ -120,7 +120,7 @@ class Client:
         """Connect, join, and do so again whenever the connection is lost."""
         while True:
             gone = Event()
-            socket = _Socket(self.plan, self.number, gone)
+            socket: Any = _Socket(self.plan, self.number, gone)
             socket.on("connect", lambda: self._join(socket), namespace=self._namespace)  # noqa: B023 - of this round
             socket.on("*", self._heard_event, namespace=self._namespace)
             try:
@@ -153,7 +153,7 @@ class Client:
     def _namespace(self) -> str:
         return LEGACY if self.is_legacy else "/"
 
-    def _join(self, socket: _Socket) -> None:
+    def _join(self, socket: Any) -> None:
         room = self.plan.legacy if self.is_legacy else self.plan.room
         socket.emit("join", room, namespace=self._namespace, callback=self._answered)
 
@@ -191,9 +191,8 @@ def main(plan: Plan) -> None:
     print("joined", flush=True)
     gevent.get_hub().threadpool.apply(sys.stdin.readline)
     asked = monotonic()
-    with gevent.Timeout(SECONDS, exception=False):
-        while not all(client.has_heard_since(asked) for client in clients):
-            gevent.sleep(0.05)
+    while monotonic() < asked + SECONDS and not all(client.has_heard_since(asked) for client in clients):
+        gevent.sleep(0.05)
     print(json.dumps([client.report() for client in clients]), flush=True)
     group.kill(block=False)
 
