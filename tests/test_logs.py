@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,14 +19,16 @@ from repo_notify.demo.seed import STRUCTURE, TOWER
 from tests.conftest import host_defaults
 from tests.support.chat import ChatClient
 from tests.support.command import repo_notify
+from tests.support.nginx import nginx
 from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, User, host_app
-from tests.support.service import command, service, service_environment
+from tests.support.service import ROOT, command, service, service_environment
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.until import until
 
 ROOM = {"notifications": True}
 TEXT = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} (DEBUG|INFO|WARNING|ERROR) [\w.]+: .+")
+OPERATING = (ROOT / "docs" / "operating.md").read_text("utf-8")
 API_KEY = "9f2c-not-to-be-logged"
 POLLING, WEBSOCKET = "EIO=4&transport=polling", "EIO=4&transport=websocket"
 
@@ -196,25 +199,34 @@ def use_secrets(served: Served, chat: Callable[..., ChatClient], cookie: str) ->
     client = chat(served.url, cookie=cookie, transports=("polling", "websocket"))
     client.ask("join", ROOM)
     client.close()
+    with socket.create_connection(("127.0.0.1", served.port), timeout=SECONDS) as raw:
+        raw.sendall(f"GET /chat/?connect.sid={value} HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n".encode())
+        assert b" 400 " in raw.recv(1000)
     with pytest.raises(WebSocketBadStatusException):
         create_connection(f"ws://127.0.0.1:{served.port}/chat/?{WEBSOCKET}&sid=nobodys&connect.sid={value}")
 
 
-@pytest.mark.parametrize("way", ["serve", "gunicorn"])
+@pytest.mark.parametrize("way", ["serve", "gunicorn", "gthread"])
 def test_no_log_repeats_a_secret(
     sample: str, tmp_path: Path, host: Served, chat: Callable[..., ChatClient], way: str
 ) -> None:
-    """Everything on, access logs included; gunicorn's in its default format, which has the request line."""
+    """Everything on, access logs included; of our worker in gunicorn's default format, which has the request line."""
     port = free_port()
     cookie = "connect.sid=" + User(host).log_in("carol").cookie.partition("=")[2]
     logs = {"REPO_NOTIFY_LOG_LEVEL": "debug", "REPO_NOTIFY_ACCESS_LOG": "true"}
     env = service_environment(sample, REPO_NOTIFY_API_KEY=API_KEY, **logs)
-    words = command(way, port)
-    if way == "gunicorn":
+    words = command("serve" if way == "serve" else "gunicorn", port)
+    if way != "serve":
         words += ["--access-logfile", "/dev/stderr", "--log-level", "debug"]
+    if way == "gthread":
+        # The last one counts.
+        form = re.search("--access-logformat '(.*)'", OPERATING)
+        assert form is not None
+        words += ["--access-logformat", form[1], "-k", "gthread", "--threads", "20"]
+        env["REPO_NOTIFY_ASYNC_MODE"] = "threading"
     with standalone(tmp_path / "log", words, port, env) as (served, log):
         use_secrets(served, chat, cookie)
-        until(lambda: len(log.having("GET /chat/")) >= 6, lambda: log.text)
+        until(lambda: len(log.having("GET /chat/")) >= 7, lambda: log.text)
         until(lambda: log.having("POST /notify/events") != [], lambda: log.text)
         assert cookie.partition("=")[2] not in log.text
         assert API_KEY not in log.text
@@ -244,3 +256,35 @@ def test_the_access_log_has_a_line_a_request(sample: str, tmp_path: Path) -> Non
         assert plain["bytes"] > 0
         assert 0 <= plain["seconds"] < SECONDS
         assert (websocket["path"], websocket["status"]) == ("/chat/", "101")
+
+
+
+def test_the_documented_lines_are_logged_by_the_documented_loggers() -> None:
+    rows = re.findall(r"^\| `([^`]+)` \(`repo_notify\.([\w.]+)`, \w+\) \|", OPERATING, re.MULTILINE)
+    assert len(rows) >= 10
+    for line, module in rows:
+        source = (ROOT / "repo_notify" / f"{module.replace('.', '/')}.py").read_text("utf-8")
+        # A long text stands in several pieces.
+        assert line in re.sub(r'"\s*\n\s*"', "", source), (line, module)
+
+
+@pytest.mark.slow
+@pytest.mark.unmeasured
+def test_nginx_with_the_documented_formats_logs_no_query(tmp_path: Path, host: Served) -> None:
+    """Neither of what is answered, nor, in the error log, of what cannot be."""
+    form, logs = (found[1] for found in re.finditer(r"```nginx\n(.*?)```", OPERATING, re.DOTALL))
+    logs = logs.replace("/var/log/nginx", str(tmp_path))
+    port, nobody = free_port(), free_port()
+    locations = "".join(
+        f"location {path} {{ {logs} proxy_pass http://127.0.0.1:{upstream}; }}"
+        for path, upstream in (("/chat/", host.port), ("/gone/", nobody))
+    )
+    http = f"{form} server {{ listen 127.0.0.1:{port}; {locations} }}"
+    with nginx(tmp_path, http, f"http://127.0.0.1:{port}") as front:
+        query = f"{POLLING}&connect.sid=secret"
+        assert requests.get(f"{front.url}/chat/?{query}", timeout=SECONDS).status_code == 200
+        assert requests.get(f"{front.url}/gone/?{query}", timeout=SECONDS).status_code == 502
+    written = {path: path.read_text("utf-8") for path in tmp_path.glob("*.log")}
+    assert '"GET /chat/ HTTP/1.1" 200' in written[tmp_path / "notify.log"]
+    assert '"GET /gone/ HTTP/1.1" 502' in written[tmp_path / "notify.log"]
+    assert "secret" not in "".join(written.values())

@@ -19,7 +19,9 @@ from repo_notify.metrics import HANDSHAKES, METRICS, SESSIONS
 from tests.conftest import host_defaults
 from tests.support.chat import ChatClient
 from tests.support.metrics import metric
+from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, User, host_app
+from tests.support.service import command, service, service_environment
 from tests.support.until import until
 
 ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
@@ -111,6 +113,14 @@ def test_handshakes_by_outcome(served: Served, chat: Callable[..., ChatClient]) 
     assert metric(served, "repo_notify_unknown_connections_total") == strays + 1
     once = {"accepted", "origin", "protocol", "no_upgrade", "bad_request"}
     assert {outcome for outcome in HANDSHAKES if count(outcome) == before[outcome] + 1} == once
+
+
+def test_handshakes_while_the_service_ends(serve_host: Callable[..., Served]) -> None:
+    served = serve_host()
+    assert requests.post(served.url + "/end", timeout=SECONDS).ok
+    answer = requests.get(served.url + "/chat/?EIO=4&transport=polling", timeout=SECONDS)
+    assert answer.status_code == 503
+    assert metric(served, "repo_notify_handshakes_total", outcome="shutting_down") == 1
 
 
 def test_sessions_by_outcome(serve_host: Callable[..., Served], chat: Callable[..., ChatClient]) -> None:
@@ -282,3 +292,30 @@ def test_names_labels_and_nothing_of_users(served: Served, chat: Callable[..., C
 def test_the_documentation_has_the_table() -> None:
     page = (Path(__file__).parent.parent / "docs" / "operating.md").read_text("utf-8")
     assert metrics_markdown() in page, "paste what repo_notify.contract.markdown.metrics_markdown() returns"
+
+
+def test_several_workers_on_one_port_say_so(sample: str) -> None:
+    port = free_port()
+    words = [*command("gunicorn", port), "--workers", "2"]
+    with service(words, service_environment(sample), port) as served:
+        assert metric(served, "repo_notify_worker_info", shared="true") == 1
+        assert metric(served, "repo_notify_worker_info", shared="false") == 0
+
+
+def test_on_threads_there_is_no_loop_to_be_late(serve_host: Callable[..., Served]) -> None:
+    served = serve_host(REPO_NOTIFY_ASYNC_MODE="threading")
+    text = requests.get(served.url + "/notify/metrics", timeout=SECONDS).text
+    assert "loop_lag" not in text
+    assert metric(served, "repo_notify_build_info", async_mode="threading") == 1
+
+
+def test_on_a_stock_server_of_the_hosts(serve_host: Callable[..., Served], chat: Callable[..., ChatClient]) -> None:
+    served = serve_host(STOCK_SOCKETIO={"async_mode": "gevent"})
+    client = chat(served.url, cookie=User(served).log_in("carol").cookie)
+    client.join(ROOM)
+    assert metric(served, "repo_notify_handshakes_total", outcome="accepted") == 1
+    assert metric(served, "repo_notify_sessions_total", outcome="user") == 1
+    assert metric(served, "repo_notify_connections", transport="websocket") == 1
+    client.close()
+    until(lambda: metric(served, "repo_notify_disconnects_total") == 1)
+    assert metric(served, "repo_notify_disconnects_total", reason="other") == 0

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.rights import denial, is_allowed
 from repo_notify.errors import PermissionsUnavailable
-from repo_notify.logs import connection_label
+from repo_notify.logs import Outage, connection_label
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialect, Dialects, JoinRequest
 from repo_notify.protocol.rooms import Room, RoomKind, RoomRequest
@@ -57,6 +57,7 @@ class Revalidation:
         self._seconds = seconds
         self._give_way = give_way
         self._closing = threading.Event()
+        self._outage = Outage(logger, "the rights of all memberships could be asked for again")
         self._ended = monotonic()
         metrics.recheck_age.watch(lambda: {(): monotonic() - self._ended})
 
@@ -89,7 +90,9 @@ class Revalidation:
                 self._metrics.recheck_failures.inc()
         self._ended = monotonic()
         if failures:
-            logger.warning("the rights of %d memberships could not be asked for; they stay for now", failures)
+            self._outage.began("the rights of %d memberships could not be asked for; they stay for now", failures)
+        else:
+            self._outage.ended()
 
     def _memberships(self) -> Iterator[_Membership]:
         for connection_id in self._identities.bound():

@@ -43,6 +43,7 @@ def make_app(options: dict[str, Any]) -> Flask:
     use_sessions(app, notify, sessions)
     add_routes(app, notify)
     app.add_url_rule("/busy", view_func=busy)
+    app.add_url_rule("/end", view_func=lambda: jsonify(notify.socketio.server.shutdown()), methods=["POST"])
     return app
 
 

@@ -7,7 +7,6 @@ the headers that it names; `Cookie` and `Authorization` are not among them.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from time import time
@@ -21,9 +20,8 @@ _MAX_SHOWN = 200
 
 def write(handler: Any) -> None:
     """Log a request that was answered, or refused, by `repo_notify.access`."""
-    address = handler.client_address
     entry = {
-        "address": address[0] if isinstance(address, tuple) else "-",
+        "address": _address(handler),
         "method": _shown(handler.command or "-"),
         "path": _shown(_without_query(getattr(handler, "path", None) or "-")),
         "status": _status(handler),
@@ -42,9 +40,11 @@ class _Answer:
     sent: int
 
 
-def tell(access: Callable[..., None], handler: Any) -> None:
-    """Hand a request to gunicorn's access log."""
-    environ = {**(handler.environ or {})}
+def tell(gunicorn: Any, handler: Any) -> None:
+    """Hand a request to gunicorn's logger, unless that writes no access log."""
+    if not getattr(gunicorn, "access_log_enabled", True):
+        return
+    environ = {"REMOTE_ADDR": _address(handler), **(handler.environ or {})}
     path = _without_query(getattr(handler, "path", None) or "-")
     environ |= {"QUERY_STRING": "", "RAW_URI": path, "PATH_INFO": environ.get("PATH_INFO", path)}
     environ.setdefault("REQUEST_METHOD", handler.command or "-")
@@ -56,7 +56,12 @@ def tell(access: Callable[..., None], handler: Any) -> None:
         if key.startswith("HTTP_") and key[5:].lower() not in _SECRET
     ]
     answer = _Answer(_status(handler), [], handler.response_length)
-    access(answer, headers, environ, timedelta(seconds=_seconds(handler)))
+    gunicorn.access(answer, headers, environ, timedelta(seconds=_seconds(handler)))
+
+
+def _address(handler: Any) -> str:
+    address = handler.client_address
+    return str(address[0]) if isinstance(address, tuple) else "-"
 
 
 def _status(handler: Any) -> str:

@@ -177,6 +177,8 @@ class HttpHandler(StockHandler):
                 f"Content-Length: {len(answer)}\r\n\r\n{'' if handler.command == 'HEAD' else answer}"
             ).encode()
         handler.status, handler.code, handler.time_finish = str(int(status)), int(status), time()
+        # It may be that of the request before.
+        handler.environ = None
         with contextlib.suppress(OSError):
             self._sendall(answer)
         handler.log_request()
@@ -221,8 +223,8 @@ class HttpHandler(StockHandler):
     def log_request(self) -> None:
         """Log a request without its query: by gunicorn's access log, or by our own where `access_log` is on."""
         handler: Any = self
-        gunicorn = getattr(handler.server.log, "access", None)
-        if gunicorn is not None:
+        gunicorn = handler.server.log
+        if hasattr(gunicorn, "access"):
             access_log.tell(gunicorn, handler)
         elif self.access_log:
             access_log.write(handler)
