@@ -157,8 +157,12 @@ def test_systemd_takes_the_unit(tmp_path: Path) -> None:
     assert text.count(shown) == 1
     copy = tmp_path / UNIT.name
     copy.write_text(text.replace(shown, str(program)))
+    folder = tmp_path / f"{UNIT.name}.d"
+    folder.mkdir()
+    mounted = UNIT.with_name("mounted.conf").read_text()
+    (folder / "mounted.conf").write_text(mounted.replace("/opt/myapp/bin/python", str(program)))
     said = checked("systemd-analyze", "verify", "--man=no", tmp_path / "repo-notify@3001.service")
-    assert UNIT.name not in said
+    assert "repo-notify" not in said
     checked("systemd-analyze", "security", "--offline=yes", "--threshold=25", copy)
 
 

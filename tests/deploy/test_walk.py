@@ -1,4 +1,4 @@
-"""The walk of docs/deploying.md: its app, under its gunicorn line, in two processes behind its nginx."""
+"""The walk of docs/deploying.md: its app, started as its systemd unit does, in two processes behind its nginx."""
 
 from __future__ import annotations
 
@@ -38,12 +38,15 @@ class Site:
     authority: str
 
 
-def gunicorn(port: int) -> list[str]:
-    """The line of the systemd drop-in, on that port."""
-    line = DROP_IN.read_text().splitlines()[-1].removeprefix("ExecStart=").replace("%i", str(port))
-    program, *arguments = shlex.split(line)
-    assert Path(program).name == "gunicorn"
-    return [sys.executable, "-m", "gunicorn", *arguments, "--log-level", "warning"]
+def drop_in() -> dict[str, str]:
+    """The settings of the systemd drop-in by name, the last of each."""
+    return dict(line.split("=", 1) for line in DROP_IN.read_text().splitlines() if not line.startswith(("#", "[")))
+
+
+def command() -> list[str]:
+    program, *arguments = shlex.split(drop_in()["ExecStart"])
+    assert Path(program).name == "python"
+    return [sys.executable, *arguments]
 
 
 def documented_environment(mongo_uri: str, queue: str) -> dict[str, str]:
@@ -66,9 +69,10 @@ def site(sample: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
         environ = documented_environment(sample, queue)
         ports = [free_port(), free_port()]
         for port in ports:
-            process = stack.enter_context(running([*gunicorn(port), "--chdir", str(folder)], environ))
+            name, value = drop_in()["Environment"].replace("%i", str(port)).split("=")
+            process = stack.enter_context(running(command(), {**environ, name: value}, cwd=folder))
             until(lambda process=process, port=port: process.poll() is not None or is_ready(port))  # type: ignore[misc]
-            assert process.poll() is None, "gunicorn did not start"
+            assert process.poll() is None, "the app did not start"
         front_port = free_port()
         http = documented_nginx(folder, certificate, front_port, ports)
         front = stack.enter_context(nginx(folder, http, f"https://localhost:{front_port}"))

@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -56,10 +57,10 @@ class User:
 
 @contextmanager
 def running(
-    command: list[str], env: Mapping[str, str] | None = None, *, stdin: int | None = None
+    command: list[str], env: Mapping[str, str] | None = None, *, stdin: int | None = None, cwd: Path | None = None
 ) -> Iterator[subprocess.Popen[str]]:
     """Run a command for the length of the block; it is told to end, and killed when it does not."""
-    pipes: dict[str, Any] = {"stdin": stdin, "stdout": subprocess.PIPE, "text": True}
+    pipes: dict[str, Any] = {"stdin": stdin, "stdout": subprocess.PIPE, "text": True, "cwd": cwd}
     with subprocess.Popen(command, env={**os.environ, **(env or {})}, **pipes) as process, ended(process):
         yield process
 
