@@ -1,164 +1,293 @@
-"""Prometheus metrics of one app; no user names in labels."""
+"""Prometheus metrics of one app, as one table: name, kind, help, labels. No user, id or address is a label.
+
+docs/operating.md has the same table for people; `metrics_markdown` in `contract.markdown` writes it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
+
+PREFIX = "repo_notify_"
 
 # Fan-out is a matter of microseconds to some milliseconds; a publication through the queue of some tens.
 _BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+# A read of an access list takes a round trip or three, up to REPO_NOTIFY_PERMISSION_TIMEOUT.
+_READ_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 # More messages or bytes than may wait, and what the broker does not take.
 QUEUE_DROP_REASONS = ("backlog_messages", "backlog_bytes", "refused")
+HANDSHAKES = ("accepted", "origin", "protocol", "no_upgrade", "shutting_down", "bad_request")
+SESSIONS = ("user", "none", "bad_signature", "expired", "store_error")
+BINDINGS = ("bound", "refused", "unknown")
+DISCONNECTS = (
+    "client_disconnect", "server_disconnect", "ping_timeout", "transport_close", "transport_error", "slow_client",
+    "other",
+)  # fmt: skip
+PUBLISH_STATUSES = ("202", "400", "401", "404", "413")
+_JOINS = ("success", "unauthorised", "room_not_found", "service_unavailable", "rate_limited")
 
 REVALIDATION_CAUSES = ("change", "host", "sweep")
-REVALIDATION_OUTCOMES = ("kept", "evicted", "farewell", "unknown")
+_REVALIDATION_OUTCOMES = ("kept", "evicted", "farewell", "unknown")
 
+Kind = Literal["counter", "gauge", "histogram"]
 Samples = Mapping[tuple[str, ...], float]
 
 
+@dataclass(frozen=True)
+class Row:
+    """One metric. `start` are the series that are there before anything was counted; `when`: the condition it needs.
+
+    One with `read` is asked for when somebody reads the metrics: its numbers are kept elsewhere.
+    """
+
+    name: str
+    kind: Kind
+    help: str
+    labels: tuple[str, ...]
+    start: tuple[tuple[str, ...], ...]
+    read: bool
+    when: str
+    buckets: tuple[float, ...]
+
+    @property
+    def full_name(self) -> str:
+        """The name as it stands in the text; a counter's ends in `_total`."""
+        return PREFIX + self.name + ("_total" if self.kind == "counter" else "")
+
+
+def _row(
+    name: str, kind: Kind, text: str, labels: tuple[str, ...] = (), start: Iterable[tuple[str, ...]] = (),
+    *, read: bool = False, when: str = "", buckets: tuple[float, ...] = (),
+) -> Any:  # fmt: skip
+    return Row(name, kind, text, labels, tuple(start), read, when, buckets)
+
+
+def _counter(name: str, text: str) -> Any:
+    return _row(name, "counter", text)
+
+
+def _counters(name: str, text: str, label: str, values: Iterable[str] = ()) -> Any:
+    return _row(name, "counter", text, (label,), [(value,) for value in values])
+
+
+def _histogram(name: str, text: str, buckets: tuple[float, ...]) -> Any:
+    return _row(name, "histogram", text, buckets=buckets)
+
+
+def _read(name: str, text: str, *labels: str, kind: Kind = "gauge", when: str = "") -> Any:
+    return _row(name, kind, text, labels, read=True, when=when)
+
+
+class Counts:
+    """A counter with labels: called with their values it counts one."""
+
+    __slots__ = ("_family", "_series")
+
+    def __init__(self, row: Row, registry: CollectorRegistry) -> None:
+        self._family = Counter(PREFIX + row.name, row.help, row.labels, registry=registry)
+        # labels() looks for a series anew each time.
+        self._series: dict[tuple[str, ...], Counter] = {}
+        self.start(row.start)
+
+    def __call__(self, *labels: str) -> None:
+        """Count one."""
+        found = self._series.get(labels)
+        if found is None:
+            found = self._series[labels] = self._family.labels(*labels)
+        found.inc()
+
+    def start(self, series: Iterable[tuple[str, ...]]) -> None:
+        """Show these series at zero: what has not happened yet can be told from what nobody counts."""
+        for labels in series:
+            self._series[labels] = self._family.labels(*labels)
+
+
+class Watched(Collector):
+    """A metric whose numbers are kept elsewhere; it is there once `watch` was called."""
+
+    def __init__(self, row: Row, registry: CollectorRegistry) -> None:
+        self._row, self._registry = row, registry
+        self._read: Callable[[], Samples] | None = None
+
+    def watch(self, read: Callable[[], Samples]) -> None:
+        """Have `read()` give the values by label values, whenever somebody asks."""
+        self._read = read
+        self._registry.register(self)
+
+    def describe(self) -> Iterable[Metric]:
+        """Return the metric without a number."""
+        kind = CounterMetricFamily if self._row.kind == "counter" else GaugeMetricFamily
+        return [kind(PREFIX + self._row.name, self._row.help, labels=self._row.labels)]
+
+    def collect(self) -> Iterable[Metric]:
+        """Return the metric with its numbers."""
+        found: Any
+        (found,) = self.describe()
+        for values, number in self._read().items() if self._read is not None else ():
+            found.add_metric(values, number)
+        return [found]
+
+
+def _make(row: Row, registry: CollectorRegistry) -> Any:
+    if row.read:
+        return Watched(row, registry)
+    if row.kind == "histogram":
+        return Histogram(PREFIX + row.name, row.help, buckets=row.buckets, registry=registry)
+    if row.labels:
+        return Counts(row, registry)
+    return Counter(PREFIX + row.name, row.help, registry=registry)
+
+
 class Metrics:
-    """What an operator sees at `GET /notify/metrics`."""
+    """What an operator sees at `GET /notify/metrics`: of the class the rows, of an instance its own numbers."""
+
+    # Who connects.
+    handshake: Counts = _counters(
+        "handshakes",
+        "Handshakes by outcome; origin: a page of another origin, protocol: an Engine.IO generation that is not "
+        "served, no_upgrade: a WebSocket's without Upgrade, as of a proxy that does not pass it on.",
+        "outcome",
+        HANDSHAKES,
+    )
+    stray: Counter = _counter(
+        "unknown_connections",
+        "Requests that name a connection which this process does not have: after a restart, or for lack of sticky "
+        "sessions.",
+    )
+    session: Counts = _counters(
+        "sessions",
+        "Sessions of handshakes by outcome; expired: too old, or not in the session store.",
+        "outcome",
+        SESSIONS,
+    )
+    connections: Watched = _read("connections", "Open connections.", "generation", "transport")
+    disconnected: Counts = _counters("disconnects", "Ends of connections by reason.", "reason", DISCONNECTS)
+    bound: Counts = _counters(
+        "bindings", "Sockets named by a request's x-socket-id, by outcome.", "outcome", BINDINGS
+    )
+    # Who may hear what.
+    joined: Counts = _row(
+        "joins",
+        "counter",
+        "Joins and leaves by action and outcome.",
+        ("action", "outcome"),
+        [*((action, outcome) for action in ("join", "leave") for outcome in _JOINS), ("other", "unknown_event")],
+    )
+    rooms: Watched = _read("rooms", "Rooms with a member.")
+    permission_seconds: Histogram = _histogram(
+        "permission_seconds", "How long it took to read an access list from MongoDB, in seconds.", _READ_BUCKETS
+    )
+    permission_errors: Counter = _counter("permission_errors", "Access lists that could not be read, or not in time.")
+    permission_cache: Watched = _read(
+        "permission_cache", "Access lists asked for: hit, or miss, which reads MongoDB.", "outcome", kind="counter"
+    )
+    evictions: Counts = _counters(
+        "evictions",
+        "Members taken out of a room because their right ended, by what named them.",
+        "cause",
+        REVALIDATION_CAUSES,
+    )
+    revalidated: Counts = _row(
+        "revalidations",
+        "counter",
+        "Members whose right was asked for again, by what named them and outcome; unknown: it could not be asked for.",
+        ("cause", "outcome"),
+        [(cause, outcome) for cause in REVALIDATION_CAUSES for outcome in _REVALIDATION_OUTCOMES],
+    )
+    revocation: Histogram = _histogram(
+        "revocation_seconds", "From hearing that a right may have ended to a member's leaving, in seconds.", _BUCKETS
+    )
+    change_stream_up: Watched = _read(
+        "change_stream_up", "Whether changes of rights are heard of from MongoDB as they happen: 1, else 0."
+    )
+    change_stream_changes: Counter = _counter("change_stream_changes", "Writes to access lists that were heard of.")
+    change_stream_restarts: Counter = _counter("change_stream_restarts", "Ends of the change stream.")
+    change_stream_losses: Counter = _counter(
+        "change_stream_losses", "Times that changes were missed, so that everybody was asked for again."
+    )
+    session_end: Counts = _counters(
+        "sessions_ended", "Connections whose session ended, by who said so.", "cause", ("published", "store")
+    )
+    recheck_age: Watched = _read(
+        "recheck_age_seconds",
+        "Seconds since a sweep over all members' rights last came to its end, or since the first connection.",
+    )
+    # What is published.
+    publish_request: Counts = _counters(
+        "publish_requests", "Requests to publish over HTTP by status.", "status", PUBLISH_STATUSES
+    )
+    published: Counts = _counters("events_published", "Events published in this process by type.", "type")
+    deliveries: Counter = _counter("deliveries", "Events handed to connections.")
+    latency: Histogram = _histogram(
+        "publish_seconds",
+        "From publishing an event to having handed it to every connection of this process, in seconds.",
+        _BUCKETS,
+    )
+    outbox_bytes: Watched = _read("outbox_bytes", "What waits for clients that have not taken it yet, in bytes.")
+    slow_clients: Watched = _read(
+        "slow_clients",
+        "Clients disconnected because they did not take what was sent to them, by limit.",
+        "limit",
+        kind="counter",
+    )
+    # The other processes.
+    queue_up: Watched = _read(
+        "queue_up", "Whether the message queue works in both directions: 1, else 0.", when="a message queue"
+    )
+    queue_backlog_messages: Watched = _read(
+        "queue_backlog_messages", "Messages that wait for the broker.", when="a message queue"
+    )
+    queue_backlog_bytes: Watched = _read(
+        "queue_backlog_bytes", "Bytes that wait for the broker.", when="a message queue"
+    )
+    queue_errors: Counter = _counter("queue_errors", "Failed connections to the broker, given up ones included.")
+    queue_dropped: Counts = _counters(
+        "queue_dropped",
+        "Messages for other processes that were given up, by reason.",
+        "reason",
+        QUEUE_DROP_REASONS,
+    )
+    queue_holes: Counter = _counter("queue_holes", "Messages of other processes that did not arrive.")
+    queue_repeats: Counter = _counter("queue_repeats", "Messages that arrived again and were dropped.")
+    queue_ignored: Counter = _counter(
+        "queue_ignored", "Messages of the queue that were not understood, or could not be carried out."
+    )
+    # The process.
+    loop_lag: Watched = _read(
+        "loop_lag_seconds",
+        "How late the event loop was at most within the last half minute, in seconds; what it does then holds up all.",
+        when="gevent",
+    )
+    build_info: Watched = _read("build_info", "Always 1; what is running.", "version", "python", "async_mode")
+    worker_info: Watched = _read(
+        "worker_info",
+        "Always 1; shared: whether other workers answer on the same port, so that this is only a part of the whole.",
+        "pid",
+        "shared",
+    )
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self._joins = Counter(
-            "repo_notify_joins",
-            "Joins and leaves by action and outcome.",
-            ["action", "outcome"],
-            registry=self.registry,
-        )
-        self._revalidations = Counter(
-            "repo_notify_revalidations",
-            "Members whose right was asked for again, by what named them and by outcome.",
-            ["cause", "outcome"],
-            registry=self.registry,
-        )
-        self.revocation = Histogram(
-            "repo_notify_revocation_seconds",
-            "From hearing that a right may have ended to a member's leaving, in seconds.",
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
-        self._evictions = Counter(
-            "repo_notify_evictions",
-            "Members taken out of a room because their right ended, by what named them.",
-            ["cause"],
-            registry=self.registry,
-        )
-        for cause in REVALIDATION_CAUSES:
-            self._evictions.labels(cause)
-            for outcome in REVALIDATION_OUTCOMES:
-                self._revalidations.labels(cause, outcome)
-        self._published = Counter("repo_notify_events_published", "Events by type.", ["type"], registry=self.registry)
-        # labels() looks for a counter anew each time.
-        self._counters: dict[tuple[Counter | str, ...], Counter] = {}
-        self.deliveries = Counter("repo_notify_deliveries", "Events handed to connections.", registry=self.registry)
-        self.latency = Histogram(
-            "repo_notify_publish_seconds",
-            "From publishing an event to having handed it to every connection of this process, in seconds.",
-            buckets=_BUCKETS,
-            registry=self.registry,
-        )
-        self._bindings = Counter(
-            "repo_notify_bindings",
-            "Sockets named by a request's x-socket-id, by outcome.",
-            ["outcome"],
-            registry=self.registry,
-        )
-        self._sessions_ended = Counter(
-            "repo_notify_sessions_ended",
-            "Connections whose session ended, by who said so.",
-            ["cause"],
-            registry=self.registry,
-        )
-        for cause in ("published", "store"):
-            self._sessions_ended.labels(cause)
-        self.change_stream_changes = self._counter("change_stream_changes", "Writes to access lists heard of.")
-        self.change_stream_restarts = self._counter("change_stream_restarts", "Ends of the change stream.")
-        self.change_stream_losses = self._counter(
-            "change_stream_losses", "Times that changes were missed, so that everybody was asked for again."
-        )
-        self.permission_errors = self._counter(
-            "permission_errors", "Access lists that could not be read, or not in time."
-        )
-        self.session_errors = self._counter(
-            "session_errors", "Sessions of handshakes that could not be read, or not in time."
-        )
-        self.queue_errors = self._counter("queue_errors", "Failures of the message queue.")
-        self.queue_holes = self._counter("queue_holes", "Messages of other processes that did not arrive.")
-        self.queue_repeats = self._counter("queue_repeats", "Messages that arrived again and were dropped.")
-        self.queue_ignored = self._counter("queue_ignored", "Messages of the queue that were not understood.")
-        self._queue_dropped = Counter(
-            "repo_notify_queue_dropped",
-            "Messages for other processes that were given up, by reason.",
-            ["reason"],
-            registry=self.registry,
-        )
-        for reason in QUEUE_DROP_REASONS:
-            self._queue_dropped.labels(reason)
+        for name, row in _rows():
+            setattr(self, name, _make(row, self.registry))
+        self._shared = False
+        self.worker_info.watch(lambda: {(str(os.getpid()), str(self._shared).lower()): 1})
 
-    def joined(self, action: str, outcome: str) -> None:
-        """Count a join or leave."""
-        self._count(self._joins, action, outcome)
-
-    def revalidated(self, cause: str, outcome: str) -> None:
-        """Count a member whose right was asked for again."""
-        self._count(self._revalidations, cause, outcome)
-
-    def evicted(self, cause: str, seconds: float) -> None:
-        """Count a member taken out of a room so many seconds after its right was heard to have ended."""
-        self._count(self._evictions, cause)
-        if cause != "sweep":
-            self.revocation.observe(seconds)
-
-    def sessions_ended(self, cause: str, number: int) -> None:
-        """Count connections whose session ended."""
-        self._sessions_ended.labels(cause).inc(number)
-
-    def published(self, event_type: str) -> None:
-        """Count an event."""
-        self._count(self._published, event_type)
-
-    def bound(self, outcome: str) -> None:
-        """Count a socket that a request named."""
-        self._count(self._bindings, outcome)
-
-    def queue_dropped(self, reason: str) -> None:
-        """Count a message for the other processes that was given up."""
-        self._count(self._queue_dropped, reason)
-
-    def _counter(self, name: str, text: str) -> Counter:
-        return Counter(f"repo_notify_{name}", text, registry=self.registry)
-
-    def _count(self, family: Counter, *labels: str) -> None:
-        key: tuple[Counter | str, ...] = (family, *labels)
-        counter = self._counters.get(key)
-        if counter is None:
-            counter = self._counters[key] = family.labels(*labels)
-        counter.inc()
-
-    def watch(self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Samples]) -> None:
-        """Add a gauge that is read when somebody asks: `read()` gives values by label values."""
-        self.registry.register(_Watched(name, text, labels, read))
-
-    def text(self) -> bytes:
-        """Return everything in Prometheus's text format."""
+    def text(self, *, shared: bool = False) -> bytes:
+        """Return everything in Prometheus's text format; `shared`: other processes answer on the same port."""
+        self._shared = shared
         return generate_latest(self.registry)
 
 
-class _Watched(Collector):
-    def __init__(self, name: str, text: str, labels: tuple[str, ...], read: Callable[[], Samples]) -> None:
-        self._name, self._text, self._labels, self._read = name, text, labels, read
+def _rows() -> Iterator[tuple[str, Row]]:
+    return ((name, row) for name, row in vars(Metrics).items() if isinstance(row, Row))
 
-    def describe(self) -> Iterable[Metric]:
-        return [GaugeMetricFamily(self._name, self._text, labels=self._labels)]
 
-    def collect(self) -> Iterable[Metric]:
-        family = GaugeMetricFamily(self._name, self._text, labels=self._labels)
-        for values, number in self._read().items():
-            family.add_metric(values, number)
-        return [family]
+METRICS: tuple[Row, ...] = tuple(row for _, row in _rows())

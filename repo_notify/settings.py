@@ -16,11 +16,13 @@ from .errors import SettingsError
 
 PREFIX = "REPO_NOTIFY_"
 
-# Read from the environment by the standalone service and the tests; they choose a configuration, they are none.
-ENVIRONMENT_ONLY = ("REPO_NOTIFY_ENV", "REPO_NOTIFY_TEST_MONGO_URI")
+# Read from the environment by the standalone service, `repo-notify publish` and the tests; no settings of an app.
+ENVIRONMENT_ONLY = ("REPO_NOTIFY_ENV", "REPO_NOTIFY_TEST_MONGO_URI", "REPO_NOTIFY_URL")
 
 AsyncMode = Literal["gevent", "threading"]
 NameSet = Literal["first", "second", "both"]
+LogLevel = Literal["debug", "info", "warning", "error"]
+LogFormat = Literal["text", "json"]
 
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 _NAMESPACE = re.compile(r"/[^,?\s]*")
@@ -84,6 +86,10 @@ def _choice(*options: str) -> Check:
         return str(value)
 
     return check
+
+
+def _in_lower_case(check: Check) -> Check:
+    return lambda value: check(value.lower() if isinstance(value, str) else value)
 
 
 def _path(value: Any) -> str:
@@ -271,7 +277,7 @@ class Settings:
         "Let cookies count for origins that only `*` lets in: every page may then act as its visitor.",
     )
     trusted_proxies: int = setting(
-        0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto and -Host."
+        0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto, -Host, -Port, -For and -Prefix."
     )
     api_key: str | None = setting(
         None, _optional(_text), "The key for publishing over HTTP; without one that is off.", secret=True
@@ -329,6 +335,19 @@ class Settings:
     )
     async_mode: AsyncMode = setting(
         "gevent", _choice(*get_args(AsyncMode)), "`gevent`, or `threading` under a threaded server."
+    )
+    log_level: LogLevel = setting(
+        "warning",
+        _in_lower_case(_choice(*get_args(LogLevel))),
+        "What the standalone service logs: `debug`, `info`, `warning` or `error`, and what is worse.",
+    )
+    log_format: LogFormat = setting(
+        "text",
+        _in_lower_case(_choice(*get_args(LogFormat))),
+        "How the standalone service logs: `text`, or `json`, an object a line.",
+    )
+    access_log: bool = setting(
+        False, _boolean, "Log each request, without its query, under the service's own server (`repo_notify.access`)."
     )
 
 

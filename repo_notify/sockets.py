@@ -7,7 +7,8 @@ server of the host's.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
+from time import monotonic
+from typing import Any, NamedTuple, Protocol
 
 import socketio
 
@@ -48,6 +49,21 @@ class Socket(Protocol):
 Handler = Callable[[Any, Socket, Sequence[Any], "Spelling | None"], Any]
 Opened = Callable[[str, Mapping[str, Any]], None]
 Closed = Callable[[str], None]
+# (connection id, the reason in python-engineio's words)
+Ended = Callable[[str, str], None]
+
+
+class Peer(NamedTuple):
+    """A connection as an operator sees it; `since` is in seconds since 1970.
+
+    What waits for the client, and for how long it has taken nothing of it, is None where the server does not know.
+    """
+
+    generation: str
+    transport: str
+    since: float
+    waiting_bytes: int | None
+    waiting_seconds: float | None
 
 
 class Sockets(Protocol):
@@ -87,6 +103,18 @@ class Sockets(Protocol):
 
     def count_rooms(self) -> int:
         """Return how many rooms of ours have members."""
+
+    def room_keys(self) -> set[str]:
+        """Return the keys of the rooms of ours that have members."""
+
+    def members(self, room: Room) -> list[str]:
+        """Return the ids of the connections in a room."""
+
+    def peer(self, connection_id: str) -> Peer | None:
+        """Return how a connection is, None where there is none."""
+
+    def watch_ends(self, ended: Ended) -> None:
+        """Have `ended(connection_id, reason)` called before whoever is given to `watch` afterwards."""
 
     def new_lock(self) -> Lock:
         """Return what keeps the server's handlers apart where they run in threads; nothing may wait within."""
@@ -165,6 +193,28 @@ class OwnSockets:
         """Return how many rooms of ours have members."""
         return count_our_rooms(self._server)
 
+    def room_keys(self) -> set[str]:
+        """Return the keys of the rooms of ours that have members."""
+        return keys_of(self._server)
+
+    def members(self, room: Room) -> list[str]:
+        """Return the ids of the connections in a room."""
+        return members_of(self._server, self.namespaces, room)
+
+    def peer(self, connection_id: str) -> Peer | None:
+        """Return how a connection is."""
+        connection = self._server.eio.sockets.get(connection_id)
+        if connection is None:
+            return None
+        backlog = connection.transport.backlog
+        size = backlog.size if backlog is not None else 0
+        seconds = monotonic() - backlog.since if backlog is not None and size else 0.0
+        return Peer(str(connection.codec.eio), connection.transport.name, connection.since, size, seconds)
+
+    def watch_ends(self, ended: Ended) -> None:
+        """Have the ends of connections told with their reasons."""
+        self._server.on_close.append(ended)
+
     def new_lock(self) -> Lock:
         """Return a lock of the engine's async mode."""
         return self._server.new_lock()
@@ -172,5 +222,16 @@ class OwnSockets:
 
 def count_our_rooms(server: socketio.Server) -> int:
     """Return how many rooms of ours a server has."""
-    keys = {key for members in list(server.manager.rooms.values()) for key in list(members)}
-    return sum(isinstance(key, str) and key.startswith(PREFIX) for key in keys)
+    return len(keys_of(server))
+
+
+def keys_of(server: socketio.Server) -> set[str]:
+    """Return the keys of the rooms of ours that a server has."""
+    keys = (key for members in list(server.manager.rooms.values()) for key in list(members))
+    return {key for key in keys if isinstance(key, str) and key.startswith(PREFIX)}
+
+
+def members_of(server: socketio.Server, namespaces: Iterable[str], room: Room) -> list[str]:
+    """Return the ids of the connections that are in a room in any of the namespaces."""
+    found = [server.manager.get_participants(namespace, room.key) for namespace in namespaces]
+    return sorted({connection_id for members in found for _, connection_id in list(members)})

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Mapping
+import os
+import platform
+import threading
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -14,32 +18,83 @@ from socketio import Server as AnyServer
 
 from .access.changes import Changes
 from .access.permissions import Permissions
-from .access.store import Store, Unreachable, connect, connect_stream
-from .contract.markdown import Columns, reference_markdown
+from .access.store import Store, connect, connect_stream
+from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.publisher import Publisher
-from .delivery.queue import Bus, Receive
+from .delivery.queue import FLUSH_SECONDS, Bus, Receive
 from .engine import Server
 from .errors import SettingsError
+from .events import EVENT_TYPES, Event
+from .loaded import LOADED
+from .loop_lag import LoopLag
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
 from .membership.register import Concern, Register
+from .membership.reserved import Reserved
 from .membership.revocation import Revalidation
-from .metrics import Metrics
+from .metrics import DISCONNECTS, Metrics, Samples
 from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
 from .sessions.ends import SessionEnds
-from .sessions.reads import SessionReads
-from .settings import Settings
+from .sessions.reads import SessionReads, bounded_by
+from .settings import Settings, read
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
+from .web.explain import Ends, Explainer
 from .web.mount import credentials_count, make_socketio, mount
+from .web.operator import Operator
+from .web.readiness import Probes
+from .web.refusals import Refusals
+from .web.servers import require_patching
 
 logger = logging.getLogger(__name__)
 
+# How long a process's first client waits for the queue.
 SUBSCRIBE_SECONDS = 2.0
-READY_SECONDS = 2.0
+# Shown although there are none.
+_NO_CONNECTIONS: Samples = {("4", "polling"): 0, ("4", "websocket"): 0}
+
+
+class Background:
+    """What runs beside the requests of one app: the queue's threads, and what ends rights and sessions.
+
+    Begun by a process's first connection: a process that serves nobody has none of it, and a server may fork after the
+    app was made. `serving`: whether this process has answered a request, or is about to.
+    """
+
+    def __init__(self, async_mode: str, bus: Bus | None, start: Callable[[], None]) -> None:
+        self.serving = False
+        self._async_mode = async_mode
+        self._bus = bus
+        self._start = start
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._warned = False
+
+    def begin(self) -> None:
+        """Begin, unless that was done in this process; raises `NotMonkeyPatched`."""
+        if self._pid != os.getpid():
+            require_patching(self._async_mode)
+            with self._lock:
+                begun, self._pid = self._pid == os.getpid(), os.getpid()
+            self.serving = True
+            if not begun:
+                self._start()
+        if self._bus is not None:
+            self._bus.start(SUBSCRIBE_SECONDS)
+
+    def warn_unheard(self, event: Event) -> None:
+        """Warn, once, where an event is published in a process that has no clients and no way to any."""
+        if self.serving or self._bus is not None or self._warned:
+            return
+        self._warned = True
+        logger.warning(
+            "published %s where nobody can hear it: this process serves no clients, and there is no message queue to "
+            "those that do. Set REPO_NOTIFY_MESSAGE_QUEUE here and in the service, or publish over HTTP",
+            type(event).__name__,
+        )
 
 
 @dataclass(frozen=True)
@@ -59,28 +114,18 @@ class State:
     changes: Changes | None
     session_ends: SessionEnds
     dialects: Dialects
+    background: Background
+    loop_lag: LoopLag
 
-    def problems(self) -> dict[str, str]:
-        """Return what keeps the service from being ready, by the part that it concerns."""
-        found: dict[str, str] = {}
-        try:
-            with self.store.within(READY_SECONDS):
-                self.store.ping()
-        except Unreachable:
-            logger.warning("readiness: MongoDB does not answer", exc_info=True)
-            found["mongodb"] = "MongoDB does not answer"
-        if self.bus is not None and (problem := self.bus.problem()):
-            found["message_queue"] = problem
-        return found
-
-    def close(self) -> None:
-        """End the background work."""
+    def close(self, seconds: float = FLUSH_SECONDS) -> None:
+        """End the background work; what waits for the message queue is sent first, for at most `seconds`."""
         if self.changes is not None:
             self.changes.close()
         self.session_ends.close()
         self.revalidation.close()
+        self.loop_lag.close()
         if self.bus is not None:
-            self.bus.close()
+            self.bus.close(seconds)
         self.store.close()
 
 
@@ -109,18 +154,35 @@ def dialects_of(settings: Settings) -> Dialects:
 
 
 def reference_columns() -> Columns:
-    """Return every dialect's rows for the documentation, by the heading of their column."""
-    columns: dict[str, Any] = {"v5 events (room)": V5("/").rows}
+    """Return every dialect's rows for the documentation, by its name."""
+    columns: dict[str, Any] = {"v5": V5("/").rows}
     legacy = load_legacy()
     if legacy is not None:
         for names in ("first", "second"):
-            columns[f"v4 events, {names} set (rooms)"] = legacy.V4(namespace="/", names=names).rows
+            columns[f"v4, {names} set"] = legacy.V4(namespace="/", names=names).rows
     return columns
 
 
 def reference() -> str:
     """Return docs/reference.md."""
-    return reference_markdown(reference_columns())
+    return reference_markdown(reference_columns(), _routes())
+
+
+def events_reference() -> str:
+    """Return docs/events.md."""
+    return examples_markdown(reference_columns())
+
+
+def _routes() -> list[Route]:
+    """Return the addresses that the extension adds to an app, as they are by default."""
+    app = Flask(__name__, static_folder=None)
+    settings = {"REPO_NOTIFY_ASYNC_MODE": "threading", "REPO_NOTIFY_RECHECK_SECONDS": 0, "REPO_NOTIFY_LEGACY_V4": False}
+    wire(app, read(settings), None).close()
+    return [
+        Route(method, str(rule), rule.endpoint.rpartition(".")[2])
+        for rule in app.url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    ]
 
 
 def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
@@ -140,8 +202,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
     sockets = _sockets_of(socketio.server, dialects.namespaces)
-    reads = SessionReads(socketio.server, metrics, seconds=settings.permission_timeout)
-    identities = Identities(app, reads)
+    reads = SessionReads(socketio.server, seconds=settings.permission_timeout)
+    identities = Identities(app, reads, metrics)
     publishers: list[Publisher] = []
     revalidations: list[Revalidation] = []
 
@@ -172,22 +234,48 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         register=register,
         settle=revalidation.settle,
     )
-    changes = _make_changes(settings, metrics, revalidation)
+    changes = _make_changes(settings, metrics, permissions, revalidation)
     ends = SessionEnds(app, bound=identities.sessions, end=publisher.end_here, ask=reads.run)
+    works = [revalidation.run, revalidation.run_sweeps, ends.run, *([changes.run] if changes is not None else [])]
+    background = Background(socketio.async_mode, bus, partial(_start, socketio.server, works))
     state = State(
-        settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, changes,
-        ends, dialects,
+        settings,
+        socketio,
+        store,
+        metrics,
+        sockets,
+        identities,
+        permissions,
+        publisher,
+        bus,
+        revalidation,
+        changes,
+        ends,
+        dialects,
+        background,
+        LoopLag(),
     )
+    explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
+    operator = Operator(sockets, identities, dialects, explainer)
+    # Before the bindings are forgotten: it remembers whose connection ended.
+    sockets.watch_ends(operator.ended)
     _attach(state, handlers)
-    _watch(metrics, sockets, socketio)
+    _watch(state)
+    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server))
     app.register_blueprint(
-        make_blueprint(app, settings, send=publisher.send, problems=state.problems, metrics=metrics.text)
+        make_blueprint(
+            app,
+            settings,
+            send=publisher.send,
+            readiness=probes.readiness,
+            metrics=metrics,
+            more=operator.routes(settings),
+        )
     )
     if host is None:
         mount(app, socketio, settings)
-    for work in (revalidation.run, revalidation.run_sweeps, ends.run, changes.run if changes is not None else None):
-        if work is not None:
-            socketio.server.start_background_task(work)
+    if (loaded := LOADED.get()) is not None:
+        loaded.append(state)
     return state
 
 
@@ -201,48 +289,78 @@ def _make_bus(settings: Settings, metrics: Metrics, receive: Receive) -> Bus | N
     return Bus(settings.message_queue, settings.message_queue_channel, receive, metrics)
 
 
-def _make_changes(settings: Settings, metrics: Metrics, revalidation: Revalidation) -> Changes | None:
+def _start(server: AnyServer, works: Iterable[Callable[[], None]]) -> None:
+    for work in works:
+        server.start_background_task(work)
+
+
+def _make_changes(
+    settings: Settings, metrics: Metrics, permissions: Permissions, revalidation: Revalidation
+) -> Changes | None:
     if not settings.change_streams:
         return None
     return Changes(
         lambda: connect_stream(settings.mongo_uri, timeout=settings.permission_timeout),
         metrics,
+        needed=lambda: permissions.loader is None,
         changed=revalidation.changed,
         doubted=revalidation.doubted,
     )
 
 
 def _attach(state: State, handlers: Handlers) -> None:
-    may_name_a_user = credentials_count(state.socketio.server, state.settings)
+    server = state.socketio.server
+    may_name_a_user = credentials_count(server, state.settings)
 
     def opened(connection_id: str, environ: Mapping[str, Any]) -> None:
-        if state.bus is not None:
-            state.bus.start(SUBSCRIBE_SECONDS)
+        state.metrics.handshake("accepted")
+        state.background.begin()
         if may_name_a_user(environ):
             state.identities.opened(connection_id, environ)
+        else:
+            state.metrics.session("none")
 
     def closed(connection_id: str) -> None:
         state.identities.closed(connection_id)
         handlers.closed(connection_id)
 
+    if isinstance(server, Server):
+        server.eio.on_refused.append(Refusals(state.metrics, state.settings))
+    reserved = Reserved(server, ACTIONS, _namespaces_of(state.settings))
+    reserved.check()
+    def ended(_connection_id: str, reason: str) -> None:
+        label = reason.replace(" ", "_")
+        state.metrics.disconnected(label if label in DISCONNECTS else "other")
+
     state.sockets.watch(opened, closed)
+    state.sockets.watch_ends(ended)
     state.sockets.attach(ACTIONS, handlers.handle)
+    reserved.keep()
 
 
-def _watch(metrics: Metrics, sockets: Sockets, socketio: SocketIO) -> None:
-    """Have the metrics show connections and rooms."""
-    metrics.watch("repo_notify_connections", "Open connections.", ("generation", "transport"), sockets.counts)
-    engine = socketio.server.eio
-    metrics.watch(
-        "repo_notify_slow_clients",
-        "Clients disconnected, since the start, because they did not take what was sent to them.",
-        ("limit",),
-        lambda: {(limit,): number for limit, number in getattr(engine, "slow_clients", {}).items()},
-    )
-    metrics.watch(
-        "repo_notify_outbox_bytes",
-        "What waits for clients that have not taken it yet, in bytes.",
-        (),
-        lambda: {(): engine.backlogs.total if hasattr(engine, "backlogs") else 0},
-    )
-    metrics.watch("repo_notify_rooms", "Rooms with a member.", (), lambda: {(): sockets.count_rooms()})
+def _namespaces_of(settings: Settings) -> dict[str, str]:
+    """Return the setting that chooses each namespace on which the protocol is spoken."""
+    legacy = {settings.legacy_v4_namespace: "REPO_NOTIFY_LEGACY_V4_NAMESPACE"} if settings.legacy_v4 else {}
+    return {**legacy, settings.namespace: "REPO_NOTIFY_NAMESPACE"}
+
+
+def _version() -> str:
+    # By name: the package's own module is above this one.
+    return str(importlib.import_module("repo_notify").__version__)
+
+
+def _watch(state: State) -> None:
+    """Have the metrics show what others keep."""
+    metrics, sockets, server = state.metrics, state.sockets, state.socketio.server
+    metrics.published.start((name,) for name in EVENT_TYPES)
+    metrics.connections.watch(lambda: {**_NO_CONNECTIONS, **sockets.counts()})
+    metrics.rooms.watch(lambda: {(): sockets.count_rooms()})
+    mode = state.socketio.async_mode
+    build = (_version(), platform.python_version(), mode)
+    metrics.build_info.watch(lambda: {build: 1})
+    if mode == "gevent":
+        metrics.loop_lag.watch(lambda: {(): state.loop_lag.seconds()})
+    if isinstance(server, Server):
+        engine = server.eio
+        metrics.outbox_bytes.watch(lambda: {(): engine.backlogs.total})
+        metrics.slow_clients.watch(lambda: {(limit,): number for limit, number in engine.slow_clients.items()})

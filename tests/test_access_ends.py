@@ -199,7 +199,6 @@ def test_what_changed_while_the_stream_was_away_is_seen(sample: str, serve_host:
             client = people.client("uma")
             client.join(place.in_model)
             with database.refusing():
-                database.cut()
                 until(lambda: metric(served, "repo_notify_change_stream_up") == 0)
                 place.teamspace.model({}, _id=place.model)
                 assert client.heard_so_far() == []

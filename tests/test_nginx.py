@@ -1,35 +1,33 @@
-"""Two processes behind the nginx that the README shows: TLS, sticky polling, WebSockets, one message queue."""
+"""Two processes behind the nginx that docs/deploying.md shows: TLS, sticky polling, WebSockets, one message queue."""
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 import requests
-import trustme
 
 from repo_notify.demo.seed import STRUCTURE, TOWER
 from tests.conftest import host_defaults
 from tests.support import brokers
 from tests.support.chat import ChatClient
+from tests.support.documented import documented_nginx
 from tests.support.metrics import metric
 from tests.support.nginx import nginx
 from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, User, host_app
-from tests.support.service import ROOT
+from tests.support.tls import certificates
 
 pytestmark = [pytest.mark.slow, pytest.mark.unmeasured]
 
 Connect = Callable[..., ChatClient]
 ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
 WAYS = (("websocket",), ("polling",), ("polling", "websocket"))
-# nginx tells clients apart by the first three bytes of their addresses; here each says its own.
-ADDRESSES = [f"198.51.{number}.1" for number in range(4)]
-CLAIMED_ADDRESSES = "set_real_ip_from 127.0.0.1; real_ip_header X-Claimed-Address;"
+# nginx tells clients apart by their addresses; here each says its own.
+ADDRESSES = [f"198.51.100.{number}" for number in range(8)]
 
 
 @dataclass(frozen=True)
@@ -41,35 +39,16 @@ class Site:
     authority: str
 
 
-def readme_nginx(port: int, workers: tuple[Served, Served], certificate: Path) -> str:
-    """The README's snippet with our addresses, and with what it leaves to the reader: the certificate."""
-    found = re.search(r"```nginx\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert found is not None
-    ours = {
-        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
-        "127.0.0.1:3001": f"127.0.0.1:{workers[0].port}",
-        "127.0.0.1:3002": f"127.0.0.1:{workers[1].port}",
-    }
-    snippet = found[1]
-    for shown, own in ours.items():
-        assert snippet.count(shown) == 1
-        snippet = snippet.replace(shown, own)
-    return f"ssl_certificate {certificate}; ssl_certificate_key {certificate}; {CLAIMED_ADDRESSES}\n{snippet}"
-
-
 @pytest.fixture(scope="module")
 def site(sample: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("nginx")
-    authority, certificate = folder / "authority.pem", folder / "certificate.pem"
-    signer = trustme.CA()
-    signer.cert_pem.write_to_path(authority)
-    signer.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(certificate)
+    authority, certificate = certificates(folder)
     with ExitStack() as stack:
         queue = stack.enter_context(brokers.redis(tmp_path_factory.mktemp("redis")))
         config = {**host_defaults(sample), "REPO_NOTIFY_MESSAGE_QUEUE": queue, "REPO_NOTIFY_TRUSTED_PROXIES": 1}
         here, there = (stack.enter_context(host_app(config)) for _ in range(2))
         port = free_port()
-        http = readme_nginx(port, (here, there), certificate)
+        http = documented_nginx(folder, certificate, port, [here.port, there.port])
         front = stack.enter_context(nginx(folder, http, f"https://localhost:{port}"))
         yield Site(front, (here, there), str(authority))
 
@@ -109,6 +88,21 @@ def test_clients_of_both_processes_hear_everything_once_in_order(
         assert [n for n in heard if n % 2] == list(range(1, 50, 2))
         assert client.heard_so_far() == []
     assert emitter.heard_so_far() == []
+
+
+def test_config_js_names_the_address_that_the_browser_asked(site: Site) -> None:
+    found = requests.get(site.front.url + "/config/config.js", verify=site.authority, timeout=SECONDS)
+    assert json.loads(found.text.partition("= ")[2].rstrip(";\n"))["chatHost"] == site.front.url
+
+
+@pytest.mark.parametrize("path", ["/notify/metrics", "/notify/readyz", "/notify/events", "/notify/rooms"])
+def test_what_is_for_the_inside_stays_inside(site: Site, path: str) -> None:
+    assert requests.get(site.front.url + path, verify=site.authority, timeout=SECONDS).status_code == 404
+
+
+def test_everything_else_goes_to_the_app(site: Site) -> None:
+    found = requests.get(site.front.url + "/plain", verify=site.authority, timeout=SECONDS)
+    assert found.json() == {"plain": True}
 
 
 def test_another_origin_is_refused(site: Site) -> None:

@@ -136,6 +136,14 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "MAX_HEADER_BYTES": whole(16_384),
     "REQUEST_TIMEOUT": seconds(75.0, above=True),
     "SHUTDOWN_TIMEOUT": seconds(10.0, above=False),
+    "LOG_LEVEL": (
+        "warning",
+        (("INFO", "info"), ("debug", "debug")),
+        ("", None, "loud", 10),
+        "one of debug, info, warning, error",
+    ),
+    "LOG_FORMAT": ("text", (("JSON", "json"),), ("", None, "xml", 1), "one of text, json"),
+    "ACCESS_LOG": (False, (("on", True), (True, True)), BOOLEAN_BAD, "true or false"),
     "ASYNC_MODE": ("gevent", (("threading", "threading"),), ("", None, "eventlet", 1), "one of gevent, threading"),
 }
 GOOD = [(key, given, found) for key, row in TABLE.items() for given, found in row[1]]
@@ -227,6 +235,9 @@ def test_environment() -> None:
         ({"REPO_NOTIFY_JOIN_RAT": "1"}, "did you mean REPO_NOTIFY_JOIN_RATE?"),
         ({"REPO_NOTIFY_ENV": "nowhere"}, "REPO_NOTIFY_ENV should be one of development, production, testing"),
         ({"REPO_NOTIFY_ENV": "production"}, "SECRET_KEY should be the REST API's SECRET_KEY"),
+        ({"PORT": "http"}, "PORT should be a whole number from 0 to 65535, not 'http'"),
+        ({"PORT": "65536"}, "PORT should be a whole number from 0 to 65535"),
+        ({"REPO_NOTIFY_ASYNC_MODE": "threading"}, "REPO_NOTIFY_ASYNC_MODE should be gevent"),
     ],
 )
 def test_the_start_stops_with_the_message_alone(environ: dict[str, str], says: str) -> None:

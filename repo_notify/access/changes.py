@@ -83,23 +83,20 @@ class Changes:
         client: Callable[[], MongoClient[Document]],
         metrics: Metrics,
         *,
+        needed: Callable[[], bool],
         changed: Callable[[Change], None],
         doubted: Callable[[], None],
     ) -> None:
         self._client = client
         self._metrics = metrics
+        self._needed = needed
         self._changed = changed
         self._doubted = doubted
         self._closing = threading.Event()
         self._token: Mapping[str, Any] | None = None
         self._problem: str | None = "changes are not watched yet"
         self._told: str | None = None
-        metrics.watch(
-            "repo_notify_change_stream_up",
-            "Whether changes of rights in MongoDB are seen as they happen: 1, or 0 where the sweep alone ends access.",
-            (),
-            lambda: {(): float(self._problem is None)},
-        )
+        metrics.change_stream_up.watch(lambda: {(): float(self._problem is None)})
 
     def problem(self) -> str | None:
         """Return why changes are not seen as they happen, or None."""
@@ -110,7 +107,9 @@ class Changes:
         self._closing.set()
 
     def run(self) -> None:
-        """Watch until `close`."""
+        """Watch until `close`; not at all where the host decides about rights itself."""
+        if not self._needed():
+            return
         pause = FIRST_PAUSE_SECONDS
         with self._client() as client:
             while not self._closing.is_set():

@@ -1,4 +1,4 @@
-"""May this user enter this room? MongoDB look-ups, cached per model, project and teamspace, and coalesced.
+"""May this user enter this room? MongoDB, or a host's own loader, is asked; answers are cached and coalesced.
 
 An access list is read once for everybody who asks at the same time, and believed for a few seconds. A refusal is
 believed for half a second at most: then the list is read again before anybody is turned away (spec section 5).
@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import monotonic
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -18,8 +18,9 @@ from uuid import UUID
 from cachetools import LRUCache
 
 from repo_notify.errors import PermissionsUnavailable
+from repo_notify.logs import Outage
 from repo_notify.metrics import Metrics
-from repo_notify.protocol.ids import ModelPlace, is_teamspace, is_uuid, model_place
+from repo_notify.protocol.ids import ModelPlace, fold_uuid, is_teamspace, is_uuid, model_place
 
 from .store import Document, Store, Unreachable, uuid_of
 
@@ -32,7 +33,9 @@ PAUSE_SECONDS = 0.5
 ALWAYS = float("-inf")
 
 Key = tuple[str, ...]
-# Username, teamspace, project, model; None where the room is of no one project, or of no one model.
+# Username, teamspace, project, model; None where the room is not of one project, or not of one model.
+Question = tuple[str, str, "str | None", "str | None"]
+PermissionLoader = Callable[[str, str, "str | None", "str | None"], bool]
 AccessChecker = Callable[[str, str, "str | None", "str | None"], bool]
 
 # Many ask for the same few.
@@ -80,16 +83,17 @@ class _LookUp:
     failed: bool = True
 
 
-def _entries(document: Mapping[str, Any] | None, key: str = "permissions") -> Iterable[Mapping[str, Any]]:
+def entries(document: Mapping[str, Any] | None, key: str = "permissions") -> Iterable[Mapping[str, Any]]:
+    """Return the objects in a list of a document; what is none is left out."""
     found = document.get(key) if document else None
     return (entry for entry in found if isinstance(entry, Mapping)) if isinstance(found, list) else ()
 
 
-def _holders(document: Mapping[str, Any] | None, permission: str) -> frozenset[str]:
+def holders(document: Mapping[str, Any] | None, permission: str) -> frozenset[str]:
     """Return the users whose `permissions` entry lists that permission."""
     return frozenset(
         entry["user"]
-        for entry in _entries(document)
+        for entry in entries(document)
         if isinstance(entry.get("user"), str)
         and isinstance(entry.get("permissions"), list)
         and permission in entry["permissions"]
@@ -99,18 +103,41 @@ def _holders(document: Mapping[str, Any] | None, permission: str) -> frozenset[s
 def _project(document: Document) -> ProjectAccess:
     return ProjectAccess(
         uuid=uuid_of(document.get("_id")),
-        admins=_holders(document, "admin_project"),
-        readers=_holders(document, "view_model_all_models"),
+        admins=holders(document, "admin_project"),
+        readers=holders(document, "view_model_all_models"),
     )
 
 
-def _model_permissions(settings: Document | None) -> dict[str, frozenset[str]]:
+def model_permissions(settings: Document | None) -> dict[str, frozenset[str]]:
+    """Return the permissions that each user has in a model's settings."""
     found: dict[str, frozenset[str]] = {}
-    for entry in _entries(settings):
+    for entry in entries(settings):
         user, permission = entry.get("user"), entry.get("permission")
         if isinstance(user, str) and isinstance(permission, str):
             found[user] = found.get(user, frozenset()) | {permission}
     return found
+
+
+def older_data(account: Document | None) -> Mapping[str, Any]:
+    """Return what an account's document holds on its teamspace."""
+    found = account.get("customData") if account else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def reading_templates(older: Mapping[str, Any]) -> frozenset[str]:
+    """Return the permission templates that let a user read a model."""
+    return frozenset(
+        template["_id"]
+        for template in entries(older, "permissionTemplates")
+        if isinstance(template.get("_id"), str)
+        and isinstance(template.get("permissions"), list)
+        and "view_model" in template["permissions"]
+    )
+
+
+def stored_ids(model: str) -> list[str]:
+    """Return the forms in which a model's id may be stored: an $in of three is still one look-up by _id."""
+    return sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
 
 
 class Permissions:
@@ -127,39 +154,54 @@ class Permissions:
         self._legacy = legacy
         self._store = store
         self._metrics = metrics
-        self._failing = False
+        self._outage = Outage(logger, "access lists can be read again")
+        # By whether MongoDB was not asked: counted within the lock that is held anyway.
+        self._asked = {"hit": 0, "miss": 0}
+        metrics.permission_cache.watch(lambda: {(outcome,): number for outcome, number in self._asked.items()})
         self._ttl = ttl
         self._timeout = timeout
         self._lock = threading.Lock()
         self._look_ups: LRUCache[Key, _LookUp] = LRUCache(size)
         self._silent_until = 0.0
-        # A host's say, after MongoDB has said yes.
+        # A host's own rights, in the place of the documents in MongoDB.
+        self.loader: PermissionLoader | None = None
+        # A host's say, after MongoDB or the loader has said yes.
         self.checker: AccessChecker | None = None
+        # The teamspace whose documents were read last; none that somebody merely asked for.
+        self.last_read: str | None = None
 
     def may_read_model(
         self, user: str, teamspace: str, project: str | None, model: str, *, since: float = ALWAYS
     ) -> bool:
         """Whether `user` may read the model; `project` None stands for whichever project holds it (section 4)."""
         place = model_place(teamspace, project, model)
-        return place is not None and self._decide(lambda fresh: self._reads(user, place, fresh), since)
+        if place is None:
+            return False
+        return self._decide((user, teamspace, project, model), lambda fresh: self._reads(user, place, fresh), since)
 
     def may_watch_project(self, user: str, teamspace: str, project: str, *, since: float = ALWAYS) -> bool:
         """Whether `user` administers the project or its teamspace, and there is such a project."""
         if not is_teamspace(teamspace) or not is_uuid(project):
             return False
-        return self._decide(lambda fresh: self._watches(user, teamspace, _uuid(project), fresh), since)
+        return self._decide(
+            (user, teamspace, project, None), lambda fresh: self._watches(user, teamspace, _uuid(project), fresh), since
+        )
 
     def administers(self, user: str, teamspace: str, *, since: float = ALWAYS) -> bool:
         """Whether `user` is an admin of the teamspace."""
         if not is_teamspace(teamspace):
             return False
-        if self._legacy and user == teamspace:
-            return True
-        return self._decide(lambda fresh: user in self._teamspace(teamspace, fresh).admins, since)
+        return self._decide(
+            (user, teamspace, None, None),
+            lambda fresh: (self._legacy and user == teamspace) or user in self._teamspace(teamspace, fresh).admins,
+            since,
+        )
 
     def is_there(self, where: tuple[str | None, ...], *, since: float = ALWAYS) -> bool:
         """Whether there is what a look-up's ids name: a model that a project holds, or a project."""
         teamspace, project, model = (*where, None, None)[:3]
+        if self.loader is not None:
+            return True
         fresh = Freshness(max(since, monotonic() - self._ttl), monotonic() + self._timeout)
         if model is not None:
             place = model_place(str(teamspace), project, model)
@@ -181,12 +223,30 @@ class Permissions:
         with self._lock:
             self._look_ups.clear()
 
-    def _decide(self, granted: Callable[[Freshness], bool], since: float) -> bool:
+    def _decide(self, question: Question, granted: Callable[[Freshness], bool], since: float) -> bool:
+        if (loader := self.loader) is not None:
+            granted = partial(self._ask, loader, question)
         now = monotonic()
         deadline = now + self._timeout
         if granted(Freshness(max(since, now - self._ttl), deadline)):
             return True
         return self._ttl > REFUSAL_SECONDS and granted(Freshness(max(since, now - REFUSAL_SECONDS), deadline))
+
+    def _ask(self, loader: PermissionLoader, question: Question, since: Freshness) -> bool:
+        user, teamspace, *ids = question
+        # UUIDs are compared without regard to case, and a host need not know.
+        project, model = (fold_uuid(text) if text is not None else None for text in ids)
+
+        def load() -> bool:
+            found: object = loader(user, teamspace, project, model)
+            # A coroutine, for one, would be true for everybody.
+            if not isinstance(found, bool):
+                raise TypeError(f"the permission loader should return True or False, not {type(found).__name__}")
+            return found
+
+        # No id is empty, so that "" stands for None.
+        key = ("loader", teamspace, user, project or "", model or "")
+        return cast("bool", self._look_up(key, load, since))
 
     def _reads(self, user: str, place: ModelPlace, since: Freshness) -> bool:
         access = self._model(place, since)
@@ -211,19 +271,11 @@ class Permissions:
     def _teamspace(self, teamspace: str, since: Freshness) -> TeamspaceAccess:
         def load() -> TeamspaceAccess:
             own = self._store.teamspace(teamspace)
-            account = self._store.account(teamspace) if self._legacy else None
-            older = account.get("customData") if account else None
-            older = older if isinstance(older, Mapping) else {}
+            older = older_data(self._store.account(teamspace)) if self._legacy else {}
             namesake = {teamspace} if self._legacy else set()
             return TeamspaceAccess(
-                admins=_holders(own, "teamspace_admin") | _holders(older, "teamspace_admin") | namesake,
-                reading_templates=frozenset(
-                    template["_id"]
-                    for template in _entries(older, "permissionTemplates")
-                    if isinstance(template.get("_id"), str)
-                    and isinstance(template.get("permissions"), list)
-                    and "view_model" in template["permissions"]
-                ),
+                admins=holders(own, "teamspace_admin") | holders(older, "teamspace_admin") | namesake,
+                reading_templates=reading_templates(older),
             )
 
         return cast("TeamspaceAccess", self._look_up(("teamspace", teamspace), load, since))
@@ -238,13 +290,12 @@ class Permissions:
     def _model(self, place: ModelPlace, since: Freshness) -> ModelAccess:
         def load() -> ModelAccess:
             teamspace, model = place.teamspace, place.model
-            # A stored id may be written in either case, and an $in of three is still one look-up by _id.
-            ids = sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
+            ids = stored_ids(model)
             settings = self._store.settings(teamspace, ids)
             projects = self._store.projects_of(teamspace, ids)
             return ModelAccess(
                 exists=settings is not None,
-                permissions=_model_permissions(settings),
+                permissions=model_permissions(settings),
                 projects=tuple(map(_project, projects)),
             )
 
@@ -259,6 +310,7 @@ class Permissions:
                 if monotonic() < self._silent_until:
                     raise PermissionsUnavailable
                 look_up = self._look_ups[key] = _LookUp(started=monotonic())
+            self._asked["miss" if mine else "hit"] += 1
         if mine:
             self._run(key, look_up, load, since)
         elif not look_up.done.is_set() and not look_up.done.wait(since.remaining()):
@@ -269,9 +321,11 @@ class Permissions:
 
     def _run(self, key: Key, look_up: _LookUp, load: Callable[[], Any], since: Freshness) -> None:
         try:
-            with self._store.within(since.remaining()):
+            with self._metrics.permission_seconds.time(), self._store.within(since.remaining()):
                 look_up.value = load()
-            look_up.failed = self._failing = False
+            look_up.failed = False
+            self._outage.ended()
+            self.last_read = key[1]
         # Whatever a stored document makes the driver or us raise: what cannot be read grants and takes nothing.
         except Exception as error:
             self._failed(look_up, error)
@@ -285,10 +339,8 @@ class Permissions:
 
     def _failed(self, look_up: _LookUp, error: Exception) -> None:
         self._metrics.permission_errors.inc()
-        if not self._failing:
-            self._failing = True
-            unforeseen = None if isinstance(error, Unreachable) else error
-            logger.warning("an access list could not be read: %s", error, exc_info=unforeseen)
+        unforeseen = None if isinstance(error, Unreachable) else error
+        self._outage.began("an access list could not be read: %s", error, error=unforeseen)
         now = monotonic()
         if now - look_up.started > self._timeout / 2:
             self._silent_until = now + min(PAUSE_SECONDS, self._timeout / 4)

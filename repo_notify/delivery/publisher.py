@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from time import perf_counter
 
 from repo_notify.access.permissions import Permissions
@@ -19,6 +20,7 @@ from repo_notify.sockets import Sockets, leave_all
 from . import messages
 from .messages import Message
 from .queue import Bus
+from .recording import RecordedEvents
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Publisher:
         self._metrics = metrics
         self._dialects = dialects
         self._bus = bus
+        self._recordings: tuple[RecordedEvents, ...] = ()
 
     def publish(self, event: Event, *, emitter: str | None = None, named_by: str | None = None) -> None:
         """Deliver an event everywhere but to its emitter, by default the one given here, which `named_by` has named.
@@ -66,10 +69,31 @@ class Publisher:
         is the user's or nobody's. It is None where the emitter is believed. Where there is a queue the event is encoded
         first, so that what cannot be is delivered nowhere.
         """
+        if self._recordings and not self._record(event, named_by):
+            return
         if self._bus is not None:
             self._bus.send(messages.EVENT, messages.dump_event(event, named_by))
         self._metrics.published(type(event).__name__)
         self._deliver(event, named_by)
+
+    @contextmanager
+    def recorded(self, *, deliver: bool) -> Iterator[RecordedEvents]:
+        """Keep what is published within the block; it is delivered only if every recording wants that."""
+        recording = RecordedEvents(deliver=deliver)
+        self._recordings += (recording,)
+        try:
+            yield recording
+        finally:
+            self._recordings = tuple(other for other in self._recordings if other is not recording)
+
+    def _record(self, event: Event, named_by: str | None) -> bool:
+        """Keep an event, and return whether it is delivered all the same."""
+        # Refused is what the queue could not carry, also where the test has none.
+        messages.dump_event(event, named_by)
+        recordings = self._recordings
+        for recording in recordings:
+            recording.append(event)
+        return all(recording.deliver for recording in recordings)
 
     def bind(self, socket_id: str, identity: Identity) -> None:
         """Bind the socket that a REST request named, in whichever process it is."""
@@ -121,8 +145,8 @@ class Publisher:
 
     def _end(self, event: SessionsEnded, cause: str) -> None:
         ended = self._identities.end(event.session_ids)
-        self._metrics.sessions_ended(cause, len(ended))
         for connection_id in ended:
+            self._metrics.session_end(cause)
             leave_all(self._sockets, connection_id)
             for socket in self._sockets.of(connection_id):
                 socket.emit(LOGGED_OUT, {"reason": event.reason})

@@ -17,6 +17,7 @@ from repo_notify.errors import (
     RoomNotFound,
     UnknownEvent,
 )
+from repo_notify.logs import connection_label
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import ACTIONS, Dialects, JoinRequest, Reply
 from repo_notify.protocol.echo import Spelling
@@ -71,7 +72,8 @@ class Handlers:
         limiter = self._limiters.get(socket.connection_id) or self._new_limiter(socket.connection_id)
         wait = limiter.take()
         if wait and limiter.refuse():
-            logger.info("closed a connection over the hard limit of joins")
+            label = connection_label(socket.connection_id)
+            logger.info("connection %s: closed: over the hard limit of joins (REPO_NOTIFY_JOIN_FLOOD)", label)
             self._sockets.close(socket.connection_id)
             return None
         data = arguments[0] if arguments else None

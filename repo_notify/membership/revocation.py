@@ -16,6 +16,7 @@ from repo_notify.access.changes import Change
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.rights import denial, is_allowed
 from repo_notify.errors import PermissionsUnavailable
+from repo_notify.logs import Outage, connection_label
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialect, Dialects, JoinRequest
 from repo_notify.protocol.echo import echo
@@ -90,13 +91,9 @@ class Revalidation:
         self._later: dict[Room, tuple[float, _Named, bool]] = {}
         self._changed: dict[str, float] = {}
         self._doubted = 0.0
-        self._ended = monotonic()
-        metrics.watch(
-            "repo_notify_recheck_age_seconds",
-            "Seconds since a sweep over all members' rights last came to its end, or since the start.",
-            (),
-            lambda: {(): monotonic() - self._ended},
-        )
+        self._outage = Outage(logger, "the rights of all memberships could be asked for again")
+        self._ended: float | None = None
+        metrics.recheck_age.watch(lambda: {(): 0.0 if self._ended is None else monotonic() - self._ended})
 
     def changed(self, change: Change) -> None:
         """Take note of a write to access lists."""
@@ -149,6 +146,7 @@ class Revalidation:
 
     def run_sweeps(self) -> None:
         """Sweep each `seconds`, and when changes may have been missed, until `close`."""
+        self._ended = monotonic()
         while not self._closing.is_set():
             self._sweep_wanted.wait(self._seconds or None)
             self._sweep_wanted.clear()
@@ -180,7 +178,9 @@ class Revalidation:
             return
         self._ended = monotonic()
         if look.failures:
-            logger.warning("the rights of %d memberships could not be asked for; they stay for now", look.failures)
+            self._outage.began("the rights of %d memberships could not be asked for; they stay for now", look.failures)
+        else:
+            self._outage.ended()
 
     def _until_next(self) -> float | None:
         with self._lock:
@@ -271,7 +271,8 @@ class Revalidation:
                 look.silent.add(teamspace)
         # One member's trouble, such as a server of the host's that refuses a reply, is not the others'.
         except Exception:
-            logger.exception("the right of a membership could not be asked for")
+            label = connection_label(socket.connection_id)
+            logger.exception("connection %s: the right of a membership could not be asked for", label)
         return "unknown"
 
     def _evict(self, socket: Socket, room: Room, kind: RoomKind, dialect: Dialect, look: _Look) -> None:
@@ -279,7 +280,9 @@ class Revalidation:
         if not socket.leave(room.key):
             return
         self._register.left(socket, room)
-        self._metrics.evicted(look.named.cause, monotonic() - look.named.at)
+        self._metrics.evictions(look.named.cause)
+        if look.named.cause != "sweep":
+            self._metrics.revocation.observe(monotonic() - look.named.at)
         request = JoinRequest("join", joined, echo("join", joined, None), dialect, None)
         for reply in dialect.denied(request, denial(kind.right)):
             socket.emit(reply.event, reply.data)

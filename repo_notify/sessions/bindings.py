@@ -15,6 +15,9 @@ from typing import Any, Literal
 from flask import Flask, session
 from flask.sessions import SessionMixin
 
+from repo_notify.logs import Rarely, connection_label
+from repo_notify.metrics import Metrics
+
 from .flask import HandshakeSessions, with_session_cookie
 from .reads import SessionReads, SessionsUnavailable
 
@@ -37,10 +40,11 @@ class Identity:
 
 def session_user() -> str | None:
     """Return `session["user"]["username"]`: the default identity loader."""
-    return _user_of(session)
+    return user_of(session)
 
 
-def _user_of(found: Mapping[str, Any]) -> str | None:
+def user_of(found: Mapping[str, Any]) -> str | None:
+    """Return `found["user"]["username"]`, None where there is none."""
     user = found.get("user")
     username = user.get("username") if isinstance(user, dict) else None
     return username if isinstance(username, str) and username else None
@@ -74,9 +78,11 @@ def ensure_session_id(found: SessionMixin) -> str | None:
 class Identities:
     """The bindings of one app's connections: connection -> identity, and session -> connections."""
 
-    def __init__(self, app: Flask, reads: SessionReads) -> None:
+    def __init__(self, app: Flask, reads: SessionReads, metrics: Metrics) -> None:
         self._app = app
         self._reads = reads
+        self._metrics = metrics
+        self._rarely = Rarely()
         self.loader: IdentityLoader = session_user
         self.session_id: Callable[[Any], str | None] = session_id_of
         self._sessions = HandshakeSessions(app)
@@ -92,6 +98,7 @@ class Identities:
         """
         environ = with_session_cookie(environ, str(self._app.config["SESSION_COOKIE_NAME"]))
         if self.loader is session_user and "HTTP_COOKIE" not in environ:
+            self._metrics.session("none")
             return
         try:
             found = self._read(environ)
@@ -125,7 +132,10 @@ class Identities:
         with self._lock:
             bound = self._of.get(connection)
             if bound is not None and bound.username != identity.username:
-                logger.warning("a socket bound to one user was named by a request of another; it stays as it is")
+                logger.warning(
+                    "connection %s: bound to one user, it was named by a request of another; it stays as it is",
+                    connection_label(connection),
+                )
                 return "refused"
             self._release(connection)
             self._of[connection] = identity
@@ -161,20 +171,58 @@ class Identities:
             return Identity(username, None)
         return Identity(username, self.session_id(session) or ensure_session_id(session))
 
+    def probe(self) -> None:
+        """Ask the session store for a sign of life where sessions are in one; raises what the store raises.
+
+        A loader, or a session interface, of the host's own is not asked: what it does without a session is not known.
+        """
+        if self.loader is session_user and self._sessions.need_no_request and not self._sessions.need_no_store:
+            self._sessions.probe()
+
     def _read(self, environ: Mapping[str, Any]) -> Identity | None:
         # What a cookie holds by itself is nothing to wait for.
         if self.loader is session_user and self._sessions.need_no_store:
-            return self._read_now(environ)
-        return self._reads.run(lambda: self._read_now(environ))
+            username, found = self._read_now(environ)
+        else:
+            try:
+                username, found = self._reads.run(lambda: self._read_now(environ))
+            except SessionsUnavailable:
+                self._metrics.session("store_error")
+                raise
+        if username is not None:
+            self._metrics.session("user")
+            return Identity(username, self.session_id(found))
+        self._nobody(environ, found)
+        return None
 
-    def _read_now(self, environ: Mapping[str, Any]) -> Identity | None:
+    def _read_now(self, environ: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any] | None]:
+        """Return the user, if there is one, and the session."""
         if self.loader is session_user and self._sessions.need_no_request:
             found = self._sessions.open(environ)
-            username = _user_of(found) if found is not None else None
-            return Identity(username, self.session_id(found)) if username is not None else None
+            return user_of(found) if found is not None else None, found
         with self._app.request_context(dict(environ)):
             username = self.loader()
-            return Identity(username, self.session_id(session)) if username is not None else None
+            current: Any = session
+            return username, current._get_current_object()
+
+    def _nobody(self, environ: Mapping[str, Any], found: Mapping[str, Any] | None) -> None:
+        """Count a session without a user, and log what is probably a mistake of the configuration."""
+        why = self._sessions.why_nobody(environ, found)
+        self._metrics.session(why)
+        name = self._app.config["SESSION_COOKIE_NAME"]
+        if why == "bad_signature" and self._rarely(why):
+            logger.warning(
+                "the session cookie %r of a handshake is not signed with SECRET_KEY, so that its user is not known: "
+                "set SECRET_KEY as the app that logs in has it, a former one in SECRET_KEY_FALLBACKS",
+                name,
+            )
+        elif why == "none" and self._rarely(why) and (other := self._sessions.misnamed(environ)) not in (None, name):
+            logger.warning(
+                "a handshake brings its session in the cookie %r, but SESSION_COOKIE_NAME is %r: set it as the app "
+                "that logs in has it",
+                other,
+                name,
+            )
 
     def _release(self, connection: str) -> None:
         bound = self._of.pop(connection, None)

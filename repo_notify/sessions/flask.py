@@ -8,15 +8,22 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
 
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSessionInterface
-from itsdangerous import BadSignature, TimestampSigner, URLSafeTimedSerializer
+from itsdangerous import BadSignature, SignatureExpired, Signer, TimestampSigner, URLSafeTimedSerializer
+from werkzeug.test import create_environ
+
+# Why a handshake's session names nobody.
+NoUser = Literal["none", "bad_signature", "expired"]
+# So many cookies are tried for one of the app's under another name.
+MAX_TRIED = 10
 
 # Our engine refuses more; a stock server does not.
 MAX_PARAMETERS = 50
@@ -93,6 +100,49 @@ class HandshakeSessions:
         # The app's context is for stores such as Flask-SQLAlchemy.
         with self._app.app_context():
             return interface.open_session(self._app, self._app.request_class(dict(environ), populate_request=False))
+
+    def why_nobody(self, environ: Mapping[str, Any], found: Mapping[str, Any] | None) -> NoUser:
+        """Return why `found`, which `open` returned for that environ, holds no user."""
+        value = _plain_cookie(environ.get("HTTP_COOKIE", ""), str(self._app.config["SESSION_COOKIE_NAME"]))
+        if value is None or found:
+            return "none"
+        interface = self._app.session_interface
+        if not isinstance(interface, SecureCookieSessionInterface):
+            return "expired"
+        return self._unsigned(interface, value) or "none"
+
+    def misnamed(self, environ: Mapping[str, Any]) -> str | None:
+        """Return the name of a cookie that is signed as the app's session and called otherwise; None without one."""
+        interface = self._app.session_interface
+        if not isinstance(interface, SecureCookieSessionInterface):
+            return None
+        for part in environ.get("HTTP_COOKIE", "").split(";")[:MAX_TRIED]:
+            name, _, value = part.strip().partition("=")
+            if _PLAIN.fullmatch(value) and self._unsigned(interface, value) != "bad_signature":
+                return name if name.isascii() and name.isprintable() else None
+        return None
+
+    def _unsigned(self, interface: SecureCookieSessionInterface, value: str) -> NoUser | None:
+        """Return what is wrong with a cookie's signature, None where nothing is."""
+        reader = self._reader_of(interface)
+        try:
+            if reader is not None:
+                reader.signer.unsign(value, int(self._app.permanent_session_lifetime.total_seconds()))
+                return None
+        except SignatureExpired:
+            return "expired"
+        except BadSignature:
+            pass
+        return "bad_signature"
+
+    def probe(self) -> None:
+        """Ask the session store for a session that nobody has; raises what the store raises."""
+        name, value = str(self._app.config["SESSION_COOKIE_NAME"]), f"probe{secrets.token_hex(8)}"
+        # An id that the interface wants signed and is not would not be looked up.
+        if getattr(self._app.session_interface, "use_signer", False):
+            key: Any = self._app.secret_key
+            value = Signer(key, salt="flask-session", key_derivation="hmac").sign(value).decode()
+        self.open(create_environ(headers={"Cookie": f"{name}={value}"}))
 
     def _signed(self, interface: SecureCookieSessionInterface, value: str) -> Mapping[str, Any] | None:
         """As the interface's `open_session`."""

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import pymongo
 import socketio
 
-from repo_notify.metrics import Metrics
+from repo_notify.logs import Outage
 
 logger = logging.getLogger(__name__)
 
@@ -24,8 +24,22 @@ T = TypeVar("T")
 Bounded = Callable[[Callable[[], T], float], T]
 
 
+class TooSlow(Exception):
+    """A read took longer than it may."""
+
+
 class SessionsUnavailable(Exception):
     """The session store did not answer in time, or with an error; the text says which."""
+
+
+def bounded_by(server: socketio.Server) -> Bounded[Any]:
+    """Return what runs a read in the server's async mode for so many seconds at most; it raises `TooSlow` then."""
+    return in_threads(server.start_background_task) if server.eio.async_mode == "threading" else _on_gevent
+
+
+def in_threads(start: Callable[[Callable[[], None]], Any]) -> Bounded[Any]:
+    """Return what runs a read in a thread of its own that `start` starts, and waits for so many seconds at most."""
+    return _Threads(start)
 
 
 class SessionReads:
@@ -35,12 +49,11 @@ class SessionReads:
     everybody else is refused at once.
     """
 
-    def __init__(self, server: socketio.Server, metrics: Metrics, *, seconds: float) -> None:
-        self._bounded: Bounded[Any] = _Threads(server) if server.eio.async_mode == "threading" else _on_gevent
-        self._metrics = metrics
+    def __init__(self, server: socketio.Server, *, seconds: float) -> None:
+        self._bounded = bounded_by(server)
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._failing = False
+        self._outage = Outage(logger, "the sessions of handshakes can be read again")
         self._silent = False
         self._silent_until = 0.0
 
@@ -53,7 +66,8 @@ class SessionReads:
         except Exception as error:
             self._failed(error)
             raise SessionsUnavailable(str(error)) from error
-        self._failing = self._silent = False
+        self._silent = False
+        self._outage.ended()
         return found
 
     def _admit(self) -> None:
@@ -71,24 +85,17 @@ class SessionReads:
         return min(PAUSE_SECONDS, self._seconds / 4)
 
     def _failed(self, error: Exception) -> None:
-        self._metrics.session_errors.inc()
         with self._lock:
-            first, self._failing = not self._failing, True
-            if isinstance(error, _TooSlow):
+            if isinstance(error, TooSlow):
                 self._silent = True
                 self._silent_until = monotonic() + self._pause
             else:
                 self._silent = False
-        if first:
-            logger.warning(
-                "the session of a handshake could not be read; it is tried again at the socket's next join: %s: %s",
-                type(error).__name__,
-                error,
-            )
-
-
-class _TooSlow(Exception):
-    """A read took longer than it may."""
+        self._outage.began(
+            "the session of a handshake could not be read; it is tried again at the socket's next join: %s: %s",
+            type(error).__name__,
+            error,
+        )
 
 
 def _on_gevent(read: Callable[[], T], seconds: float) -> T:
@@ -100,20 +107,20 @@ def _on_gevent(read: Callable[[], T], seconds: float) -> T:
         except gevent.Timeout as ended:
             if ended is not limit:
                 raise
-    raise _TooSlow(f"the session store did not answer in {seconds} s")
+    raise TooSlow(f"the session store did not answer in {seconds} s")
 
 
 class _Threads:
     """Reads in threads of their own, which are waited for only so long."""
 
-    def __init__(self, server: socketio.Server) -> None:
-        self._server = server
+    def __init__(self, start: Callable[[Callable[[], None]], Any]) -> None:
+        self._start = start
         self._free = threading.BoundedSemaphore(MAX_HANGING)
 
     def __call__(self, read: Callable[[], T], seconds: float) -> T:
         deadline = monotonic() + seconds
         if not self._free.acquire(timeout=seconds):
-            raise _TooSlow(f"{MAX_HANGING} reads wait for the session store")
+            raise TooSlow(f"{MAX_HANGING} reads wait for the session store")
         done = threading.Event()
         found: list[T] = []
         raised: list[Exception] = []
@@ -129,9 +136,9 @@ class _Threads:
                 self._free.release()
                 done.set()
 
-        self._server.start_background_task(work)
+        self._start(work)
         if not done.wait(max(0.0, deadline - monotonic())):
-            raise _TooSlow(f"the session store did not answer in {seconds} s")
+            raise TooSlow(f"the session store did not answer in {seconds} s")
         if raised:
             # Popped, so that the error and this frame do not keep one another.
             raise raised.pop()

@@ -16,12 +16,15 @@ from repo_notify.engine.engine_io.origins import NO_CREDENTIALS, Origins
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.settings import Settings
 
-from .origins import OriginCheck, WsgiApp, as_seen_by_proxies, behind_proxies
+from .facade import OwnSocketIO
+from .origins import OriginCheck, WsgiApp, as_seen_by_proxies
+from .proxies import as_the_host_sees
+from .servers import ServerCheck
 
 
 def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple[Codec, ...]) -> SocketIO:
     """Return a Flask-SocketIO around a server of ours, made from the settings."""
-    found = SocketIO()
+    found = OwnSocketIO()
     found.server = Server(
         Options(
             async_mode=settings.async_mode,
@@ -54,7 +57,9 @@ def _unsupported(eio: str) -> str | None:
 
 def mount(app: Flask, found: SocketIO, settings: Settings) -> None:
     """Put the server at REPO_NOTIFY_CHAT_PATH of the WSGI app; everything else goes to the app as before."""
-    engine = behind_proxies(found.server.handle_request, settings.trusted_proxies)
+    server = found.server
+    checked = ServerCheck(server.handle_request, settings.async_mode, lambda: len(server.eio.sockets))
+    engine = as_the_host_sees(checked, app.wsgi_app, settings.trusted_proxies)
     # Flask's documentation says to assign; its types call that a method.
     app.wsgi_app = _Mount(app, app.wsgi_app, engine, settings.chat_path)  # type: ignore[method-assign]
     # `flask_socketio.emit` and its like find the server here; one of the host's own comes first.

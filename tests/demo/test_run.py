@@ -84,6 +84,21 @@ def test_another_database_and_its_users_collection(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
 
 
+def test_a_second_one_on_the_same_data_says_where_the_first_runs(tmp_path: Path) -> None:
+    def second() -> str:
+        command = [*COMMAND, "--data-dir", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 1
+        return done.stderr
+
+    with demo(tmp_path) as (first, _):
+        address = f"http://127.0.0.1:{first.port}"
+        said = f"Error: Another demo runs on the data in {tmp_path}, at {address}: use that one, end it, or give "
+        assert second() == f"{said}this one data of its own with --data-dir\n"
+    with demo(tmp_path) as (again, _):
+        assert f"at http://127.0.0.1:{again.port}:" in second()
+
+
 @pytest.mark.unmeasured
 def test_a_database_that_is_gone_is_said_to_be(tmp_path: Path) -> None:
     with (

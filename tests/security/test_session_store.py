@@ -78,7 +78,7 @@ def test_on_gevent(sample: str, chat: Connect, tmp_path: Path, engine: str) -> N
         }
         with host_app(config, stderr=stderr.fileno()) as served:
             outage(served.url, User(served).log_in("carol").cookie, database, chat)
-            assert metric(served, "repo_notify_session_errors_total") > 0
+            assert metric(served, "repo_notify_sessions_total", outcome="store_error") > 0
     assert log.read_text().count(LINE) == 1
     assert "Traceback" not in log.read_text()
 

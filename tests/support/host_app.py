@@ -16,6 +16,7 @@ if options.pop("PATCH", True):
 
     monkey.patch_all()
 
+from time import monotonic
 from typing import Any
 
 import bson
@@ -23,9 +24,11 @@ from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 from flask import Flask, jsonify, request, session
 from flask_socketio import SocketIO
+from werkzeug.serving import make_server
 
 from repo_notify import RepoNotify, events, flask_login_user
 from repo_notify.errors import InvalidEvent
+from repo_notify.logs import configure
 from repo_notify.serving import serve
 
 
@@ -33,14 +36,26 @@ def make_app(options: dict[str, Any]) -> Flask:
     sessions = options.pop("SESSIONS", "cookie")
     stock = options.pop("STOCK_SOCKETIO", None)
     app = Flask("host")
-    app.config.update(SECRET_KEY="a host's own key", **options)
+    app.config.update({"SECRET_KEY": "a host's own key", **options})
+    if form := app.config.get("LOG_FORMAT"):
+        configure("info", form)
     notify = RepoNotify()
     socketio = SocketIO(app, path="chat", **stock) if stock is not None else None
     notify.init_app(app, socketio=socketio)
     use_sessions(app, notify, sessions)
     add_access_checker(app, notify)
     add_routes(app, notify)
+    app.add_url_rule("/busy", view_func=busy)
+    app.add_url_rule("/end", view_func=lambda: jsonify(notify.socketio.server.shutdown()), methods=["POST"])
     return app
+
+
+def busy() -> Any:
+    """Hold the event loop up, as a view does that computes or waits without gevent's knowing."""
+    end = monotonic() + float(request.args["seconds"])
+    while monotonic() < end:
+        pass
+    return jsonify({})
 
 
 def use_sessions(app: Flask, notify: RepoNotify, kind: str) -> None:
@@ -140,4 +155,9 @@ def add_routes(app: Flask, notify: RepoNotify) -> None:
 
 if __name__ == "__main__":
     port = options.pop("PORT", 0)
-    serve(make_app(options), host="127.0.0.1", port=port, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))
+    app = make_app(options)
+    if app.config.get("REPO_NOTIFY_ASYNC_MODE") == "threading":
+        server = make_server("127.0.0.1", port, app, threaded=True)
+        print(server.server_port, flush=True)
+        server.serve_forever()
+    serve(app, host="127.0.0.1", port=port, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))

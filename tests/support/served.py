@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -55,10 +56,12 @@ class User:
 
 
 @contextmanager
-def running(command: list[str], env: Mapping[str, str] | None = None) -> Iterator[subprocess.Popen[str]]:
+def running(
+    command: list[str], env: Mapping[str, str] | None = None, *, stdin: int | None = None, cwd: Path | None = None
+) -> Iterator[subprocess.Popen[str]]:
     """Run a command for the length of the block; it is told to end, and killed when it does not."""
-    environment = {**os.environ, **(env or {})}
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process, ended(process):
+    pipes: dict[str, Any] = {"stdin": stdin, "stdout": subprocess.PIPE, "text": True, "cwd": cwd}
+    with subprocess.Popen(command, env={**os.environ, **(env or {})}, **pipes) as process, ended(process):
         yield process
 
 

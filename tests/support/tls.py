@@ -1,4 +1,4 @@
-"""TLS for a client that reads in one thread and writes in another.
+"""Certificates of the tests' own, and TLS for a client that reads in one thread and writes in another.
 
 CPython up to 3.12 leaves it to the caller that one thread at a time uses a TLS connection. python-socketio's client
 reads and writes at once, and now and then takes what the other thread was told for the connection's end.
@@ -10,7 +10,10 @@ import select
 import ssl
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
+
+import trustme
 
 T = TypeVar("T")
 
@@ -60,3 +63,12 @@ def client_context(authority: str) -> ssl.SSLContext:
     context = ssl.create_default_context(cafile=authority)
     context.sslsocket_class = OneAtATime
     return context
+
+
+def certificates(folder: Path) -> tuple[Path, Path]:
+    """Write who signed, and a certificate for `localhost` with its key, into the folder; return the two files."""
+    authority, certificate = folder / "authority.pem", folder / "certificate.pem"
+    signer = trustme.CA()
+    signer.cert_pem.write_to_path(str(authority))
+    signer.issue_cert("localhost").private_key_and_cert_chain_pem.write_to_path(str(certificate))
+    return authority, certificate

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
+from functools import lru_cache
+from time import time
 from typing import Any, Protocol
 
 from repo_notify.engine.wire.codec import Codec
@@ -57,8 +59,12 @@ class Listener(Protocol):
         """A message arrived; ProtocolError ends the connection."""
 
 
+# Connections of one second share the number: there are many of them.
+_second = lru_cache(1)(int)
+
+
 class Connection:
-    """One Engine.IO session. `environ` is the handshake's, `session` the application's own."""
+    """One Engine.IO session. `environ` is the handshake's, `session` the application's own, `since` its start (UTC)."""
 
     __slots__ = (
         "__weakref__",
@@ -73,6 +79,7 @@ class Connection:
         "environ",
         "listener",
         "sid",
+        "since",
         "transport",
         "upgrading",
     )
@@ -81,6 +88,7 @@ class Connection:
         self.sid = sid
         self.codec = codec
         self.environ = environ
+        self.since = _second(int(time()))
         self._session: dict[str, Any] | None = None
         self.listener: Listener | None = None
         self.transport = transport
@@ -91,6 +99,11 @@ class Connection:
         self._heartbeat: Timer | None = None
         self._pinged = False
         self._closing: Timer | None = None
+
+    @property
+    def label(self) -> str:
+        """What stands for the connection in the log: with the whole id anybody could send for it."""
+        return self.sid[:8]
 
     @property
     def session(self) -> dict[str, Any]:

@@ -305,7 +305,7 @@ class RawTransport:
             else:
                 self._lost()
         except Exception:
-            self._logger.exception("a connection failed while reading")
+            self._logger.exception("connection %s: reading failed", self._label)
             self._lost()
 
     def _feed(self, data: bytes) -> None:
@@ -330,6 +330,10 @@ class RawTransport:
             self._finish(CloseCode.NORMAL, close_packet=False)
             connection.ended()
 
+    @property
+    def _label(self) -> str:
+        return self._connection.label if self._connection is not None else "none"
+
     def _pong(self, frame: bytes) -> None:
         """A client that does not take its pongs gets that of its last ping (RFC 6455 section 5.5.3)."""
         if self.backlog is None:
@@ -338,7 +342,7 @@ class RawTransport:
             self._owed = frame
 
     def _fail(self, code: CloseCode, problem: str) -> None:
-        self._logger.info("a WebSocket is closed with %s: %s", int(code), problem)
+        self._logger.info("connection %s: its WebSocket is closed with %s: %s", self._label, int(code), problem)
         self._finish(code, close_packet=False)
         if self._connection is not None:
             self._connection.broken()

@@ -30,6 +30,7 @@ from .greenlets import Workers
 from .options import Options
 from .origins import Origins, Page, drop_credentials
 from .raw_sockets import RawSockets, RawTransport
+from .refusals import OnRefused, refusal_of
 from .requests import (
     OPENED_WEBSOCKET,
     TAKE_SOCKET,
@@ -99,6 +100,8 @@ class EngineServer(engineio.Server):
         raw = RawSockets(self.backlogs, options.max_message_bytes, logger) if options.raw_sockets else None
         self._websockets = WebSocketConnections(self, raw, options.max_message_bytes, logger)
         self._ended = ended
+        # Called with what was refused, the environ and the answer's text.
+        self.on_refused: list[OnRefused] = []
         self.sockets: dict[str, Connection] = {}
         self._draining: dict[str, Connection] = {}
         self._origins = Origins(
@@ -198,6 +201,7 @@ class EngineServer(engineio.Server):
                     return answered
                 response = answered
         except RequestError as error:
+            self._refused(environ, error)
             response = Response(codec.error_body(error), status=error.status)
         websocket = environ.get(OPENED_WEBSOCKET)
         if websocket is not None:
@@ -209,6 +213,12 @@ class EngineServer(engineio.Server):
         response.headers += self._origins.headers(page, environ)
         response.headers += _embeddable(codec.readable(request.query) if request is not None else False)
         return response.start(start_response, environ["REQUEST_METHOD"])
+
+    def _refused(self, environ: Environ, error: RequestError) -> None:
+        refusal = refusal_of(environ, error)
+        if refusal is not None:
+            for hook in self.on_refused:
+                hook(refusal, environ, error.message)
 
     def _route(self, request: Request, page: Page, start_response: StartResponse) -> Any:
         transport = request.parameter("transport")
@@ -264,7 +274,7 @@ class EngineServer(engineio.Server):
         try:
             accepted = self.handlers["connect"](connection.sid, connection.environ)
         except Exception:
-            self.logger.exception("the handler of new connections failed")
+            self.logger.exception("connection %s: the handler of new connections failed", connection.label)
             accepted = False
         settle(connection.environ)
         if accepted is not None and accepted is not True:
@@ -318,7 +328,7 @@ class EngineServer(engineio.Server):
         return timeout
 
     def _broken(self, connection: Connection, error: ProtocolError) -> RequestError:
-        self.logger.info("%s: %s", connection.sid, error.problem)
+        self.logger.info("connection %s: %s", connection.label, error.problem)
         connection.fail(error)
         return RequestError(ErrorCode.BAD_REQUEST, error.problem)
 

@@ -93,7 +93,7 @@ class WebSocketConnections:
             connection.end_open_poll()
             return self._next(probing, codec) == EioPacket(EioType.UPGRADE)
         except (ProtocolError, OSError) as error:
-            self._logger.info("%s: upgrade failed: %s", connection.sid, type(error).__name__)
+            self._logger.info("connection %s: upgrade failed: %s", connection.label, type(error).__name__)
             return False
 
     def _next(self, transport: WebSocketTransport, codec: Codec) -> EioPacket | None:
@@ -114,7 +114,7 @@ class WebSocketConnections:
                     break
                 connection.receive(packet)
         except ProtocolError as error:
-            self._logger.info("%s: %s", connection.sid, error.problem)
+            self._logger.info("connection %s: %s", connection.label, error.problem)
             connection.fail(error)
         finally:
             connection.finish(Reason.TRANSPORT_CLOSE, close_packet=False)

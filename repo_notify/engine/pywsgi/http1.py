@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 
 from geventwebsocket.handler import WebSocketHandler as StockHandler
 
+from . import access_log
 from .bodies import NO_BODY, PACE_BYTES, Arriving, RequestBody
 from .headers import BadRequest, Headers, body_length, check_host, environ_key, request_line, words_of
 from .lazy_sockets import LazySocket
@@ -45,6 +46,7 @@ class HttpHandler(StockHandler):
 
     patience: ClassVar[float] = 75.0
     max_header_bytes: ClassVar[int] = 16_384
+    access_log: ClassVar[bool] = False
 
     def __init__(self, sock: Any, address: Any, server: Any) -> None:
         stock: Any = super()
@@ -175,6 +177,8 @@ class HttpHandler(StockHandler):
                 f"Content-Length: {len(answer)}\r\n\r\n{'' if handler.command == 'HEAD' else answer}"
             ).encode()
         handler.status, handler.code, handler.time_finish = str(int(status)), int(status), time()
+        # It may be that of the request before.
+        handler.environ = None
         with contextlib.suppress(OSError):
             self._sendall(answer)
         handler.log_request()
@@ -215,6 +219,15 @@ class HttpHandler(StockHandler):
         elif handler.request_version == "HTTP/1.0":
             headers.append((b"Connection", b"keep-alive"))
         handler.response_headers = headers
+
+    def log_request(self) -> None:
+        """Log a request without its query: by gunicorn's access log, or by our own where `access_log` is on."""
+        handler: Any = self
+        gunicorn = handler.server.log
+        if hasattr(gunicorn, "access"):
+            access_log.tell(gunicorn, handler)
+        elif self.access_log:
+            access_log.write(handler)
 
     def _write(self, data: bytes) -> None:
         handler: Any = self

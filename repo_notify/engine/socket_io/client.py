@@ -198,7 +198,7 @@ class Client:
         self.connection.send(Outgoing(self.connection.codec.refusal_packet(namespace, data)))
         self._refused += 1
         if self._refused > self._host.options.max_namespaces:
-            self._host.logger.info("%s: too many refused namespaces", self.connection.sid)
+            self._host.logger.info("connection %s: too many refused namespaces", self.connection.label)
             self.connection.finish(Reason.TRANSPORT_ERROR)
 
     def _forget(self, namespace: str) -> None:
@@ -272,7 +272,7 @@ class Client:
             try:
                 call()
             except Exception:
-                self._host.logger.exception("a call for connection %s failed", self.connection.sid)
+                self._host.logger.exception("connection %s: a call failed", self.connection.label)
 
     def _wait_for_room(self) -> None:
         """Who sends faster than the handlers work waits itself, instead of filling the server's memory."""

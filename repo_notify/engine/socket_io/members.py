@@ -108,7 +108,7 @@ class Member:
             with self._space.lock:
                 return self._hold(out)
         except Exception:
-            self._space.logger.exception("delivery to %s failed", self.connection_id)
+            self._space.logger.exception("connection %s: a delivery failed", self.connection.label)
             return False
 
     def _hold(self, out: Outgoing) -> bool:

@@ -29,6 +29,7 @@ OnClose = Callable[[str, str], None]
 # (event, member, arguments, how the packet was written) -> the acknowledgement.
 Fallback = Callable[[Any, Member, Sequence[Any], "Spelling | None"], Any]
 
+_FAILED = "connection %s: %s handler of %s failed"
 _REJECTED = {"message": "Connection rejected by server"}
 # Handlers that stand under these names are called for something else than an event of that name.
 _NO_EVENTS = frozenset({"connect", "disconnect", "*"})
@@ -138,7 +139,7 @@ class Server(socketio.Server):
         except ConnectionRefusedError:
             return dict(_REJECTED)
         except Exception:
-            self.logger.exception("the connect handler of %s failed", member.namespace)
+            self.logger.exception(_FAILED, member.connection.label, "the connect", member.namespace)
             return dict(_REJECTED)
         return dict(_REJECTED) if accepted is False else None
 
@@ -172,7 +173,7 @@ class Server(socketio.Server):
             data = [] if result is None else list(result) if isinstance(result, tuple) else [result]
             member.connection.send(Outgoing(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
         except Exception:
-            self.logger.exception("an event handler of %s failed", member.namespace)
+            self.logger.exception(_FAILED, member.connection.label, "an event", member.namespace)
 
     def _dispatch(self, member: Member, event: Any, arguments: Sequence[Any]) -> Any:
         """Call the handler of an event, found as python-socketio does: no name that a client thinks of is another's."""
@@ -193,7 +194,7 @@ class Server(socketio.Server):
         try:
             self._trigger("disconnect", member.namespace, member.sid, reason)
         except Exception:
-            self.logger.exception("the disconnect handler of %s failed", member.namespace)
+            self.logger.exception(_FAILED, member.connection.label, "the disconnect", member.namespace)
 
     def _forget(self, connection: Connection, reason: str) -> None:
         """The last of a connection: its session and environ are dropped, `on_close` is called."""
@@ -221,7 +222,7 @@ class Server(socketio.Server):
             client.connect()
 
     def _never_connected(self, connection: Connection) -> None:
-        self.logger.info("%s: no namespace within %s s", connection.sid, self.options.connect_timeout)
+        self.logger.info("connection %s: no namespace within %s s", connection.label, self.options.connect_timeout)
         connection.close(Reason.TRANSPORT_CLOSE)
 
     def _ended(self, connection: Connection, reason: str) -> None:

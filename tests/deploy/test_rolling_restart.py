@@ -1,0 +1,143 @@
+"""A rolling restart behind the documented nginx: two processes, one after the other, and nobody is away for long."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from select import select
+from typing import Any
+
+import pytest
+import requests
+
+from repo_notify import QueuePublisher, events
+from repo_notify.demo.seed import STRUCTURE, TOWER
+from tests.support import brokers
+from tests.support.documented import documented_nginx
+from tests.support.nginx import nginx
+from tests.support.ports import free_port
+from tests.support.served import SECONDS, Served, User, host_app, running
+from tests.support.service import command, service, service_environment
+from tests.support.tls import certificates
+from tests.support.until import until
+
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured, pytest.mark.timeout(240)]
+
+CLIENTS = 100
+PAUSE_SECONDS = 1 / 20
+MOST_SECONDS = 3.0
+ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
+
+
+class Publisher:
+    """Publishes twenty numbered events a second until told to stop, by way of the queue alone."""
+
+    def __init__(self, queue: str) -> None:
+        self._queue = QueuePublisher(queue)
+        self._stop = threading.Event()
+        self._threads = ThreadPoolExecutor(1)
+        self._done = self._threads.submit(self._publish)
+
+    def stop(self) -> None:
+        """Stop; raises what went wrong meanwhile."""
+        self._stop.set()
+        self._done.result(SECONDS)
+        self._threads.shutdown()
+
+    def _publish(self) -> None:
+        numbers = itertools.count()
+        while not self._stop.wait(PAUSE_SECONDS):
+            data = {"status": "ok", "n": next(numbers)}
+            self._queue.publish(events.ModelSettingsUpdated(**ROOM, kind="container", data=data))
+
+
+@contextmanager
+def crowd(**plan: Any) -> Iterator[subprocess.Popen[str]]:
+    """Have `crowd.py` connect its clients; the block begins when all have joined and heard an event."""
+    program = [sys.executable, "-m", "tests.deploy.crowd", json.dumps(plan)]
+    with running(program, stdin=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert select([process.stdout], [], [], 2 * SECONDS)[0], "the clients did not all join and hear an event"
+        assert process.stdout.readline() == "joined\n"
+        yield process
+
+
+def report(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
+    """Return what each client went through since it had joined."""
+    said, _ = process.communicate("now\n", 2 * SECONDS)
+    found: list[dict[str, Any]] = json.loads(said)
+    return found
+
+
+class Site:
+    """The standalone service in two processes, which can be restarted one by one."""
+
+    def __init__(self, environ: dict[str, str]) -> None:
+        self.ports = [free_port(), free_port()]
+        self._environ = environ
+        self._stacks = [ExitStack(), ExitStack()]
+        self._served: dict[int, Served] = {}
+
+    def start(self, number: int) -> None:
+        """Start that process and wait until it is ready."""
+        port = self.ports[number]
+        served = self._stacks[number].enter_context(service(command("serve", port), self._environ, port))
+        self._served[number] = served
+        until(lambda: requests.get(f"{served.url}/notify/readyz", timeout=SECONDS).status_code == 200)
+
+    def restart(self, number: int) -> None:
+        """As `systemctl restart`: SIGTERM, and the next one when it has ended."""
+        process = self._served[number].process
+        process.terminate()
+        assert process.wait(SECONDS) == 0
+        self._stacks[number].close()
+        self.start(number)
+
+    def close(self) -> None:
+        for stack in self._stacks:
+            stack.close()
+
+
+def test_a_rolling_restart_keeps_nobody_away_for_long(sample: str, tmp_path: Path) -> None:
+    """Measured at each client: how long it was out of its room, and how long it heard nothing."""
+    authority, certificate = certificates(tmp_path)
+    port = free_port()
+    with ExitStack() as stack:
+        queue = stack.enter_context(brokers.redis(tmp_path))
+        environ = {"REPO_NOTIFY_MESSAGE_QUEUE": queue, "REPO_NOTIFY_TRUSTED_PROXIES": "1"}
+        site = Site(service_environment(sample, **environ))
+        stack.callback(site.close)
+        for number in range(2):
+            site.start(number)
+        with host_app({"REPO_NOTIFY_MONGO_URI": sample, "SESSION_COOKIE_NAME": "connect.sid"}) as rest:
+            cookie = User(rest).log_in("carol").cookie
+        http = documented_nginx(tmp_path, certificate, port, site.ports)
+        url = stack.enter_context(nginx(tmp_path, http, f"https://localhost:{port}")).url
+        publisher = Publisher(queue)
+        stack.callback(publisher.stop)
+        clients = stack.enter_context(
+            crowd(
+                url=url, authority=str(authority), cookie=cookie, clients=CLIENTS,
+                room=ROOM, legacy={"account": "acme", "model": STRUCTURE},
+            )
+        )
+        for number in range(2):
+            site.restart(number)
+        found = report(clients)
+        logs = "".join((tmp_path / name).read_text() for name in ("chat.log", "chat-error.log"))
+    for client in found:
+        assert client["losses"], f"{client['way']} was not interrupted at all"
+        assert client["absent"] < MOST_SECONDS, client
+        assert client["silent"] < MOST_SECONDS, client
+        # What went through the queue while it was away is lost; nothing comes twice.
+        assert client["heard"] == sorted(set(client["heard"]))
+    # A session id in a query is as good as a cookie.
+    assert "/chat/" in logs
+    assert "sid=" not in logs
