@@ -6,7 +6,6 @@ NotifyError
         NotPermitted
         RoomNotFound
         PermissionsUnavailable
-        RateLimited
         UnknownEvent
     InvalidEvent         the caller published something that is no event
     SettingsError        the configuration is wrong; the start stops
@@ -69,19 +68,6 @@ class PermissionsUnavailable(ChatError):
 
     def __str__(self) -> str:
         return "Permissions cannot be checked right now"
-
-
-class RateLimited(ChatError):
-    """One socket asks faster than it may; `retry_after` is in seconds."""
-
-    code = "RATE_LIMITED"
-
-    def __init__(self, retry_after: float) -> None:
-        super().__init__(retry_after)
-        self.retry_after = retry_after
-
-    def __str__(self) -> str:
-        return f"Too many requests, try again in {max(self.retry_after, 0.01):.2f} seconds"
 
 
 class UnknownEvent(ChatError):

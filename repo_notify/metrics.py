@@ -31,7 +31,7 @@ DISCONNECTS = (
     "other",
 )  # fmt: skip
 PUBLISH_STATUSES = ("202", "400", "401", "404", "413")
-_JOINS = ("success", "unauthorised", "room_not_found", "service_unavailable", "rate_limited")
+_JOINS = ("success", "unauthorised", "room_not_found", "service_unavailable")
 
 REVALIDATION_CAUSES = ("change", "host", "sweep")
 _REVALIDATION_OUTCOMES = ("kept", "evicted", "farewell", "unknown")
@@ -179,6 +179,9 @@ class Metrics:
         "Joins and leaves by action and outcome.",
         ("action", "outcome"),
         [*((action, outcome) for action in ("join", "leave") for outcome in _JOINS), ("other", "unknown_event")],
+    )
+    join_wait: Histogram = _histogram(
+        "join_wait_seconds", "How long joins and leaves beyond the rate waited for their turn, in seconds.", _BUCKETS
     )
     rooms: Watched = _read("rooms", "Rooms with a member.")
     permission_seconds: Histogram = _histogram(

@@ -301,9 +301,10 @@ class Settings:
     legacy_permissions: bool = setting(
         True, _boolean, "Whether older data grants too: the account's own name, templates, `view_model_all_models`."
     )
-    join_burst: int = setting(100, _whole(1), "How many joins and leaves one socket may send at once.")
-    join_rate: float = setting(50.0, _number(0, above=True), "How many a second one socket may send for long.")
-    join_flood: int = setting(1_000, _whole(1), "How many refusals for haste close a connection.")
+    join_burst: int = setting(2_000, _whole(1), "How many joins and leaves of one socket are handled at once.")
+    join_rate: float = setting(
+        500.0, _number(0, above=True), "How many a second are handled for long; more wait their turn."
+    )
     ping_interval: float = setting(25.0, _number(0, above=True), "Engine.IO's ping interval, in seconds.")
     ping_timeout: float = setting(20.0, _number(0, above=True), "How long a ping may stay unanswered, in seconds.")
     connect_timeout: float = setting(
@@ -323,7 +324,7 @@ class Settings:
         _whole(1),
         "How much may wait for all slow clients together, in bytes; then those with the most are cut.",
     )
-    max_payload_packets: int = setting(100, _whole(1), "How many packets a polling client may send in one payload.")
+    max_payload_packets: int = setting(1_000, _whole(1), "How many packets a polling client may send in one payload.")
     max_header_bytes: int = setting(16_384, _whole(1), "The largest request line and header fields together, in bytes.")
     request_timeout: float = setting(
         75.0,

@@ -230,9 +230,10 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         permissions,
         metrics,
         dialects=dialects,
-        rate_limit=RateLimit(settings.join_burst, settings.join_rate, settings.join_flood),
+        rate_limit=RateLimit(settings.join_burst, settings.join_rate),
         register=register,
         settle=revalidation.settle,
+        sleep=socketio.server.sleep,
     )
     changes = _make_changes(settings, metrics, permissions, revalidation)
     ends = SessionEnds(app, bound=identities.sessions, end=publisher.end_here, ask=reads.run)

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo_notify.membership.rate_limit import Bucket, Limiter, RateLimit
+from repo_notify.membership.rate_limit import Bucket
 from repo_notify.stock_sockets import FifoLock
 from tests.support.unmeasured import unmeasured
 
@@ -69,13 +69,6 @@ def test_the_wait_that_is_told_is_enough(burst: int, rate: float) -> None:
         pass
     clock.now += wait
     assert bucket.take() == 0
-
-
-def test_the_hard_limit_is_passed_after_so_many_refusals() -> None:
-    # A rate so low that nothing comes back during the test.
-    limiter = Limiter(RateLimit(burst=2, rate=1e-6, hard_limit=3))
-    found = [(limiter.take() > 0 and (limiter.refuse() or None)) for _ in range(6)]
-    assert found == [False, False, None, None, None, True]
 
 
 def test_a_lock_keeps_the_order_of_asking() -> None:

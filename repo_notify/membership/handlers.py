@@ -13,11 +13,9 @@ from repo_notify.errors import (
     ChatError,
     NotLoggedIn,
     PermissionsUnavailable,
-    RateLimited,
     RoomNotFound,
     UnknownEvent,
 )
-from repo_notify.logs import connection_label
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import ACTIONS, Dialects, JoinRequest, Reply
 from repo_notify.protocol.echo import Spelling
@@ -26,7 +24,7 @@ from repo_notify.sessions.bindings import Identities, Identity
 from repo_notify.sessions.reads import SessionsUnavailable
 from repo_notify.sockets import Socket, Sockets, leave_all
 
-from .rate_limit import Limiter, RateLimit
+from .rate_limit import Bucket, RateLimit
 from .register import Register
 
 logger = logging.getLogger(__name__)
@@ -49,6 +47,7 @@ class Handlers:
         rate_limit: RateLimit,
         register: Register,
         settle: Settle,
+        sleep: Callable[[float], object],
     ) -> None:
         self._sockets = sockets
         self._identities = identities
@@ -58,42 +57,45 @@ class Handlers:
         self._rate_limit = rate_limit
         self._register = register
         self._settle = settle
-        self._limiters: dict[str, Limiter] = {}
+        self._sleep = sleep
+        self._buckets: dict[str, Bucket] = {}
         self._lock = sockets.new_lock()
 
     def closed(self, connection_id: str) -> None:
         """Forget a connection."""
         self._register.closed(connection_id)
         with self._lock:
-            self._limiters.pop(connection_id, None)
+            self._buckets.pop(connection_id, None)
 
     def handle(self, action: Any, socket: Socket, arguments: Sequence[Any], spelling: Spelling | None) -> Any:
         """Answer one event of a client; return the acknowledgement, which is the last reply too."""
-        limiter = self._limiters.get(socket.connection_id) or self._new_limiter(socket.connection_id)
-        wait = limiter.take()
-        if wait and limiter.refuse():
-            label = connection_label(socket.connection_id)
-            logger.info("connection %s: closed: over the hard limit of joins (REPO_NOTIFY_JOIN_FLOOD)", label)
-            self._sockets.close(socket.connection_id)
-            return None
+        bucket = self._buckets.get(socket.connection_id) or self._new_bucket(socket.connection_id)
+        if wait := bucket.take():
+            self._await_turn(bucket, wait)
         data = arguments[0] if arguments else None
         request = self._dialects.request(action, socket.namespace, data, spelling)
         try:
-            self._carry_out(request, socket, wait)
+            self._carry_out(request, socket)
         except ChatError as error:
             return self._answer(request, socket, error.code.lower(), request.dialect.denied(request, error))
         return self._answer(request, socket, "success", request.dialect.entered(request))
 
-    def _new_limiter(self, connection_id: str) -> Limiter:
+    def _new_bucket(self, connection_id: str) -> Bucket:
         with self._lock:
-            return self._limiters.setdefault(connection_id, Limiter(self._rate_limit))
+            return self._buckets.setdefault(connection_id, self._rate_limit.bucket())
 
-    def _carry_out(self, request: JoinRequest, socket: Socket, wait: float) -> None:
+    def _await_turn(self, bucket: Bucket, wait: float) -> None:
+        """Wait until the connection may ask again: what it asked for later waits behind, nobody else does."""
+        started = monotonic()
+        while wait:
+            self._sleep(wait)
+            wait = bucket.take()
+        self._metrics.join_wait.observe(monotonic() - started)
+
+    def _carry_out(self, request: JoinRequest, socket: Socket) -> None:
         if request.action not in ACTIONS:
-            raise UnknownEvent if not wait else RateLimited(wait)
+            raise UnknownEvent
         identity = self._identity(socket.connection_id)
-        if wait:
-            raise RateLimited(wait)
         if request.shape is None:
             raise RoomNotFound(RoomNotFound.UNKNOWN)
         wanted = request.shape.read(request.data, identity.username)

@@ -30,26 +30,11 @@ class Bucket:
 
 @dataclass(frozen=True)
 class RateLimit:
-    """How fast one connection may ask: `burst` at once, `rate` a second, `hard_limit` refusals until it is closed."""
+    """How fast one connection's joins and leaves are handled: `burst` at once, `rate` a second for long."""
 
     burst: int
     rate: float
-    hard_limit: int
 
-
-class Limiter(Bucket):
-    """What one connection may still ask for."""
-
-    __slots__ = ("_limit", "_refused")
-
-    def __init__(self, limit: RateLimit) -> None:
-        super().__init__(limit.burst, limit.rate)
-        self._limit = limit
-        # Most connections are never refused anything.
-        self._refused: Bucket | None = None
-
-    def refuse(self) -> bool:
-        """Count a refusal; return whether the hard limit is passed."""
-        if self._refused is None:
-            self._refused = Bucket(self._limit.hard_limit, self._limit.rate)
-        return self._refused.take() > 0
+    def bucket(self) -> Bucket:
+        """Return the allowance of one connection."""
+        return Bucket(self.burst, self.rate)

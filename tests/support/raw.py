@@ -1,4 +1,4 @@
-"""A WebSocket client that shows the packets as they are on the wire (Engine.IO 4)."""
+"""A WebSocket client that shows the packets as they are on the wire."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ class RawSocket:
         self._connection = connection
 
     @classmethod
-    def connect(cls, url: str, cookie: str = "", query: str = "") -> RawSocket:
+    def connect(cls, url: str, cookie: str = "", query: str = "", eio: int = 4) -> RawSocket:
         """Connect to a served app, and to the default namespace."""
-        address = url.replace("http", "ws", 1) + f"/chat/?EIO=4&transport=websocket{query}"
+        address = url.replace("http", "ws", 1) + f"/chat/?EIO={eio}&transport=websocket{query}"
         client = cls(websocket.create_connection(address, timeout=SECONDS, cookie=cookie or None))
         client.receive()
-        client.send("40")
+        # Clients of Engine.IO 3 are in it by themselves.
+        if eio == 4:
+            client.send("40")
         client.receive()
         return client
 

@@ -77,6 +77,7 @@ class Connection:
         "closed",
         "codec",
         "environ",
+        "held",
         "listener",
         "sid",
         "since",
@@ -93,6 +94,7 @@ class Connection:
         self.listener: Listener | None = None
         self.transport = transport
         self.closed = False
+        self.held = False
         self.upgrading = False
         self._owner = owner
         self._lock = owner.new_lock()
@@ -147,6 +149,8 @@ class Connection:
 
     def start_heartbeat(self) -> None:
         """Begin to ping, or to wait for the client's pings (Engine.IO protocol, "Heartbeat")."""
+        if self.held:
+            return
         options = self._owner.options
         if self.codec.server_pings:
             self._beat(options.ping_interval, self._ping)
@@ -169,6 +173,26 @@ class Connection:
         self._pinged = True
         self._beat(self._owner.options.ping_timeout, self._silent)
         self.send(control(EioType.PING))
+
+    def hold(self) -> None:
+        """Keep the client, whose heartbeat is not read for now: it sends faster than it is served (`release`)."""
+        self.held = True
+        self._reassure_soon()
+
+    def release(self) -> None:
+        """Expect the client's heartbeat again."""
+        if self.held:
+            self.held = False
+            self.start_heartbeat()
+
+    def _reassure(self) -> None:
+        """Whatever arrives tells a client of any generation that the server is there."""
+        self._reassure_soon()
+        self.send(control(EioType.NOOP))
+
+    def _reassure_soon(self) -> None:
+        options = self._owner.options
+        self._beat(min(options.ping_interval, options.ping_timeout) / 2, self._reassure)
 
     def _silent(self) -> None:
         self.close(Reason.PING_TIMEOUT)

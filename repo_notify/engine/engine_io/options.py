@@ -56,7 +56,7 @@ class Options:
     close_timeout: float = 10
     attachments_timeout: float = 30
     max_message_bytes: int = 1_000_000
-    max_payload_packets: int = 100
+    max_payload_packets: int = 1_000
     max_attachments: int = 10
     max_namespaces: int = 100
     outbox: OutboxLimits = field(default_factory=OutboxLimits)

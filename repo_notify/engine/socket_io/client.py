@@ -268,6 +268,7 @@ class Client:
                     return
                 call = self._calls.popleft()
                 if self._room_for_calls is not None and len(self._calls) < MAX_WAITING_CALLS // 2:
+                    self.connection.release()
                     self._room_for_calls.set()
             try:
                 call()
@@ -281,6 +282,7 @@ class Client:
                 return
             signal = self._room_for_calls = self._room_for_calls or self._host.new_signal()
             signal.clear()
+            self.connection.hold()
         self.connection.transport.throttle(signal)
 
 
