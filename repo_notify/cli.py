@@ -8,14 +8,38 @@ monkey.patch_all()
 import json
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
 from . import __version__
+from .doctor.commands import asking, given, tell
 from .errors import NotifyError
 from .logs import configure
+
+
+def _listening(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options of the commands that serve; `python wsgi.py` reads the same two from the environment."""
+    host = click.option(
+        "--host",
+        envvar="HOST",
+        default="127.0.0.1",
+        show_default=True,
+        show_envvar=True,
+        help="The address to listen on.",
+    )
+    port = click.option(
+        "--port",
+        envvar="PORT",
+        default=3000,
+        show_default=True,
+        show_envvar=True,
+        type=click.IntRange(0, 65535),
+        help="The port; 0: a free one.",
+    )
+    return host(port(command))
 
 
 @click.group()
@@ -30,8 +54,7 @@ def main(verbose: bool) -> None:
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535), help="The port; 0: a free one.")
+@_listening
 @click.option(
     "--data-dir",
     default=Path(".repo-notify"),
@@ -50,8 +73,7 @@ def demo(host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -
 
 
 @main.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="The address to listen on.")
-@click.option("--port", default=3000, show_default=True, type=click.IntRange(0, 65535), help="The port; 0: a free one.")
+@_listening
 @click.option(
     "--config",
     "folder",
@@ -86,32 +108,44 @@ def publish(file: IO[str], url: str | None, key: str | None, queue: str | None, 
         except (ValueError, RecursionError) as error:
             raise click.ClickException(f"{file.name} should hold JSON: {error}") from None
         if url:
-            number = publishing.over_http(url, key, document)
+            number, where = publishing.over_http(url, key, document), ""
         elif queue:
             number = publishing.over_queue(queue, channel, document)
+            where = " to the message queue, which does not tell who listens"
         else:
             raise click.UsageError("say where to: --url of the service, or --queue of its message queue")
-        click.echo(f"published {number} event{'s' if number != 1 else ''}")
+        click.echo(f"published {number} event{'s' if number != 1 else ''}{where}")
 
 
 @main.command()
-def reference() -> None:
-    """Print the tables of settings and events, in Markdown."""
-    from repo_notify.wiring import reference as page
+@click.option("--events", is_flag=True, help="Print every event with an example instead (docs/events.md).")
+def reference(events: bool) -> None:
+    """Print the settings, events and addresses, in Markdown (docs/reference.md)."""
+    from . import wiring
 
-    click.echo(page(), nl=False)
+    click.echo(wiring.events_reference() if events else wiring.reference(), nl=False)
 
 
 @main.command()
-def doctor() -> None:
-    """Look at the settings of the environment, MongoDB and the message queue, and say what is wrong."""
-    from .doctor import examine
+@click.option(
+    "--config",
+    "folder",
+    default=None,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of Flask config files, of which REPO_NOTIFY_ENV names one.",
+)
+@asking
+def doctor(folder: Path | None, cookie: str | None, url: str | None, origin: str | None) -> None:
+    """Look at the settings, MongoDB, the sessions and the message queue, and say what is wrong and what helps."""
+    from .app import configured, read_sessions
+    from .doctor.examine import examine_standalone
 
-    healthy = True
-    for finding in examine():
-        healthy &= finding.good
-        click.echo(f"{'ok   ' if finding.good else 'WRONG'} {finding.text}")
-    sys.exit(0 if healthy else 1)
+    with _told():
+        findings = examine_standalone(
+            lambda: configured(folder=folder), read_sessions, cookie=given(cookie), url=url, origin=origin
+        )
+        code = tell(findings)
+    sys.exit(code)
 
 
 class _told:  # noqa: N801 - reads as what it does in a with statement

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -10,16 +11,20 @@ import threading
 import urllib.error
 import urllib.request
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from http.client import HTTPException
-from typing import Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .delivery import messages
-from .delivery.broker import Deadlines, connect, describe, leave, sender
+from .delivery.broker import Deadlines, connect, describe, leave, require_libraries, sender
 from .errors import InvalidEvent, NotifyError, QueueUnavailable
 from .events import Event
 from .protocol.validation import checked, from_json
 from .settings import read
+
+if TYPE_CHECKING:
+    from kombu import Connection
 
 TIMEOUT_SECONDS = 10
 
@@ -56,18 +61,29 @@ def over_http(url: str, key: str | None, document: Any, *, prefix: str = "/notif
         raise PublishingFailed(f"{url} does not answer as the service would: {error}") from None
 
 
+# A connection that nobody uses must not be closed for want of heartbeats; a dead one shows at the next write.
+_DEADLINES = Deadlines(heartbeat=0)
+# Tries on fresh connections: receivers drop repeats, so that what may have arrived is sent again.
+_ATTEMPTS = 2
+
+
 class QueuePublisher:
     """Publishes from a process without a server, by way of the message queue alone.
 
     `url` and `channel` are the service's REPO_NOTIFY_MESSAGE_QUEUE and REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL; raises
-    `SettingsError` when they cannot be. Threads may share one; a forked process publishes under a name of its own.
+    `SettingsError` when they cannot be. The connection is opened by the first `publish`, kept, and opened again when
+    the broker has ended it; `close`, or a `with` block, closes it. Threads may share a publisher; a forked process gets
+    a connection and publishes under a name of its own.
     """
 
     def __init__(self, url: str, *, channel: str = "repo_notify") -> None:
         read({"REPO_NOTIFY_MESSAGE_QUEUE": url, "REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL": channel})
+        require_libraries(url)
         self._url, self._channel = url, channel
         self._lock = threading.Lock()
         self._pid, self._origin, self._numbers = 0, "", itertools.count(1)
+        self._line: _Line | None = None
+        self._inherited: list[_Line] = []
 
     def publish(self, *events: Event) -> None:
         """Publish events in order.
@@ -82,16 +98,44 @@ class QueuePublisher:
         dumped = [messages.dump_event(event) for event in events]
         # One after the other: receivers take a lower number than the last for a repeat.
         with self._lock:
-            if self._pid != os.getpid():
-                self._pid, self._origin, self._numbers = os.getpid(), secrets.token_hex(8), itertools.count(1)
+            self._begin_in_this_process()
             left = deque(messages.envelope(self._origin, next(self._numbers), messages.EVENT, text) for text in dumped)
-            try:
-                self._send(left)
-            # Each transport raises its own kinds; tried once more, since receivers drop repeats.
-            except Exception:  # noqa: BLE001 - as above
-                self._send_again(left)
+            # Nothing is wrong with the broker when a connection has ended that was kept from before.
+            for _ in range(_ATTEMPTS if self._line is not None else _ATTEMPTS - 1):
+                if self._is_sent(left):
+                    return
+            self._send_at_last(left)
 
-    def _send_again(self, left: deque[bytes]) -> None:
+    def close(self) -> None:
+        """Close the connection; a later `publish` opens another one."""
+        with self._lock:
+            self._begin_in_this_process()
+            self._leave(working=True)
+
+    def __enter__(self) -> QueuePublisher:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _begin_in_this_process(self) -> None:
+        if self._pid == os.getpid():
+            return
+        self._pid, self._origin, self._numbers = os.getpid(), secrets.token_hex(8), itertools.count(1)
+        if self._line is not None:
+            # The parent's: kept, as py-amqp ends a connection that is collected, in the parent, too.
+            self._inherited.append(self._line)
+            self._line = None
+
+    def _is_sent(self, left: deque[bytes]) -> bool:
+        # Each transport raises its own kinds.
+        with contextlib.suppress(Exception):
+            self._send(left)
+        return not left
+
+    def _send_at_last(self, left: deque[bytes]) -> None:
         try:
             self._send(left)
         # Each transport raises its own kinds.
@@ -100,17 +144,28 @@ class QueuePublisher:
             raise QueueUnavailable(f"the message queue cannot be reached: {text}") from error
 
     def _send(self, left: deque[bytes]) -> None:
-        deadlines = Deadlines()
-        connection = connect(self._url, deadlines)
-        working = False
         try:
-            send = sender(connection, self._channel)
+            if self._line is None:
+                connection = connect(self._url, _DEADLINES)
+                self._line = _Line(connection, sender(connection, self._channel))
             while left:
-                send(left[0])
+                self._line.send(left[0])
                 left.popleft()
-            working = True
-        finally:
-            leave(connection, deadlines, working=working)
+        except BaseException:
+            self._leave(working=False)
+            raise
+
+    def _leave(self, *, working: bool) -> None:
+        line, self._line = self._line, None
+        if line is not None:
+            leave(line.connection, _DEADLINES, working=working)
+
+
+class _Line(NamedTuple):
+    """An open connection to the broker, and what publishes by it."""
+
+    connection: Connection
+    send: Callable[[bytes], None]
 
 
 def over_queue(queue: str, channel: str, document: Any) -> int:
@@ -119,7 +174,8 @@ def over_queue(queue: str, channel: str, document: Any) -> int:
     Raises `InvalidEvent` naming the wrong fields, `SettingsError` for a wrong address and `QueueUnavailable`.
     """
     events = _events(document) if isinstance(document, list) else [from_json(document)]
-    QueuePublisher(queue, channel=channel).send(events)
+    with QueuePublisher(queue, channel=channel) as publisher:
+        publisher.send(events)
     return len(events)
 
 

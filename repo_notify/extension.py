@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from flask import Flask, Response, current_app, has_app_context, has_request_context, request
@@ -11,10 +13,14 @@ from flask.globals import request_ctx
 from flask.sessions import SessionMixin
 from flask_socketio import SocketIO
 
-from .errors import NotInitialised, NotMonkeyPatched
+from .access.permissions import PermissionLoader
+from .delivery.recording import RecordedEvents
+from .doctor.commands import group
+from .errors import NotInitialised
 from .events import Event, SessionsEnded
 from .sessions.bindings import IdentityLoader, session_user
 from .settings import read
+from .web.facade import DeferredSocketIO
 from .wiring import State, wire
 
 logger = logging.getLogger(__name__)
@@ -34,27 +40,32 @@ class RepoNotify:
 
     def __init__(self, app: Flask | None = None, *, socketio: SocketIO | None = None) -> None:
         self._loader: IdentityLoader = session_user
+        self._permission_loader: PermissionLoader | None = None
         self._apps: weakref.WeakSet[Flask] = weakref.WeakSet()
+        self._deferred = DeferredSocketIO()
         if app is not None:
             self.init_app(app, socketio=socketio)
 
     def init_app(self, app: Flask, *, socketio: SocketIO | None = None) -> None:
         """Mount the service into `app`.
 
-        Raises `SettingsError` naming every wrong key, `NotMonkeyPatched` with the cure, and `RuntimeError` when the app
-        has the extension already.
+        Raises `SettingsError` naming every wrong key, and `RuntimeError` when the app has the extension already. No
+        thread is started, so that commands and workers may make the app, too.
         """
         if NAME in app.extensions:
             raise RuntimeError(
                 "this app has repo_notify already; call init_app once per app, or pass the app to RepoNotify() only"
             )
         settings = read(app.config)
-        _require_patching(socketio.async_mode if socketio is not None else settings.async_mode)
         state = wire(app, settings, socketio)
         state.identities.loader = self._loader
+        self._deferred.register_with(state.socketio)
         app.extensions[NAME] = state
         self._apps.add(app)
+        if self._permission_loader is not None:
+            state.permissions.loader = _within(app, self._permission_loader)
         app.after_request(self._after_request)
+        app.cli.add_command(group)
 
     def identity_loader(self, loader: IdentityLoader) -> IdentityLoader:
         """Register what tells the current user's name within a request, or None: a decorator.
@@ -64,6 +75,19 @@ class RepoNotify:
         self._loader = loader
         for app in self._apps:
             app.extensions[NAME].identities.loader = loader
+        return loader
+
+    def permission_loader(self, loader: PermissionLoader) -> PermissionLoader:
+        """Register what decides who may enter a room, in the place of 3D Repo's documents in MongoDB: a decorator.
+
+        It is called as `loader(username, teamspace, project, model)` within an app context and returns True or False.
+        `model` is None for a project's room, `project` None for v4's `{account, model}`, both for v4's `{account}`.
+        What it returned is believed for REPO_NOTIFY_PERMISSION_CACHE_SECONDS; while it raises, joins are answered with
+        `SERVICE_UNAVAILABLE` and nobody is removed.
+        """
+        self._permission_loader = loader
+        for app in self._apps:
+            app.extensions[NAME].permissions.loader = _within(app, loader)
         return loader
 
     def publish(self, event: Event) -> None:
@@ -76,6 +100,8 @@ class RepoNotify:
         state = self._state()
         socket_id = request.headers.get("x-socket-id") if has_request_context() else None
         named_by = _requester(state) if socket_id else None
+        if not has_request_context():
+            state.background.warn_unheard(event)
         state.publisher.publish(event, emitter=socket_id, named_by=named_by)
 
     def session_id(self) -> str | None:
@@ -101,8 +127,23 @@ class RepoNotify:
 
     @property
     def socketio(self) -> SocketIO:
-        """The current app's Flask-SocketIO, for handlers of the host's own."""
-        return self._state().socketio
+        """The current app's Flask-SocketIO, for handlers of the host's own; before `init_app` one that keeps them."""
+        return self._state().socketio if self._apps else self._deferred
+
+    @contextmanager
+    def recorded(self, *, deliver: bool = False) -> Iterator[RecordedEvents]:
+        """Keep what the current app publishes within the block, for tests.
+
+        Events are checked as ever and get their emitter. They are delivered to nobody, unless `deliver` is true.
+        """
+        with self._state().publisher.recorded(deliver=deliver) as events:
+            yield events
+
+    def close(self, app: Flask) -> None:
+        """End what runs in the background for `app`: for tests, and programs that make one app after another."""
+        state: State = app.extensions[NAME]
+        state.close()
+        self._apps.discard(app)
 
     def _state(self) -> State:
         if has_app_context():
@@ -124,6 +165,7 @@ class RepoNotify:
             state.publisher.bind(socket_id, identity)
 
     def _after_request(self, response: Response) -> Response:
+        self._state().background.serving = True
         found = _session()
         if "x-socket-id" in request.headers or getattr(found, "modified", False):
             accessed = getattr(found, "accessed", False)
@@ -135,6 +177,16 @@ class RepoNotify:
             if found is not None and not found.modified:
                 found.accessed = accessed
         return response
+
+
+def _within(app: Flask, loader: PermissionLoader) -> PermissionLoader:
+    """Return the loader as it is called: rights are asked for outside any request."""
+
+    def load(username: str, teamspace: str, project: str | None, model: str | None) -> bool:
+        with app.app_context():
+            return loader(username, teamspace, project, model)
+
+    return load
 
 
 def _requester(state: State) -> str:
@@ -162,11 +214,3 @@ def _session() -> SessionMixin | None:
     # An empty session is false, and yet the one.
     found: SessionMixin | None = context["_session"] if "_session" in context else context.get("session")
     return found
-
-
-def _require_patching(async_mode: str) -> None:
-    if async_mode == "gevent":
-        from gevent import monkey
-
-        if not (monkey.is_module_patched("socket") and monkey.is_module_patched("threading")):
-            raise NotMonkeyPatched

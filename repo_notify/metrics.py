@@ -188,7 +188,7 @@ class Metrics:
     evictions: Counter = _counter("evictions", "Members taken out of a room because their right ended.")
     recheck_age: Watched = _read(
         "recheck_age_seconds",
-        "Seconds since a sweep over all members' rights last came to its end, or since the start.",
+        "Seconds since a sweep over all members' rights last came to its end, or since the first connection.",
     )
     recheck_failures: Counter = _counter(
         "recheck_failures", "Memberships whose right could not be asked for; they stay until it can."

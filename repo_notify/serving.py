@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,12 +15,17 @@ import gevent
 from flask import Flask
 from gevent.pywsgi import WSGIServer
 
+from .delivery.queue import FLUSH_SECONDS
 from .engine import Server
 from .engine.engine_io.greenlets import Workers
 from .engine.pywsgi.handler import WebSocketHandler
 from .engine.pywsgi.http1 import HttpHandler
 from .engine.pywsgi.server import LazySocketServer
+from .errors import SettingsError
 from .extension import NAME
+from .loaded import LOADED
+from .settings import Settings
+from .web.servers import require_patching
 from .wiring import State
 
 logger = logging.getLogger(__name__)
@@ -39,15 +44,19 @@ def state_of(app: Flask) -> State:
     return state
 
 
-def with_limits(handler: type[HttpHandler], app: Any) -> type[HttpHandler]:
-    """Return `handler` with the limits that the settings of `app` name; as it is for an app without the extension."""
-    state = getattr(app, "extensions", {}).get(NAME)
-    if not isinstance(state, State):
+def states_of(loaded: Iterable[object] | None) -> list[State]:
+    """Return the State of each app that was noted in `LOADED`."""
+    return [state for state in loaded or () if isinstance(state, State)]
+
+
+def with_limits(handler: type[HttpHandler], settings: Sequence[Settings]) -> type[HttpHandler]:
+    """Return `handler` with the limits of one app's settings, or the widest of several; as it is without any."""
+    if not settings:
         return handler
     limits = {
-        "patience": state.settings.request_timeout,
-        "max_header_bytes": state.settings.max_header_bytes,
-        "access_log": state.settings.access_log,
+        "patience": max(one.request_timeout for one in settings),
+        "max_header_bytes": max(one.max_header_bytes for one in settings),
+        "access_log": any(one.access_log for one in settings),
     }
     return type(handler.__name__, (handler,), limits)
 
@@ -56,12 +65,13 @@ def shut_down(state: State) -> None:
     """Tell the clients of one app that the service ends, and end its background work."""
     server = state.socketio.server
     # Long enough for clients that answer; who does not is not waited for.
-    seconds = min(GOODBYE_SECONDS, state.settings.shutdown_timeout / 2)
+    half = state.settings.shutdown_timeout / 2
+    seconds = min(GOODBYE_SECONDS, half)
     if isinstance(server, Server):
         server.shutdown(seconds)
     else:
         _disconnect_all(server.eio, seconds)
-    state.close()
+    state.close(min(FLUSH_SECONDS, half))
 
 
 def _disconnect_all(eio: Any, seconds: float) -> None:
@@ -74,33 +84,51 @@ def _disconnect_all(eio: Any, seconds: float) -> None:
         eio.sleep(POLL_SECONDS)
 
 
+def shut_down_all(states: Sequence[State], timeout: float) -> None:
+    """Shut down the apps of one process, side by side, in `timeout` seconds at most."""
+    endings = [gevent.spawn(shut_down, state) for state in states]
+    gevent.joinall(endings, timeout=min([timeout, *(state.settings.shutdown_timeout for state in states)]))
+    if not all(ending.ready() for ending in endings):
+        logger.warning("the service did not end in time and is cut off")
+
+
 def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | None = None) -> None:
     """Serve `app` until SIGTERM or SIGINT; `on_ready(url)` is called when it listens, port 0 picks a free one.
 
-    At a signal it stops accepting, tells the clients, and ends within REPO_NOTIFY_SHUTDOWN_TIMEOUT seconds.
+    At a signal it stops accepting, tells the clients, and ends within REPO_NOTIFY_SHUTDOWN_TIMEOUT seconds. Raises
+    `NotMonkeyPatched` with the cure, and `SettingsError` for an app that is set to run on threads.
     """
     state = state_of(app)
+    _require_gevent(state)
+    state.background.serving = True
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = WSGIServer.get_listener((host, port), backlog=BACKLOG, family=family)
     # Inherited by what it accepts: else the body of an answer waits 40 ms for the acknowledgement of its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     own = isinstance(state.socketio.server, Server)
     make, handler = (LazySocketServer, WebSocketHandler) if own else (WSGIServer, HttpHandler)
-    limited = with_limits(handler, app)
+    limited = with_limits(handler, [state.settings])
     server = make(listener, app, handler_class=limited, log=None, error_log=logger, spawn=_spawner())
     server.start()
     _collect_seldom()
     ended = gevent.event.Event()
     watchers = [gevent.signal_handler(number, ended.set) for number in (signal.SIGTERM, signal.SIGINT)]
+    url = f"http://{f'[{host}]' if family == socket.AF_INET6 else host}:{server.server_port}"
+    logger.info("listening on %s", url)
     if on_ready is not None:
-        shown = f"[{host}]" if family == socket.AF_INET6 else host
-        on_ready(f"http://{shown}:{server.server_port}")
+        on_ready(url)
     try:
         ended.wait()
     finally:
         for watcher in watchers:
             watcher.cancel()
         _end(server, state)
+
+
+def _require_gevent(state: State) -> None:
+    require_patching(state.socketio.async_mode)
+    if isinstance(state.socketio.server, Server) and state.socketio.async_mode != "gevent":
+        raise SettingsError(["REPO_NOTIFY_ASYNC_MODE should be gevent under repo_notify's own server"])
 
 
 def _collect_seldom() -> None:
@@ -119,9 +147,13 @@ def _spawner() -> Any:
 def end_with_process(app: Flask) -> None:
     """Have the clients told when another server, such as gunicorn, ends this process with SIGTERM.
 
-    What that server does at the signal it still does, afterwards.
+    What that server does at the signal it still does, afterwards. Nothing is needed under our own gunicorn worker.
     """
     state = state_of(app)
+    require_patching(state.socketio.async_mode)
+    state.background.serving = True
+    if state in states_of(LOADED.get()):
+        return
     before = signal.getsignal(signal.SIGTERM)
 
     def end(number: int, frame: Any) -> None:

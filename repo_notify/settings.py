@@ -16,8 +16,8 @@ from .errors import SettingsError
 
 PREFIX = "REPO_NOTIFY_"
 
-# Read from the environment by the standalone service and the tests; they choose a configuration, they are none.
-ENVIRONMENT_ONLY = ("REPO_NOTIFY_ENV", "REPO_NOTIFY_TEST_MONGO_URI")
+# Read from the environment by the standalone service, `repo-notify publish` and the tests; no settings of an app.
+ENVIRONMENT_ONLY = ("REPO_NOTIFY_ENV", "REPO_NOTIFY_TEST_MONGO_URI", "REPO_NOTIFY_URL")
 
 AsyncMode = Literal["gevent", "threading"]
 NameSet = Literal["first", "second", "both"]
@@ -277,7 +277,7 @@ class Settings:
         "Let cookies count for origins that only `*` lets in: every page may then act as its visitor.",
     )
     trusted_proxies: int = setting(
-        0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto and -Host."
+        0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto, -Host, -Port, -For and -Prefix."
     )
     api_key: str | None = setting(
         None, _optional(_text), "The key for publishing over HTTP; without one that is off.", secret=True

@@ -7,14 +7,27 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from time import time
 from typing import Any
 
 import socketio
 
 from .engine.engine_io.timers import Lock
 from .protocol.rooms import Room
-from .sockets import MAX_ID_LENGTH, Closed, Handler, Opened, Socket, bare, count_our_rooms, our_rooms
+from .sockets import (
+    MAX_ID_LENGTH,
+    Closed,
+    Ended,
+    Handler,
+    Opened,
+    Peer,
+    Socket,
+    bare,
+    count_our_rooms,
+    keys_of,
+    members_of,
+)
 
 
 class StockSocket:
@@ -24,21 +37,23 @@ class StockSocket:
         self._server, self._sid, self._order = server, sid, order
         self.namespace, self.connection_id = namespace, connection_id
 
-    def enter(self, room: Room) -> None:
+    @property
+    def rooms(self) -> Iterable[Hashable]:
+        """The keys of the rooms that it is in."""
+        found: list[Hashable] = self._server.rooms(self._sid, namespace=self.namespace)
+        return found
+
+    def enter(self, room: str) -> None:
         """Enter a room, unless the namespace was left meanwhile."""
         if self._server.manager.is_connected(self._sid, self.namespace):
-            self._server.enter_room(self._sid, room.key, namespace=self.namespace)
+            self._server.enter_room(self._sid, room, namespace=self.namespace)
 
-    def leave(self, room: Room) -> bool:
+    def leave(self, room: str) -> bool:
         """Leave a room; return whether it was in it."""
-        if room.key not in self._server.rooms(self._sid, namespace=self.namespace):
+        if room not in self.rooms:
             return False
-        self._server.leave_room(self._sid, room.key, namespace=self.namespace)
+        self._server.leave_room(self._sid, room, namespace=self.namespace)
         return True
-
-    def rooms(self) -> Iterator[Room]:
-        """Yield the rooms of ours that it is in as it is asked."""
-        return our_rooms(self._server.rooms(self._sid, namespace=self.namespace))
 
     def emit(self, event: str, data: Any) -> None:
         """Send an event to this socket alone."""
@@ -54,6 +69,7 @@ class StockSockets:
         self.namespaces = namespaces
         self._order: Lock = threading.RLock()
         self._queues: dict[str, FifoLock] = {}
+        self._since: dict[str, float] = {}
         self._lock = threading.Lock()
 
     def attach(self, events: Sequence[str], handle: Handler) -> None:
@@ -84,6 +100,7 @@ class StockSockets:
         def on_connect(connection_id: str, environ: dict[str, Any]) -> Any:
             answer = connect(connection_id, environ)
             if answer is None or answer is True:
+                self._since[connection_id] = time()
                 opened(connection_id, environ)
             return answer
 
@@ -93,7 +110,8 @@ class StockSockets:
             finally:
                 with self._lock:
                     self._queues.pop(connection_id, None)
-                closed(connection_id, str(reason[0]) if reason else "")
+                    self._since.pop(connection_id, None)
+                closed(connection_id)
 
         self._server.eio.on("connect", on_connect)
         self._server.eio.on("disconnect", on_disconnect)
@@ -146,6 +164,33 @@ class StockSockets:
     def count_rooms(self) -> int:
         """Return how many rooms of ours have members."""
         return count_our_rooms(self._server)
+
+    def room_keys(self) -> set[str]:
+        """Return the keys of the rooms of ours that have members."""
+        return keys_of(self._server)
+
+    def members(self, room: Room) -> list[str]:
+        """Return the ids of the connections in a room."""
+        return members_of(self._server, self.namespaces, room)
+
+    def peer(self, connection_id: str) -> Peer | None:
+        """Return how a connection is."""
+        found, since = self._server.eio.sockets.get(connection_id), self._since.get(connection_id)
+        if found is None or since is None:
+            return None
+        return Peer("4", "websocket" if found.upgraded else "polling", since, None, None)
+
+    def watch_ends(self, ended: Ended) -> None:
+        """Have Engine.IO's handler tell of ends, with the reason."""
+        disconnect = self._server.eio.handlers["disconnect"]
+
+        def on_disconnect(connection_id: str, *reason: Any) -> None:
+            try:
+                disconnect(connection_id, *reason)
+            finally:
+                ended(connection_id, str(reason[0]) if reason else "")
+
+        self._server.eio.on("disconnect", on_disconnect)
 
     def new_lock(self) -> Lock:
         """Return a lock for threads and greenlets alike."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import platform
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from flask import Flask
@@ -14,35 +17,81 @@ from flask_socketio import SocketIO
 from socketio import Server as AnyServer
 
 from .access.permissions import Permissions
-from .access.store import Store, Unreachable, connect
-from .contract.markdown import Columns, reference_markdown
+from .access.store import Store, connect
+from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.publisher import Publisher
-from .delivery.queue import Bus, Receive
+from .delivery.queue import FLUSH_SECONDS, Bus, Receive
 from .engine import Server
 from .errors import SettingsError
-from .events import EVENT_TYPES
+from .events import EVENT_TYPES, Event
+from .loaded import LOADED
 from .loop_lag import LoopLag
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
+from .membership.reserved import Reserved
 from .membership.revocation import Revalidation
 from .metrics import DISCONNECTS, Metrics, Samples
 from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
-from .sessions.reads import SessionReads
-from .settings import Settings
+from .sessions.reads import SessionReads, bounded_by
+from .settings import Settings, read
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
+from .web.explain import Ends, Explainer
 from .web.mount import credentials_count, make_socketio, mount
+from .web.operator import Operator
+from .web.readiness import Probes
 from .web.refusals import Refusals
+from .web.servers import require_patching
 
 logger = logging.getLogger(__name__)
 
+# How long a process's first client waits for the queue.
 SUBSCRIBE_SECONDS = 2.0
-READY_SECONDS = 2.0
 # Shown although there are none.
 _NO_CONNECTIONS: Samples = {("4", "polling"): 0, ("4", "websocket"): 0}
+
+
+class Background:
+    """What runs beside the requests of one app: the queue's threads, and the sweep over members' rights.
+
+    Begun by a process's first connection: a process that serves nobody has none of it, and a server may fork after the
+    app was made. `serving`: whether this process has answered a request, or is about to.
+    """
+
+    def __init__(self, async_mode: str, bus: Bus | None, sweep: Callable[[], object] | None) -> None:
+        self.serving = False
+        self._async_mode = async_mode
+        self._bus = bus
+        self._sweep = sweep
+        self._lock = threading.Lock()
+        self._pid = 0
+        self._warned = False
+
+    def begin(self) -> None:
+        """Begin, unless that was done in this process; raises `NotMonkeyPatched`."""
+        if self._pid != os.getpid():
+            require_patching(self._async_mode)
+            with self._lock:
+                begun, self._pid = self._pid == os.getpid(), os.getpid()
+            self.serving = True
+            if self._sweep is not None and not begun:
+                self._sweep()
+        if self._bus is not None:
+            self._bus.start(SUBSCRIBE_SECONDS)
+
+    def warn_unheard(self, event: Event) -> None:
+        """Warn, once, where an event is published in a process that has no clients and no way to any."""
+        if self.serving or self._bus is not None or self._warned:
+            return
+        self._warned = True
+        logger.warning(
+            "published %s where nobody can hear it: this process serves no clients, and there is no message queue to "
+            "those that do. Set REPO_NOTIFY_MESSAGE_QUEUE here and in the service, or publish over HTTP",
+            type(event).__name__,
+        )
 
 
 @dataclass(frozen=True)
@@ -60,27 +109,15 @@ class State:
     bus: Bus | None
     revalidation: Revalidation
     dialects: Dialects
+    background: Background
     loop_lag: LoopLag
 
-    def problems(self) -> dict[str, str]:
-        """Return what keeps the service from being ready, by the part that it concerns."""
-        found: dict[str, str] = {}
-        try:
-            with self.store.within(READY_SECONDS):
-                self.store.ping()
-        except Unreachable:
-            logger.warning("readiness: MongoDB does not answer", exc_info=True)
-            found["mongodb"] = "MongoDB does not answer"
-        if self.bus is not None and (problem := self.bus.problem()):
-            found["message_queue"] = problem
-        return found
-
-    def close(self) -> None:
-        """End the background work."""
+    def close(self, seconds: float = FLUSH_SECONDS) -> None:
+        """End the background work; what waits for the message queue is sent first, for at most `seconds`."""
         self.revalidation.close()
         self.loop_lag.close()
         if self.bus is not None:
-            self.bus.close()
+            self.bus.close(seconds)
         self.store.close()
 
 
@@ -109,18 +146,35 @@ def dialects_of(settings: Settings) -> Dialects:
 
 
 def reference_columns() -> Columns:
-    """Return every dialect's rows for the documentation, by the heading of their column."""
-    columns: dict[str, Any] = {"v5 events (room)": V5("/").rows}
+    """Return every dialect's rows for the documentation, by its name."""
+    columns: dict[str, Any] = {"v5": V5("/").rows}
     legacy = load_legacy()
     if legacy is not None:
         for names in ("first", "second"):
-            columns[f"v4 events, {names} set (rooms)"] = legacy.V4(namespace="/", names=names).rows
+            columns[f"v4, {names} set"] = legacy.V4(namespace="/", names=names).rows
     return columns
 
 
 def reference() -> str:
     """Return docs/reference.md."""
-    return reference_markdown(reference_columns())
+    return reference_markdown(reference_columns(), _routes())
+
+
+def events_reference() -> str:
+    """Return docs/events.md."""
+    return examples_markdown(reference_columns())
+
+
+def _routes() -> list[Route]:
+    """Return the addresses that the extension adds to an app, as they are by default."""
+    app = Flask(__name__, static_folder=None)
+    settings = {"REPO_NOTIFY_ASYNC_MODE": "threading", "REPO_NOTIFY_RECHECK_SECONDS": 0, "REPO_NOTIFY_LEGACY_V4": False}
+    wire(app, read(settings), None).close()
+    return [
+        Route(method, str(rule), rule.endpoint.rpartition(".")[2])
+        for rule in app.url_map.iter_rules()
+        for method in sorted((rule.methods or set()) - {"HEAD", "OPTIONS"})
+    ]
 
 
 def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
@@ -155,19 +209,44 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         seconds=settings.recheck_seconds,
         give_way=lambda: socketio.server.sleep(0),
     )
+    sweep = partial(socketio.server.start_background_task, revalidation.run) if settings.recheck_seconds else None
+    background = Background(socketio.async_mode, bus, sweep)
     state = State(
-        settings, socketio, store, metrics, sockets, identities, permissions, publisher, bus, revalidation, dialects,
+        settings,
+        socketio,
+        store,
+        metrics,
+        sockets,
+        identities,
+        permissions,
+        publisher,
+        bus,
+        revalidation,
+        dialects,
+        background,
         LoopLag(),
-    )  # fmt: skip
+    )
+    explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
+    operator = Operator(sockets, identities, dialects, explainer)
+    # Before the bindings are forgotten: it remembers whose connection ended.
+    sockets.watch_ends(operator.ended)
     _attach(state, handlers)
     _watch(state)
+    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server))
     app.register_blueprint(
-        make_blueprint(app, settings, send=publisher.send, problems=state.problems, metrics=metrics)
+        make_blueprint(
+            app,
+            settings,
+            send=publisher.send,
+            readiness=probes.readiness,
+            metrics=metrics,
+            more=operator.routes(settings),
+        )
     )
     if host is None:
         mount(app, socketio, settings)
-    if settings.recheck_seconds:
-        socketio.server.start_background_task(revalidation.run)
+    if (loaded := LOADED.get()) is not None:
+        loaded.append(state)
     return state
 
 
@@ -182,28 +261,39 @@ def _make_bus(settings: Settings, metrics: Metrics, receive: Receive) -> Bus | N
 
 
 def _attach(state: State, handlers: Handlers) -> None:
-    may_name_a_user = credentials_count(state.socketio.server, state.settings)
+    server = state.socketio.server
+    may_name_a_user = credentials_count(server, state.settings)
 
     def opened(connection_id: str, environ: Mapping[str, Any]) -> None:
         state.metrics.handshake("accepted")
-        if state.bus is not None:
-            state.bus.start(SUBSCRIBE_SECONDS)
+        state.background.begin()
         if may_name_a_user(environ):
             state.identities.opened(connection_id, environ)
         else:
             state.metrics.session("none")
 
-    def closed(connection_id: str, reason: str) -> None:
-        label = reason.replace(" ", "_")
-        state.metrics.disconnected(label if label in DISCONNECTS else "other")
+    def closed(connection_id: str) -> None:
         state.identities.closed(connection_id)
         handlers.closed(connection_id)
 
-    server = state.socketio.server
     if isinstance(server, Server):
         server.eio.on_refused.append(Refusals(state.metrics, state.settings))
+    reserved = Reserved(server, ACTIONS, _namespaces_of(state.settings))
+    reserved.check()
+    def ended(_connection_id: str, reason: str) -> None:
+        label = reason.replace(" ", "_")
+        state.metrics.disconnected(label if label in DISCONNECTS else "other")
+
     state.sockets.watch(opened, closed)
+    state.sockets.watch_ends(ended)
     state.sockets.attach(ACTIONS, handlers.handle)
+    reserved.keep()
+
+
+def _namespaces_of(settings: Settings) -> dict[str, str]:
+    """Return the setting that chooses each namespace on which the protocol is spoken."""
+    legacy = {settings.legacy_v4_namespace: "REPO_NOTIFY_LEGACY_V4_NAMESPACE"} if settings.legacy_v4 else {}
+    return {**legacy, settings.namespace: "REPO_NOTIFY_NAMESPACE"}
 
 
 def _version() -> str:

@@ -110,35 +110,6 @@ def test_publish_to_something_that_is_no_service(sample: str, mongo_uri: str) ->
     assert "Error:" in done.stderr
 
 
-def test_doctor_finds_a_healthy_environment(sample: str) -> None:
-    done = repo_notify("doctor", REPO_NOTIFY_MONGO_URI=sample)
-    assert done.returncode == 0
-    assert done.stdout.splitlines()[:2] == ["ok    the settings are right", "ok    MongoDB answers"]
-
-
-def test_doctor_tells_every_wrong_setting() -> None:
-    done = repo_notify("doctor", REPO_NOTIFY_JOIN_RATE="0", REPO_NOTIFY_CHAT_PAHT="/x")
-    assert done.returncode == 1
-    assert "WRONG REPO_NOTIFY_JOIN_RATE should be a number above 0, not '0'" in done.stdout
-    assert "WRONG REPO_NOTIFY_CHAT_PAHT is no setting of repo_notify; did you mean" in done.stdout
-    assert done.stderr == ""
-
-
-def test_doctor_tells_what_cannot_be_reached() -> None:
-    closed = f"127.0.0.1:{free_port()}"
-    done = repo_notify(
-        "doctor",
-        REPO_NOTIFY_MONGO_URI=f"mongodb://{closed}",
-        REPO_NOTIFY_PERMISSION_TIMEOUT="0.5",
-        REPO_NOTIFY_MESSAGE_QUEUE=f"redis://user:hunter2@{closed}/0",
-    )
-    assert done.returncode == 1
-    assert "WRONG MongoDB does not answer" in done.stdout
-    assert "WRONG the message queue cannot be reached" in done.stdout
-    assert "hunter2" not in done.stdout + done.stderr
-    assert "Traceback" not in done.stdout + done.stderr
-
-
 def test_serve_until_told_to_end(sample: str) -> None:
     environ = environment(REPO_NOTIFY_MONGO_URI=sample, REPO_NOTIFY_USERS_COLLECTION=USERS, SECRET_KEY="x")
     command = [sys.executable, "-m", "repo_notify", "serve", "--port", "0"]
@@ -160,11 +131,15 @@ def test_serve_until_told_to_end(sample: str) -> None:
         (["serve", "--config", "config"], {"REPO_NOTIFY_ENV": "nowhere"}, "REPO_NOTIFY_ENV should be one of"),
         (["serve", "--host", "no.such.host.invalid"], {"SECRET_KEY": "x"}, "Error:"),
         (["serve"], {"SECRET_KEY": "x", "SESSION_TYPE": "nonsense"}, "SESSION_TYPE should be"),
+        (["serve"], {"SECRET_KEY": "x", "REPO_NOTIFY_ENV": "testing"}, "REPO_NOTIFY_ENV chooses a file"),
+        (["serve"], {"SECRET_KEY": "x", "PORT": "http"}, "(env var: 'PORT')"),
+        (["demo"], {"HOST": "no.such.host.invalid"}, "Error:"),
     ],
 )
 def test_serve_says_what_is_wrong(arguments: list[str], environ: dict[str, str], says: str) -> None:
     done = repo_notify(*arguments, **environ)
-    assert done.returncode == 1
+    # 2 for wrong options, also from the environment.
+    assert done.returncode == (2 if "env var" in says else 1)
     assert says in done.stderr
     assert "Traceback" not in done.stderr + done.stdout
 

@@ -234,5 +234,5 @@ def test_behind_a_real_nginx(sample: str, tmp_path: Path, proxies: int, trusted:
             assert requests.get(polling, headers=forged, timeout=SECONDS).status_code == 400
             assert not connects(front, dict(forged))
             script = requests.get(front.url + "/config/config.js", headers=own, timeout=SECONDS).text
-            address = f"https://{host}" + ("" if ":" in host else ":443")
-            assert (address.replace("/", "\\u002F") in script) == trusted
+            address = f"https://{host}".replace("/", "\\u002F")
+            assert (f'"{address}"' in script) == trusted

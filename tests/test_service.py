@@ -27,6 +27,7 @@ from tests.support.ports import free_port
 from tests.support.served import SECONDS, Served, User, host_app
 from tests.support.service import API_KEY, COMMANDS, ROOT, answers, command, service, service_environment
 from tests.support.until import until
+from tests.test_readiness import answered_in_time
 
 pytestmark = pytest.mark.slow
 
@@ -143,9 +144,7 @@ def test_readiness_without_mongodb(silent: bool, chat: Callable[..., ChatClient]
         uri = f"mongodb://127.0.0.1:{database.getsockname()[1]}"
         port = free_port()
         with service(command("wsgi.py", port), service_environment(uri), port) as served:
-            started = monotonic()
-            answer = requests.get(served.url + "/notify/readyz", timeout=SECONDS)
-            assert monotonic() - started < 5
+            answer = answered_in_time(served)
             assert answer.status_code == 503
             assert answer.json() == {"status": "unavailable", "reasons": {"mongodb": "MongoDB does not answer"}}
             assert requests.get(served.url + "/notify/healthz", timeout=SECONDS).status_code == 200
@@ -237,7 +236,12 @@ def test_nobody_is_accepted_after_sigterm(sample: str) -> None:
         assert served.process.wait(SECONDS) == 0
 
 
-PROGRAM = "from flask import Flask\nfrom repo_notify import RepoNotify\nRepoNotify(Flask('x'))\n"
+PROGRAM = """
+from flask import Flask
+from repo_notify import RepoNotify
+app = Flask("x")
+RepoNotify(app).socketio.run(app)
+"""
 
 
 def test_missing_monkey_patching_is_told_with_the_cure() -> None:

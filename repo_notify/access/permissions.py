@@ -1,4 +1,4 @@
-"""May this user enter this room? MongoDB look-ups, cached per model, project and teamspace, and coalesced.
+"""May this user enter this room? MongoDB, or a host's own loader, is asked; answers are cached and coalesced.
 
 An access list is read once for everybody who asks at the same time, and believed for a few seconds. A refusal is
 believed for half a second at most: then the list is read again before anybody is turned away (spec section 5).
@@ -10,7 +10,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import monotonic
 from typing import Any, NamedTuple, cast
 from uuid import UUID
@@ -20,7 +20,7 @@ from cachetools import LRUCache
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.logs import Outage
 from repo_notify.metrics import Metrics
-from repo_notify.protocol.ids import fold_uuid, is_model_id, is_teamspace, is_uuid
+from repo_notify.protocol.ids import ModelPlace, fold_uuid, is_teamspace, is_uuid, model_place
 
 from .store import Document, Store, Unreachable, uuid_of
 
@@ -32,6 +32,9 @@ REFUSAL_SECONDS = 0.5
 PAUSE_SECONDS = 0.5
 
 Key = tuple[str, ...]
+# Username, teamspace, project, model; None where the room is not of one project, or not of one model.
+Question = tuple[str, str, "str | None", "str | None"]
+PermissionLoader = Callable[[str, str, "str | None", "str | None"], bool]
 
 # Many ask for the same few.
 _uuid = lru_cache(1024)(UUID)
@@ -73,16 +76,17 @@ class _LookUp:
     failed: bool = True
 
 
-def _entries(document: Mapping[str, Any] | None, key: str = "permissions") -> Iterable[Mapping[str, Any]]:
+def entries(document: Mapping[str, Any] | None, key: str = "permissions") -> Iterable[Mapping[str, Any]]:
+    """Return the objects in a list of a document; what is none is left out."""
     found = document.get(key) if document else None
     return (entry for entry in found if isinstance(entry, Mapping)) if isinstance(found, list) else ()
 
 
-def _holders(document: Mapping[str, Any] | None, permission: str) -> frozenset[str]:
+def holders(document: Mapping[str, Any] | None, permission: str) -> frozenset[str]:
     """Return the users whose `permissions` entry lists that permission."""
     return frozenset(
         entry["user"]
-        for entry in _entries(document)
+        for entry in entries(document)
         if isinstance(entry.get("user"), str)
         and isinstance(entry.get("permissions"), list)
         and permission in entry["permissions"]
@@ -92,18 +96,41 @@ def _holders(document: Mapping[str, Any] | None, permission: str) -> frozenset[s
 def _project(document: Document) -> ProjectAccess:
     return ProjectAccess(
         uuid=uuid_of(document.get("_id")),
-        admins=_holders(document, "admin_project"),
-        readers=_holders(document, "view_model_all_models"),
+        admins=holders(document, "admin_project"),
+        readers=holders(document, "view_model_all_models"),
     )
 
 
-def _model_permissions(settings: Document | None) -> dict[str, frozenset[str]]:
+def model_permissions(settings: Document | None) -> dict[str, frozenset[str]]:
+    """Return the permissions that each user has in a model's settings."""
     found: dict[str, frozenset[str]] = {}
-    for entry in _entries(settings):
+    for entry in entries(settings):
         user, permission = entry.get("user"), entry.get("permission")
         if isinstance(user, str) and isinstance(permission, str):
             found[user] = found.get(user, frozenset()) | {permission}
     return found
+
+
+def older_data(account: Document | None) -> Mapping[str, Any]:
+    """Return what an account's document holds on its teamspace."""
+    found = account.get("customData") if account else None
+    return found if isinstance(found, Mapping) else {}
+
+
+def reading_templates(older: Mapping[str, Any]) -> frozenset[str]:
+    """Return the permission templates that let a user read a model."""
+    return frozenset(
+        template["_id"]
+        for template in entries(older, "permissionTemplates")
+        if isinstance(template.get("_id"), str)
+        and isinstance(template.get("permissions"), list)
+        and "view_model" in template["permissions"]
+    )
+
+
+def stored_ids(model: str) -> list[str]:
+    """Return the forms in which a model's id may be stored: an $in of three is still one look-up by _id."""
+    return sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
 
 
 class Permissions:
@@ -125,25 +152,34 @@ class Permissions:
         self._lock = threading.Lock()
         self._look_ups: LRUCache[Key, _LookUp] = LRUCache(size)
         self._silent_until = 0.0
+        # A host's own rights, in the place of the documents in MongoDB.
+        self.loader: PermissionLoader | None = None
+        # The teamspace whose documents were read last; none that somebody merely asked for.
+        self.last_read: str | None = None
 
     def may_read_model(self, user: str, teamspace: str, project: str | None, model: str) -> bool:
         """Whether `user` may read the model; `project` None stands for whichever project holds it (section 4)."""
-        if not is_teamspace(teamspace) or not is_model_id(model) or (project is not None and not is_uuid(project)):
+        place = model_place(teamspace, project, model)
+        if place is None:
             return False
-        wanted = _uuid(project) if project is not None else None
-        return self._decide(lambda since: self._reads(user, teamspace, wanted, model, since))
+        return self._decide((user, teamspace, project, model), lambda since: self._reads(user, place, since))
 
     def may_watch_project(self, user: str, teamspace: str, project: str) -> bool:
         """Whether `user` administers the project or its teamspace, and there is such a project."""
         if not is_teamspace(teamspace) or not is_uuid(project):
             return False
-        return self._decide(lambda since: self._watches(user, teamspace, _uuid(project), since))
+        return self._decide(
+            (user, teamspace, project, None), lambda since: self._watches(user, teamspace, _uuid(project), since)
+        )
 
     def administers(self, user: str, teamspace: str) -> bool:
         """Whether `user` is an admin of the teamspace."""
         if not is_teamspace(teamspace):
             return False
-        return user == teamspace or self._decide(lambda since: user in self._teamspace(teamspace, since).admins)
+        return self._decide(
+            (user, teamspace, None, None),
+            lambda since: user == teamspace or user in self._teamspace(teamspace, since).admins,
+        )
 
     def silent_for(self) -> float:
         """Return for how many seconds the database is not asked, because it did not answer in time."""
@@ -155,24 +191,42 @@ class Permissions:
             for key in [key for key in self._look_ups if key[1] == teamspace]:
                 del self._look_ups[key]
 
-    def _decide(self, granted: Callable[[Freshness], bool]) -> bool:
+    def _decide(self, question: Question, granted: Callable[[Freshness], bool]) -> bool:
+        if (loader := self.loader) is not None:
+            granted = partial(self._ask, loader, question)
         now = monotonic()
         deadline = now + self._timeout
         if granted(Freshness(now - self._ttl, deadline)):
             return True
         return self._ttl > REFUSAL_SECONDS and granted(Freshness(now - REFUSAL_SECONDS, deadline))
 
-    def _reads(self, user: str, teamspace: str, project: UUID | None, model: str, since: Freshness) -> bool:
-        access = self._model(teamspace, model, since)
+    def _ask(self, loader: PermissionLoader, question: Question, since: Freshness) -> bool:
+        user, teamspace, *ids = question
+        # UUIDs are compared without regard to case, and a host need not know.
+        project, model = (fold_uuid(text) if text is not None else None for text in ids)
+
+        def load() -> bool:
+            found: object = loader(user, teamspace, project, model)
+            # A coroutine, for one, would be true for everybody.
+            if not isinstance(found, bool):
+                raise TypeError(f"the permission loader should return True or False, not {type(found).__name__}")
+            return found
+
+        # No id is empty, so that "" stands for None.
+        key = ("loader", teamspace, user, project or "", model or "")
+        return cast("bool", self._look_up(key, load, since))
+
+    def _reads(self, user: str, place: ModelPlace, since: Freshness) -> bool:
+        access = self._model(place, since)
         found = access.projects if access.exists else ()
-        holding = [held for held in found if project is None or held.uuid == project]
+        holding = [held for held in found if place.project is None or held.uuid == place.project]
         granted = access.permissions.get(user, frozenset())
         if holding and granted & MODEL_READERS:
             return True
         if any(user in held.admins or user in held.readers for held in holding):
             return True
         # Read for a model that is not there too: how long a refusal takes must not reveal whether it is.
-        owners = self._teamspace(teamspace, since)
+        owners = self._teamspace(place.teamspace, since)
         return bool(holding) and (user in owners.admins or bool(granted & owners.reading_templates))
 
     def _watches(self, user: str, teamspace: str, project: UUID, since: Freshness) -> bool:
@@ -186,18 +240,10 @@ class Permissions:
     def _teamspace(self, teamspace: str, since: Freshness) -> TeamspaceAccess:
         def load() -> TeamspaceAccess:
             own = self._store.teamspace(teamspace)
-            account = self._store.account(teamspace) or {}
-            older = account.get("customData")
-            older = older if isinstance(older, Mapping) else {}
+            older = older_data(self._store.account(teamspace))
             return TeamspaceAccess(
-                admins=_holders(own, "teamspace_admin") | _holders(older, "teamspace_admin") | {teamspace},
-                reading_templates=frozenset(
-                    template["_id"]
-                    for template in _entries(older, "permissionTemplates")
-                    if isinstance(template.get("_id"), str)
-                    and isinstance(template.get("permissions"), list)
-                    and "view_model" in template["permissions"]
-                ),
+                admins=holders(own, "teamspace_admin") | holders(older, "teamspace_admin") | {teamspace},
+                reading_templates=reading_templates(older),
             )
 
         return cast("TeamspaceAccess", self._look_up(("teamspace", teamspace), load, since))
@@ -209,19 +255,19 @@ class Permissions:
         key = ("project", teamspace, str(project))
         return cast("tuple[ProjectAccess, ...]", self._look_up(key, load, since))
 
-    def _model(self, teamspace: str, model: str, since: Freshness) -> ModelAccess:
+    def _model(self, place: ModelPlace, since: Freshness) -> ModelAccess:
         def load() -> ModelAccess:
-            # A stored id may be written in either case, and an $in of three is still one look-up by _id.
-            ids = sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
+            teamspace, model = place.teamspace, place.model
+            ids = stored_ids(model)
             settings = self._store.settings(teamspace, ids)
             projects = self._store.projects_of(teamspace, ids)
             return ModelAccess(
                 exists=settings is not None,
-                permissions=_model_permissions(settings),
+                permissions=model_permissions(settings),
                 projects=tuple(map(_project, projects)),
             )
 
-        return cast("ModelAccess", self._look_up(("model", teamspace, fold_uuid(model)), load, since))
+        return cast("ModelAccess", self._look_up(("model", place.teamspace, place.folded), load, since))
 
     def _look_up(self, key: Key, load: Callable[[], Any], since: Freshness) -> Any:
         """Return the access list under `key`, asked for no earlier than `since`, and asked for once for everybody."""
@@ -247,6 +293,7 @@ class Permissions:
                 look_up.value = load()
             look_up.failed = False
             self._outage.ended()
+            self.last_read = key[1]
         # Whatever a stored document makes the driver or us raise: what cannot be read grants and takes nothing.
         except Exception as error:
             self._failed(look_up, error)

@@ -16,13 +16,31 @@ from bson.codec_options import CodecOptions
 from bson.errors import BSONError
 from pymongo import MongoClient
 from pymongo.collection import Collection
-from pymongo.errors import PyMongoError
+from pymongo.errors import OperationFailure, PyMongoError
 
 Document = dict[str, Any]
 
 
+# What the server answers to a user without the right, and to a wrong name or password.
+_UNAUTHORISED, _AUTHENTICATION_FAILED = 13, 18
+
+
 class Unreachable(Exception):
     """The database did not answer in time, or with what cannot be read; the text is the driver's reason."""
+
+    @property
+    def is_refusal(self) -> bool:
+        """Whether the database answered that this user may not read that."""
+        return self._code == _UNAUTHORISED
+
+    @property
+    def is_failed_login(self) -> bool:
+        """Whether the database answered that name or password are wrong."""
+        return self._code == _AUTHENTICATION_FAILED
+
+    @property
+    def _code(self) -> int | None:
+        return self.__cause__.code if isinstance(self.__cause__, OperationFailure) else None
 
 
 def project_ids(project: UUID) -> list[Binary]:
@@ -60,7 +78,7 @@ class Store:
 
     def __init__(self, client: MongoClient[Document], *, users_collection: str) -> None:
         self.client = client
-        self._users = users_collection
+        self.users = users_collection
 
     def _collection(self, database: str, name: str) -> Collection[Document]:
         # UUIDs stay binary, so that one older document cannot make a whole query fail to decode.
@@ -98,11 +116,23 @@ class Store:
     def account(self, username: str) -> Document | None:
         """Return the older data that an account's own user document holds on its teamspace."""
         fields = {"customData.permissions": 1, "customData.permissionTemplates": 1}
-        return self._collection("admin", self._users).find_one({"user": username}, fields)
+        return self._collection("admin", self.users).find_one({"user": username}, fields)
 
-    def ping(self) -> None:
-        """Ask the database for a sign of life."""
-        self.client.admin.command("ping")
+    def any_account(self) -> str | None:
+        """Return the name of some account, or None where there is none."""
+        found = self._collection("admin", self.users).find_one({"user": {"$type": "string"}}, {"user": 1})
+        return found["user"] if found else None
+
+    def is_replicated(self) -> bool:
+        """Return whether the database is a replica set, or a cluster of some."""
+        answer = self.client.admin.command("hello")
+        return "setName" in answer or answer.get("msg") == "isdbgrid"
+
+    def try_reads(self, teamspace: str) -> None:
+        """Read all that a permission look-up in the teamspace reads, for a model that nobody has."""
+        self.teamspace(teamspace)
+        self.settings(teamspace, [""])
+        self.projects_of(teamspace, [""])
 
     def close(self) -> None:
         """Close the client."""

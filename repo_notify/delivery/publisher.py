@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from time import perf_counter
 
 from repo_notify.access.permissions import Permissions
@@ -18,6 +20,7 @@ from repo_notify.sockets import Sockets, leave_all
 from . import messages
 from .messages import Message
 from .queue import Bus
+from .recording import RecordedEvents
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +44,7 @@ class Publisher:
         self._metrics = metrics
         self._dialects = dialects
         self._bus = bus
+        self._recordings: tuple[RecordedEvents, ...] = ()
 
     def publish(self, event: Event, *, emitter: str | None = None, named_by: str | None = None) -> None:
         """Deliver an event everywhere but to its emitter, by default the one given here, which `named_by` has named.
@@ -60,10 +64,31 @@ class Publisher:
         is the user's or nobody's. It is None where the emitter is believed. Where there is a queue the event is encoded
         first, so that what cannot be is delivered nowhere.
         """
+        if self._recordings and not self._record(event, named_by):
+            return
         if self._bus is not None:
             self._bus.send(messages.EVENT, messages.dump_event(event, named_by))
         self._metrics.published(type(event).__name__)
         self._deliver(event, named_by)
+
+    @contextmanager
+    def recorded(self, *, deliver: bool) -> Iterator[RecordedEvents]:
+        """Keep what is published within the block; it is delivered only if every recording wants that."""
+        recording = RecordedEvents(deliver=deliver)
+        self._recordings += (recording,)
+        try:
+            yield recording
+        finally:
+            self._recordings = tuple(other for other in self._recordings if other is not recording)
+
+    def _record(self, event: Event, named_by: str | None) -> bool:
+        """Keep an event, and return whether it is delivered all the same."""
+        # Refused is what the queue could not carry, also where the test has none.
+        messages.dump_event(event, named_by)
+        recordings = self._recordings
+        for recording in recordings:
+            recording.append(event)
+        return all(recording.deliver for recording in recordings)
 
     def bind(self, socket_id: str, identity: Identity) -> None:
         """Bind the socket that a REST request named, in whichever process it is."""
@@ -88,31 +113,9 @@ class Publisher:
         started = perf_counter()
         if isinstance(event, SessionsEnded):
             self._end(event)
-        else:
-            self._fan_out(event, named_by)
-        self._metrics.latency.observe(perf_counter() - started)
-
-    def _end(self, event: SessionsEnded) -> None:
-        for connection_id in self._identities.end(event.session_ids):
-            leave_all(self._sockets, connection_id)
-            for socket in self._sockets.of(connection_id):
-                socket.emit(LOGGED_OUT, {"reason": event.reason})
-
-    def _emitter(self, event: Event, named_by: str | None) -> str | None:
-        """Return the connection that does not hear of the event.
-
-        Only the process that has the socket knows whose it is, so that this is looked at here and not by the publisher.
-        """
-        found = self._sockets.resolve(event.emitter) if event.emitter is not None else None
-        if found is None or named_by is None:
-            return found
-        identity = self._identities.known(found)
-        return found if identity is None or identity.username == named_by else None
-
-    def _fan_out(self, event: Event, named_by: str | None) -> None:
-        if isinstance(event, ModelCreated | ModelRemoved):
+        elif isinstance(event, ModelCreated | ModelRemoved):
             self._permissions.invalidate(event.teamspace)
-        skip = self._emitter(event, named_by)
+        skip = self._connection_of(event.emitter, named_by) if event.emitter is not None else None
         for delivery in self._dialects.deliveries(event):
             try:
                 number = self._sockets.fan_out(*delivery, skip=skip)
@@ -121,3 +124,21 @@ class Publisher:
                 logger.exception("an event of type %s could not be delivered", type(event).__name__)
             else:
                 self._metrics.deliveries.inc(number)
+        self._metrics.latency.observe(perf_counter() - started)
+
+    def _end(self, event: SessionsEnded) -> None:
+        for connection_id in self._identities.end(event.session_ids):
+            leave_all(self._sockets, connection_id)
+            for socket in self._sockets.of(connection_id):
+                socket.emit(LOGGED_OUT, {"reason": event.reason})
+
+    def _connection_of(self, emitter: str, named_by: str | None) -> str | None:
+        """Return the connection of an event's emitter, which does not hear of it.
+
+        Only the process that has the socket knows whose it is, so that this is looked at here and not by the publisher.
+        """
+        found = self._sockets.resolve(emitter)
+        if found is None or named_by is None:
+            return found
+        identity = self._identities.known(found)
+        return found if identity is None or identity.username == named_by else None

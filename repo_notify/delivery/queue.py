@@ -14,22 +14,26 @@ import secrets
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
-
-from kombu import Connection, Consumer, Queue
+from typing import TYPE_CHECKING, Any
 
 from repo_notify.logs import Rarely
 from repo_notify.metrics import Metrics
 
 from . import messages
-from .broker import Deadlines, connect, describe, exchange, leave, sender
-from .messages import Backlog, Message, NotUnderstood, Origins
+from .at_exit import at_exit
+from .broker import Deadlines, connect, describe, exchange, leave, require_libraries, sender
+from .messages import Backlog, Message, NotUnderstood, Origins, Refusal
+
+if TYPE_CHECKING:
+    from kombu import Connection
 
 logger = logging.getLogger(__name__)
 
 # About a minute of a busy service; a broker that is away for longer is an outage, and memory is not for it.
 MAX_WAITING, MAX_WAITING_BYTES = 10_000, 64 * 1024 * 1024
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
+# How long the end of a process may wait for the broker to take what is left.
+FLUSH_SECONDS = 2.0
 # A message that fails so often on a connection that has just carried another one is refused for good.
 MAX_ATTEMPTS = 3
 _DRAIN_SECONDS = 1.0
@@ -53,6 +57,7 @@ class Bus:
     def __init__(
         self, url: str, channel: str, receive: Receive, metrics: Metrics, deadlines: Deadlines | None = None
     ) -> None:
+        require_libraries(url)
         self._url, self._channel = url, channel
         self._receive = receive
         self._metrics = metrics
@@ -71,17 +76,23 @@ class Bus:
 
     def send(self, kind: str, dumped: str) -> None:
         """Hand what `messages.dump` returned over to the other processes; the newest is dropped when too much waits."""
-        self._now().send(kind, dumped)
+        while not self._now().send(kind, dumped):
+            """It was closed meanwhile: there is another one now."""
 
     def problem(self) -> str | None:
         """Return why the queue does not work right now, or None."""
         self.start(self._deadlines.connect)
         return self._now().problem()
 
-    def close(self) -> None:
-        """End the background work."""
-        if self._link is not None:
-            self._link.close()
+    def close(self, seconds: float = FLUSH_SECONDS) -> None:
+        """Send what waits, for at most `seconds`, and end the background work; a later message begins anew.
+
+        What the broker has not taken by then is lost, and logged. Called at the end of the process by itself.
+        """
+        with self._lock:
+            link, self._link = self._link, None
+        if link is not None:
+            link.close(seconds)
 
     def _current(self) -> tuple[_Link, bool]:
         link = self._link
@@ -113,6 +124,10 @@ class _Link:
         self._lock = threading.Lock()
         self._something = threading.Event()
         self._closing = threading.Event()
+        # Set at the end: whoever pauses between two attempts has no time left for it.
+        self._hurry = threading.Event()
+        self._empty = threading.Event()
+        self._empty.set()
         self._rarely = Rarely()
         self._problems: dict[str, str] = {}
         self._pauses = dict.fromkeys(("receiver", "sender"), FIRST_PAUSE_SECONDS)
@@ -121,24 +136,49 @@ class _Link:
         now = monotonic()
         self._sent_at = self._heard_at = self._own_at = now
         self._unseen_since: float | None = None
+        self._forget = at_exit(self.close)
 
     def start(self) -> None:
         for name, work in (("receiver", self._listen), ("sender", self._send_waiting)):
             threading.Thread(target=self._keep, args=(name, work), name=f"repo_notify-{name}", daemon=True).start()
 
-    def close(self) -> None:
-        self._closing.set()
-        self._something.set()
-
-    def send(self, kind: str, dumped: str) -> None:
+    def close(self, seconds: float = FLUSH_SECONDS) -> None:
+        # A forked process has inherited what was to be done at the end of its parent.
+        if self.pid != os.getpid() or self._closing.is_set():
+            return
+        self._forget()
+        self._hurry.set()
+        self._empty.wait(seconds)
         with self._lock:
+            self._closing.set()
+        self._something.set()
+        if left := len(self.backlog):
+            logger.error(
+                "%s for the other processes lost, as the message queue did not take %s within %g s at the end: %s",
+                "1 message" if left == 1 else f"{left:,} messages",
+                "it" if left == 1 else "them",
+                seconds,
+                self.problem() or "the message queue is too slow",
+            )
+
+    def send(self, kind: str, dumped: str) -> bool:
+        """Have a message wait for the sender, or drop it where too much waits; return whether this is still in use."""
+        with self._lock:
+            if self._closing.is_set():
+                return False
             # What is dropped takes a number all the same: the others see that they have missed something.
             self._number += 1
             body = messages.envelope(self._origin, self._number, kind, dumped)
             refusal = self.backlog.put(self._number, body)
+            if refusal is None:
+                self._empty.clear()
         if refusal is None:
             self._something.set()
-            return
+        else:
+            self._dropped(refusal)
+        return True
+
+    def _dropped(self, refusal: Refusal) -> None:
         self._metrics.queue_dropped(refusal)
         if not self._full:
             self._full = True
@@ -169,8 +209,14 @@ class _Link:
                 self._failed(name, error)
             if connection is not None:
                 leave(connection, self._deadlines, working=working)
-            self._closing.wait(self._pauses[name])
-            self._pauses[name] = min(self._pauses[name] * 2, LONGEST_PAUSE_SECONDS)
+            self._pause(name)
+
+    def _pause(self, name: str) -> None:
+        if self._hurry.is_set():
+            self._closing.wait(FIRST_PAUSE_SECONDS)
+            return
+        self._hurry.wait(self._pauses[name])
+        self._pauses[name] = min(self._pauses[name] * 2, LONGEST_PAUSE_SECONDS)
 
     def _failed(self, name: str, error: Exception) -> None:
         text = describe(error, self._url)
@@ -191,6 +237,8 @@ class _Link:
             logger.warning("the message queue works again")
 
     def _listen(self, connection: Connection) -> None:
+        from kombu import Consumer, Queue
+
         # A fresh name: the broker may still hold the exclusive queue of a connection that it does not know to be dead.
         name = f"{self._channel}.{self._origin}.{secrets.token_hex(4)}"
         queue = Queue(name, exchange(self._channel), exclusive=True, auto_delete=True, durable=False)
@@ -316,6 +364,8 @@ class _Link:
     def _remove_first(self) -> None:
         with self._lock:
             self.backlog.remove_first()
+            if not len(self.backlog):
+                self._empty.set()
 
     def _sent(self) -> None:
         self._sent_at = monotonic()

@@ -6,7 +6,7 @@
 | `v5` | models, revisions, tickets, ticket comments, ticket groups |
 | `v4` | issues and their comments |
 | `notifications` | `POST /v5/notifications {username, …}`, `DELETE /v5/notifications/<id>` |
-| here | `/` and `/console/…` (the console page), `GET /demo/world` |
+| here | `/` and `/console/…` (the console page), `GET /demo/world`, `POST /demo/reset` |
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from werkzeug.wrappers import Response as AnyResponse
 from repo_notify import RepoNotify
 from repo_notify.access.store import connect, uuid_of
 
-from . import auth, notifications, v4, v5
+from . import auth, body, notifications, v4, v5
 from .access import kind_of
-from .context import Demo, demo
-from .errors import register_error_handlers
-from .seed import TEAMSPACE, USERS
+from .context import Demo, current_user, demo
+from .errors import NotFound, register_error_handlers
+from .seed import TEAMSPACE, USERS, seed_again
 
 MAX_BODY_BYTES = 1024 * 1024
 DATABASE_SECONDS = 5.0
@@ -33,11 +33,14 @@ DATABASE_SECONDS = 5.0
 pages = Blueprint("demo_pages", __name__)
 
 
-def create_demo_app(*, mongo_uri: str, users_collection: str = "users", **config: Any) -> Flask:
+def create_demo_app(
+    *, mongo_uri: str, users_collection: str = "users", resettable: bool = False, **config: Any
+) -> Flask:
     """Return the demo's app with the extension in it, on the database at `mongo_uri`.
 
-    `users_collection` is the collection of accounts in the database `admin`; `config` is further Flask configuration,
-    REPO_NOTIFY_* keys and SECRET_KEY among them. Raises pymongo's errors when the database does not answer.
+    `users_collection` is the collection of accounts in the database `admin`; `resettable` lets whoever is logged in
+    have the sample teamspace's database dropped and made anew; `config` is further Flask configuration, REPO_NOTIFY_*
+    keys and SECRET_KEY among them. Raises pymongo's errors when the database does not answer.
     """
     client = connect(mongo_uri, timeout=DATABASE_SECONDS)
     app = Flask(__name__, static_url_path="/console")
@@ -61,7 +64,7 @@ def create_demo_app(*, mongo_uri: str, users_collection: str = "users", **config
     Session(app)
     notify = RepoNotify()
     notify.init_app(app)
-    Demo(client=client, notify=notify, users=client["admin"][users_collection]).attach(app)
+    Demo(client=client, notify=notify, users=client["admin"][users_collection], resettable=resettable).attach(app)
     register_error_handlers(app)
     for blueprint in (auth.blueprint, notifications.blueprint, v5.blueprint, v4.blueprint, pages):
         app.register_blueprint(blueprint)
@@ -86,6 +89,7 @@ def world() -> Response:
     models = {settings["_id"]: settings for settings in database["settings"].find({}, {"permissions": False})}
     return jsonify(
         teamspace=TEAMSPACE,
+        resettable=demo().resettable,
         users=[{"username": name, "role": role} for name, role in USERS.items() if name in names],
         projects=[
             {
@@ -100,3 +104,15 @@ def world() -> Response:
             for project in database["projects"].find()
         ],
     )
+
+
+@pages.post("/demo/reset")
+def reset() -> Response:
+    """`POST /demo/reset {}`: 200 `{teamspace}`, the sample data is as at the first start; 404 where not offered."""
+    current_user()
+    body.read_body(body.AnyBody)
+    if not demo().resettable:
+        raise NotFound
+    demo().admin[notifications.STORED].delete_many({})
+    seed_again(demo().client, users_collection=demo().users.name)
+    return jsonify(teamspace=TEAMSPACE)

@@ -24,11 +24,16 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """The demo's own state in one app; `users` is the collection of accounts in the database `admin`."""
+    """The demo's own state in one app.
+
+    `users` is the collection of accounts in the database `admin`; `resettable` tells whether the sample data may be
+    made anew.
+    """
 
     client: MongoClient[Document]
     notify: RepoNotify
     users: Collection[Document]
+    resettable: bool
 
     @property
     def admin(self) -> Database[Document]:

@@ -82,6 +82,13 @@ def seed(client: MongoClient[Document], *, users_collection: str) -> bool:
     return True
 
 
+def seed_again(client: MongoClient[Document], *, users_collection: str) -> None:
+    """Drop the sample teamspace's database, whatever is in it, and write the sample data anew."""
+    client["admin"][MARKER].delete_one({"_id": TEAMSPACE})
+    client.drop_database(TEAMSPACE)
+    seed(client, users_collection=users_collection)
+
+
 def _insert_if_missing(client: MongoClient[Document], database: str, collection: str, document: Document) -> None:
     fields = {name: value for name, value in document.items() if name != "_id"}
     client[database][collection].update_one({"_id": document["_id"]}, {"$setOnInsert": fields}, upsert=True)

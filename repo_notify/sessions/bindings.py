@@ -40,10 +40,11 @@ class Identity:
 
 def session_user() -> str | None:
     """Return `session["user"]["username"]`: the default identity loader."""
-    return _user_of(session)
+    return user_of(session)
 
 
-def _user_of(found: Mapping[str, Any]) -> str | None:
+def user_of(found: Mapping[str, Any]) -> str | None:
+    """Return `found["user"]["username"]`, None where there is none."""
     user = found.get("user")
     username = user.get("username") if isinstance(user, dict) else None
     return username if isinstance(username, str) and username else None
@@ -164,6 +165,14 @@ class Identities:
         kept = None if interface.is_null_session(current._get_current_object()) else ensure_session_id(session)
         return Identity(username, kept)
 
+    def probe(self) -> None:
+        """Ask the session store for a sign of life where sessions are in one; raises what the store raises.
+
+        A loader, or a session interface, of the host's own is not asked: what it does without a session is not known.
+        """
+        if self.loader is session_user and self._sessions.need_no_request and not self._sessions.need_no_store:
+            self._sessions.probe()
+
     def _read(self, environ: Mapping[str, Any]) -> Identity | None:
         # What a cookie holds by itself is nothing to wait for.
         if self.loader is session_user and self._sessions.need_no_store:
@@ -184,7 +193,7 @@ class Identities:
         """Return the user, if there is one, and the session."""
         if self.loader is session_user and self._sessions.need_no_request:
             found = self._sessions.open(environ)
-            return _user_of(found) if found is not None else None, found
+            return user_of(found) if found is not None else None, found
         with self._app.request_context(dict(environ)):
             username = self.loader()
             current: Any = session

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+import secrets
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
@@ -16,7 +17,8 @@ from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from flask.json.tag import TaggedJSONSerializer
 from flask.sessions import SecureCookieSessionInterface
-from itsdangerous import BadSignature, SignatureExpired, TimestampSigner, URLSafeTimedSerializer
+from itsdangerous import BadSignature, SignatureExpired, Signer, TimestampSigner, URLSafeTimedSerializer
+from werkzeug.test import create_environ
 
 # Why a handshake's session names nobody.
 NoUser = Literal["none", "bad_signature", "expired"]
@@ -132,6 +134,15 @@ class HandshakeSessions:
         except BadSignature:
             pass
         return "bad_signature"
+
+    def probe(self) -> None:
+        """Ask the session store for a session that nobody has; raises what the store raises."""
+        name, value = str(self._app.config["SESSION_COOKIE_NAME"]), f"probe{secrets.token_hex(8)}"
+        # An id that the interface wants signed and is not would not be looked up.
+        if getattr(self._app.session_interface, "use_signer", False):
+            key: Any = self._app.secret_key
+            value = Signer(key, salt="flask-session", key_derivation="hmac").sign(value).decode()
+        self.open(create_environ(headers={"Cookie": f"{name}={value}"}))
 
     def _signed(self, interface: SecureCookieSessionInterface, value: str) -> Mapping[str, Any] | None:
         """As the interface's `open_session`."""

@@ -24,8 +24,22 @@ T = TypeVar("T")
 Bounded = Callable[[Callable[[], T], float], T]
 
 
+class TooSlow(Exception):
+    """A read took longer than it may."""
+
+
 class SessionsUnavailable(Exception):
     """The session store did not answer in time, or with an error; the text says which."""
+
+
+def bounded_by(server: socketio.Server) -> Bounded[Any]:
+    """Return what runs a read in the server's async mode for so many seconds at most; it raises `TooSlow` then."""
+    return in_threads(server.start_background_task) if server.eio.async_mode == "threading" else _on_gevent
+
+
+def in_threads(start: Callable[[Callable[[], None]], Any]) -> Bounded[Any]:
+    """Return what runs a read in a thread of its own that `start` starts, and waits for so many seconds at most."""
+    return _Threads(start)
 
 
 class SessionReads:
@@ -36,7 +50,7 @@ class SessionReads:
     """
 
     def __init__(self, server: socketio.Server, *, seconds: float) -> None:
-        self._bounded: Bounded[Any] = _Threads(server) if server.eio.async_mode == "threading" else _on_gevent
+        self._bounded = bounded_by(server)
         self._seconds = seconds
         self._lock = threading.Lock()
         self._outage = Outage(logger, "the sessions of handshakes can be read again")
@@ -72,7 +86,7 @@ class SessionReads:
 
     def _failed(self, error: Exception) -> None:
         with self._lock:
-            if isinstance(error, _TooSlow):
+            if isinstance(error, TooSlow):
                 self._silent = True
                 self._silent_until = monotonic() + self._pause
             else:
@@ -84,10 +98,6 @@ class SessionReads:
         )
 
 
-class _TooSlow(Exception):
-    """A read took longer than it may."""
-
-
 def _on_gevent(read: Callable[[], T], seconds: float) -> T:
     import gevent
 
@@ -97,20 +107,20 @@ def _on_gevent(read: Callable[[], T], seconds: float) -> T:
         except gevent.Timeout as ended:
             if ended is not limit:
                 raise
-    raise _TooSlow(f"the session store did not answer in {seconds} s")
+    raise TooSlow(f"the session store did not answer in {seconds} s")
 
 
 class _Threads:
     """Reads in threads of their own, which are waited for only so long."""
 
-    def __init__(self, server: socketio.Server) -> None:
-        self._server = server
+    def __init__(self, start: Callable[[Callable[[], None]], Any]) -> None:
+        self._start = start
         self._free = threading.BoundedSemaphore(MAX_HANGING)
 
     def __call__(self, read: Callable[[], T], seconds: float) -> T:
         deadline = monotonic() + seconds
         if not self._free.acquire(timeout=seconds):
-            raise _TooSlow(f"{MAX_HANGING} reads wait for the session store")
+            raise TooSlow(f"{MAX_HANGING} reads wait for the session store")
         done = threading.Event()
         found: list[T] = []
         raised: list[Exception] = []
@@ -126,9 +136,9 @@ class _Threads:
                 self._free.release()
                 done.set()
 
-        self._server.start_background_task(work)
+        self._start(work)
         if not done.wait(max(0.0, deadline - monotonic())):
-            raise _TooSlow(f"the session store did not answer in {seconds} s")
+            raise TooSlow(f"the session store did not answer in {seconds} s")
         if raised:
             # Popped, so that the error and this frame do not keep one another.
             raise raised.pop()

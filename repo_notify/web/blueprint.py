@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
@@ -18,13 +18,19 @@ from repo_notify.protocol.validation import from_json
 from repo_notify.settings import Settings
 
 from .origins import public_address
+from .proxies import host_is_forwarded, prefix_of
+from .readiness import Readiness
 
 logger = logging.getLogger(__name__)
 
 MAX_EVENTS = 1_000
 _JS_ESCAPES = str.maketrans({character: f"\\u{ord(character):04X}" for character in "/<>\u2028\u2029"})
 
+_FORWARDED = ("Host", "Proto", "Port", "Prefix")
+
 Answer = tuple[Response, int]
+# Path, endpoint, view, method.
+Route = tuple["str | None", str, Callable[[], Any], str]
 
 # What an operator should hear of, by status; whoever asks has been told more.
 _REFUSED = {
@@ -58,33 +64,28 @@ def make_blueprint(
     settings: Settings,
     *,
     send: Callable[[Event], None],
-    problems: Callable[[], Mapping[str, str]],
+    readiness: Callable[[], Readiness],
     metrics: Metrics,
+    more: Sequence[Route] = (),
 ) -> Blueprint:
     """Return the blueprint of one app.
 
-    `send` publishes a checked event; `problems` returns what keeps the service from being ready.
+    `send` publishes a checked event; `readiness` tells how ready the process is; `more` has further routes.
     """
     blueprint = Blueprint("repo_notify", __name__)
     refused = _Refused()
+    _exempt_from_csrf(app, blueprint)
 
     def answer_config_js() -> Response:
-        configured = settings.chat_host
-        host = configured or public_address(request.environ, settings.trusted_proxies, app.config)
-        script = config_js(host, settings.chat_path)
-        answer = Response(script, content_type="application/javascript; charset=utf-8")
-        answer.headers["Cache-Control"] = "no-cache" if configured else "no-store"
-        answer.headers["X-Content-Type-Options"] = "nosniff"
-        if not configured:
-            answer.headers["Vary"] = "Host, X-Forwarded-Host, X-Forwarded-Proto, X-Forwarded-Port"
-        return answer
+        return _answer_config_js(app, settings)
 
     def healthz() -> Answer:
         return jsonify(status="ok"), 200
 
     def readyz() -> Answer:
-        found = problems()
-        return (jsonify(status="unavailable", reasons=found), 503) if found else (jsonify(status="ok"), 200)
+        found = readiness()
+        reasons = {"reasons": found.reasons} if found.reasons else {}
+        return jsonify(status=found.status, **reasons), 503 if found.status == "unavailable" else 200
 
     def answer_metrics() -> Response:
         shared = bool(request.environ.get("wsgi.multiprocess"))
@@ -96,12 +97,13 @@ def make_blueprint(
         refused.log(answer[1])
         return answer
 
-    routes: tuple[tuple[str | None, str, Callable[[], Any], str], ...] = (
+    routes: tuple[Route, ...] = (
         (settings.config_js, "config_js", answer_config_js, "GET"),
         (f"{settings.http_prefix}/healthz", "healthz", healthz, "GET"),
         (f"{settings.http_prefix}/readyz", "readyz", readyz, "GET"),
         (f"{settings.http_prefix}/metrics", "metrics", answer_metrics, "GET"),
         (f"{settings.http_prefix}/events", "events", publish, "POST"),
+        *more,
     )
     taken = {str(rule) for rule in app.url_map.iter_rules()}
     for path, endpoint, view, method in routes:
@@ -125,26 +127,59 @@ class _Refused:
             logger.warning(_REFUSED[status])
 
 
-def _error(status: int, message: str) -> Answer:
+def _exempt_from_csrf(app: Flask, blueprint: Blueprint) -> None:
+    """Have Flask-WTF's CSRFProtect let the blueprint alone: publishers have the API key, and cookies do not count."""
+
+    # Runs before the app's `before_request`, so that it does not matter which of the two was set up first.
+    @blueprint.url_value_preprocessor
+    def exempt(*_: object) -> None:
+        csrf = app.extensions.get("csrf")
+        if csrf is not None and hasattr(csrf, "exempt"):
+            csrf.exempt(blueprint)
+
+
+def _answer_config_js(app: Flask, settings: Settings) -> Response:
+    environ, proxies = request.environ, settings.trusted_proxies
+    forwarded = host_is_forwarded(app, environ, proxies)
+    host = settings.chat_host or public_address(environ, proxies, app.config, forwarded=forwarded)
+    script = config_js(host, prefix_of(environ, proxies) + settings.chat_path)
+    answer = Response(script, content_type="application/javascript; charset=utf-8")
+    configured = settings.chat_host and "HTTP_X_FORWARDED_PREFIX" not in environ
+    answer.headers["Cache-Control"] = "no-cache" if configured else "no-store"
+    answer.headers["X-Content-Type-Options"] = "nosniff"
+    if not configured:
+        answer.headers["Vary"] = ", ".join(("Host", *(f"X-Forwarded-{name}" for name in _FORWARDED)))
+    return answer
+
+
+def error(status: int, message: str) -> Answer:
+    """Return an answer that says what is wrong."""
     return jsonify(errors=[{"message": message}]), status
 
 
-def _publish(key: str | None, limit: int, send: Callable[[Event], None]) -> Answer:
+def without_key(key: str | None, what: str) -> Answer | None:
+    """Return the answer to a request that does not bring the API key, None to one that does."""
     if key is None:
-        return _error(404, "publishing over HTTP is off: REPO_NOTIFY_API_KEY is not set")
-    if not _authorised(key):
-        answer, status = _error(401, "Authorization should be `Bearer ` and the REPO_NOTIFY_API_KEY")
-        answer.headers["WWW-Authenticate"] = "Bearer"
-        return answer, status
+        return error(404, f"{what} is off: REPO_NOTIFY_API_KEY is not set")
+    if _authorised(key):
+        return None
+    answer, status = error(401, "Authorization should be `Bearer ` and the REPO_NOTIFY_API_KEY")
+    answer.headers["WWW-Authenticate"] = "Bearer"
+    return answer, status
+
+
+def _publish(key: str | None, limit: int, send: Callable[[Event], None]) -> Answer:
+    if (refusal := without_key(key, "publishing over HTTP")) is not None:
+        return refusal
     if (body := _body(limit)) is None:
-        return _error(413, f"the body should be of at most {limit} bytes (REPO_NOTIFY_MAX_EVENT_BYTES)")
+        return error(413, f"the body should be of at most {limit} bytes (REPO_NOTIFY_MAX_EVENT_BYTES)")
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):
         return jsonify(errors=[{"index": 0, "fields": {"": "a JSON document: an event or an array of events"}}]), 400
     documents = document if isinstance(document, list) else [document]
     if len(documents) > MAX_EVENTS:
-        return _error(413, f"an array should hold at most {MAX_EVENTS} events")
+        return error(413, f"an array should hold at most {MAX_EVENTS} events")
     return _publish_all(documents, send)
 
 
@@ -154,8 +189,8 @@ def _publish_all(documents: list[Any], send: Callable[[Event], None]) -> Answer:
     for index, document in enumerate(documents):
         try:
             found.append(from_json(document))
-        except InvalidEvent as error:
-            errors.append({"index": index, "fields": error.fields})
+        except InvalidEvent as invalid:
+            errors.append({"index": index, "fields": invalid.fields})
     if errors:
         return jsonify(errors=errors), 400
     for event in found:

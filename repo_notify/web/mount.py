@@ -11,33 +11,38 @@ import socketio
 from flask import Flask
 from flask_socketio import SocketIO
 
-from repo_notify.engine import Server
+from repo_notify.engine import Options, OutboxLimits, Server
 from repo_notify.engine.engine_io.origins import NO_CREDENTIALS, Origins
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.settings import Settings
 
-from .origins import OriginCheck, WsgiApp, as_seen_by_proxies, behind_proxies
+from .facade import OwnSocketIO
+from .origins import OriginCheck, WsgiApp, as_seen_by_proxies
+from .proxies import as_the_host_sees
+from .servers import ServerCheck
 
 
 def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple[Codec, ...]) -> SocketIO:
     """Return a Flask-SocketIO around a server of ours, made from the settings."""
-    found = SocketIO()
+    found = OwnSocketIO()
     found.server = Server(
-        async_mode=settings.async_mode,
-        namespaces=list(namespaces),
-        ping_interval=settings.ping_interval,
-        ping_timeout=settings.ping_timeout,
-        connect_timeout=settings.connect_timeout,
-        max_http_buffer_size=settings.max_message_bytes,
-        max_payload_packets=settings.max_payload_packets,
-        max_outbox=settings.max_outbox_bytes,
-        max_outbox_age=settings.max_outbox_seconds,
-        max_outbox_total=settings.max_outbox_total_bytes,
-        cors_allowed_origins=OriginCheck(settings.allowed_origins),
-        cors_any_origin="*" in settings.allowed_origins,
-        cors_any_credentials=settings.allow_any_origin_credentials,
-        codecs=codecs,
-        unsupported_hint=_unsupported,
+        Options(
+            async_mode=settings.async_mode,
+            namespaces=namespaces,
+            codecs=codecs,
+            unsupported_hint=_unsupported,
+            ping_interval=settings.ping_interval,
+            ping_timeout=settings.ping_timeout,
+            connect_timeout=settings.connect_timeout,
+            max_message_bytes=settings.max_message_bytes,
+            max_payload_packets=settings.max_payload_packets,
+            outbox=OutboxLimits(
+                settings.max_outbox_bytes, settings.max_outbox_seconds, settings.max_outbox_total_bytes
+            ),
+            allowed_origins=OriginCheck(settings.allowed_origins),
+            any_origin="*" in settings.allowed_origins,
+            any_origin_credentials=settings.allow_any_origin_credentials,
+        )
     )
     found.async_mode = found.server.async_mode
     return found
@@ -52,7 +57,9 @@ def _unsupported(eio: str) -> str | None:
 
 def mount(app: Flask, found: SocketIO, settings: Settings) -> None:
     """Put the server at REPO_NOTIFY_CHAT_PATH of the WSGI app; everything else goes to the app as before."""
-    engine = behind_proxies(found.server.handle_request, settings.trusted_proxies)
+    server = found.server
+    checked = ServerCheck(server.handle_request, settings.async_mode, lambda: len(server.eio.sockets))
+    engine = as_the_host_sees(checked, app.wsgi_app, settings.trusted_proxies)
     # Flask's documentation says to assign; its types call that a method.
     app.wsgi_app = _Mount(app, app.wsgi_app, engine, settings.chat_path)  # type: ignore[method-assign]
     # `flask_socketio.emit` and its like find the server here; one of the host's own comes first.

@@ -34,7 +34,8 @@ def own_address(environ: Mapping[str, Any]) -> str:
 
 def behind_proxies(wsgi: WsgiApp, proxies: int) -> WsgiApp:
     """Wrap `wsgi` so that it sees scheme and host as the outermost of `proxies` trusted proxies saw them."""
-    return ProxyFix(wsgi, x_for=proxies, x_proto=proxies, x_host=proxies, x_port=proxies) if proxies else wsgi
+    trusted = dict.fromkeys(("x_for", "x_proto", "x_host", "x_port", "x_prefix"), proxies)
+    return ProxyFix(wsgi, **trusted) if proxies else wsgi
 
 
 def as_seen_by_proxies(environ: Mapping[str, Any], proxies: int) -> dict[str, Any]:
@@ -49,10 +50,15 @@ def as_seen_by_proxies(environ: Mapping[str, Any], proxies: int) -> dict[str, An
     return seen[0]
 
 
-def public_address(environ: Mapping[str, Any], proxies: int, config: Mapping[str, Any]) -> str | None:
-    """Return the address under which the service was asked, the port always written; None where `Host` may be forged.
+def public_address(
+    environ: Mapping[str, Any], proxies: int, config: Mapping[str, Any], *, forwarded: bool
+) -> str | None:
+    """Return the address under which the service was asked; None where `Host` may be forged.
 
-    Flask's TRUSTED_HOSTS and SERVER_NAME decide where they are set; else what a trusted proxy forwards, or loopback.
+    A scheme's default port is left out, as browsers leave it out of an origin.
+
+    Flask's TRUSTED_HOSTS and SERVER_NAME decide where they are set; else whether a trusted proxy has `forwarded` it, or
+    it is loopback.
     """
     seen = as_seen_by_proxies(environ, proxies)
     address = own_address(seen)
@@ -63,8 +69,8 @@ def public_address(environ: Mapping[str, Any], proxies: int, config: Mapping[str
     elif name:
         known = address == with_port(f"{seen['wsgi.url_scheme']}://{name}")
     else:
-        known = bool(proxies and "HTTP_X_FORWARDED_HOST" in environ) or _is_loopback(host)
-    return address if known else None
+        known = forwarded or _is_loopback(host)
+    return address.removesuffix(f":{DEFAULT_PORTS[seen['wsgi.url_scheme']]}") if known else None
 
 
 def _is_loopback(host: str) -> bool:

@@ -280,6 +280,6 @@ def table(outcomes: dict[tuple[str, str], list[str]]) -> str:
 
 def document(outcomes: dict[tuple[str, str], list[str]]) -> str:
     """The whole page of the documentation."""
-    return (Path(__file__).with_name("clients.md.in").read_text("utf-8")).format(
+    return (Path(__file__).with_name("tested-clients.md.in").read_text("utf-8")).format(
         steps="".join(f"- *{step}*: {says}.\n" for step, says in STEPS.items()), table=table(outcomes)
     )

@@ -1,4 +1,4 @@
-"""Every client that must work, over every transport, through the whole story; the outcomes are docs/clients.md."""
+"""Every client that must work, over every transport, through the story; the outcomes are docs/tested-clients.md."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.support.served import Served, User, host_app
 
 pytestmark = pytest.mark.clients
 
-DOCUMENT = Path(__file__).parents[2] / "docs" / "clients.md"
+DOCUMENT = Path(__file__).parents[2] / "docs" / "tested-clients.md"
 CONFIG = {"REPO_NOTIFY_LEGACY_V4_NAMES": "both", "REPO_NOTIFY_JOIN_BURST": 10_000}
 CASES = [(alias, way) for alias in ALIASES for way in WAYS]
 Outcomes = dict[tuple[str, str], list[str]]
@@ -118,4 +118,4 @@ def test_the_documentation_tells_this_outcome(request: pytest.FixtureRequest, ou
     written = document(outcomes)
     before = DOCUMENT.read_text("utf-8") if DOCUMENT.exists() else ""
     DOCUMENT.write_text(written, "utf-8")
-    assert before == written, "docs/clients.md was not what the run gave, and has been written anew"
+    assert before == written, "docs/tested-clients.md was not what the run gave, and has been written anew"

@@ -51,7 +51,7 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
     binary = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
     driver_binary = shutil.which("chromedriver")
     if binary is None or driver_binary is None:
-        _no_browser("chromium and chromedriver are needed on the PATH")
+        no_browser("chromium and chromedriver are needed on the PATH")
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for switch in (*SWITCHES, f"--user-data-dir={profile}"):
@@ -64,7 +64,8 @@ def chromium(profile: Path) -> Iterator[webdriver.Chrome]:
         driver.quit()
 
 
-def _no_browser(reason: str) -> NoReturn:
+def no_browser(reason: str) -> NoReturn:
+    """Skip the test, or fail it where CI is set."""
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
@@ -114,6 +115,8 @@ class Console:
         def clicked() -> bool:
             element = self.find(path)
             if usable := element.is_enabled():
+                # The driver takes what is behind the masthead for visible.
+                self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
                 element.click()
             return usable
 
@@ -194,6 +197,18 @@ class Console:
             ignored_exceptions=[StaleElementReferenceException],
         )
         return wait.until(lambda _: condition(), f"waited for {what}")
+
+    def at_rest(self) -> None:
+        """Wait until nothing on the page moves or fades."""
+        moving = "return document.getAnimations().length"
+        self.until(lambda: self.driver.execute_script(moving) == 0, "the page to be at rest")
+
+    def violations(self, axe: str) -> list[str]:
+        """Return what the script of axe-core objects to, each as its rule and the element."""
+        self.driver.execute_script(axe)
+        script = "const done = arguments[0]; axe.run().then(({ violations }) => done(violations));"
+        found = self.driver.execute_async_script(script)
+        return [f"{one['id']}: {node['html']}" for one in found for node in one["nodes"]]
 
     def complaints(self) -> list[str]:
         """Return the errors and warnings of the browser's console since the last call."""

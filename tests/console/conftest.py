@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 from selenium import webdriver
 
-from tests.console.browser import Console, chromium
+from tests.clients.install import find_node, install_clients
+from tests.console.browser import Console, chromium, no_browser
 from tests.console.server import Demo
 
 
@@ -25,6 +26,15 @@ def demo(browser: webdriver.Chrome, tmp_path_factory: pytest.TempPathFactory) ->
         yield running
     finally:
         running.stop()
+
+
+@pytest.fixture(scope="package")
+def axe() -> str:
+    """The script of axe-core, which finds what assistive technology cannot use."""
+    node = find_node()
+    if node is None:
+        no_browser("axe-core comes from npm, which is needed on the PATH")
+    return (install_clients(node) / "node_modules" / "axe-core" / "axe.min.js").read_text()
 
 
 @pytest.fixture

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import requests
 from selenium.webdriver.common.keys import Keys
 
-from tests.console.browser import Console
+from tests.console.browser import Console, selector
 from tests.console.server import Demo
 from tests.support.served import SECONDS
 
@@ -270,3 +273,99 @@ def test_the_guide_leads_through_the_steps(console: Console) -> None:
     says("Log in as alice")
     console.log_in("alice")
     says("Make a change")
+
+
+@pytest.mark.parametrize("dark", [False, True])
+@pytest.mark.parametrize(("width", "height"), [(1280, 800), (360, 740)])
+def test_axe_finds_nothing_to_object_to(console: Console, axe: str, width: int, height: int, dark: bool) -> None:
+    console.open(width=width, height=height, dark=dark)
+    listen_as(console, "carol")
+    console.click("pane-v5 room-project-" + TOWER)
+    console.arrived("v5", "error")
+    console.log_in("alice")
+    console.make("status")
+    console.arrived("v5", "containerSettingsUpdate")
+    console.at_rest()
+    assert console.violations(axe) == []
+
+
+def test_a_join_says_which_room_it_was(console: Console) -> None:
+    listen_as(console, "carol")
+    assert console.text("pane-v5 says") == "joined Structure"
+    console.click(f"pane-v5 room-project-{TOWER}")
+    console.arrived("v5", "error")
+    assert console.text("pane-v5 says") == "join project Tower: Project not found"
+
+
+def test_on_a_phone_the_guide_and_the_counts_stay_in_view_and_every_target_is_large(console: Console) -> None:
+    console.open(width=360, height=740)
+    listen_as(console, "carol")
+    console.log_in("alice")
+    console.make("status")
+    console.arrived("v5", "containerSettingsUpdate")
+    console.driver.execute_script("window.scrollTo(0, document.body.scrollHeight)")
+    for name in ("guide", "counts"):
+        assert console.driver.execute_script(IN_VIEW, selector(name)), name
+    console.shows("count-v5", console.text("pane-v5 count"))
+    assert console.driver.execute_script(SMALL) == []
+
+
+IN_VIEW = """
+    const {top, bottom, height} = document.querySelector(arguments[0]).getBoundingClientRect();
+    return height > 0 && top >= 0 && bottom <= window.innerHeight;
+"""
+SMALL = """
+    const shown = [...document.querySelectorAll("button, select, summary, .segments label")]
+        .filter((target) => target.checkVisibility());
+    return shown.filter((target) => target.getBoundingClientRect().height < 44).map((target) => target.outerHTML);
+"""
+
+
+@pytest.mark.parametrize(
+    ("user", "room", "change", "why"),
+    [
+        ("mallory", f"model-{STRUCTURE}", "settings", "was refused the room of Structure: Model not found"),
+        ("carol", "notifications", "settings", "the v5 pane is not in the room of Structure"),
+        ("carol", f"model-{STRUCTURE}", "issue", "the v4 pane is not in the room of Structure; v5 has no such event"),
+    ],
+)
+def test_when_nobody_heard_of_a_change_the_guide_says_why(
+    console: Console, user: str, room: str, change: str, why: str
+) -> None:
+    console.log_in(user)
+    console.connect()
+    console.click(f"pane-v5 room-{room}")
+    console.until(lambda: console.arrivals("v5"), "an answer")
+    console.log_in("alice")
+    console.make(change)
+    console.until(lambda: console.text("guide").startswith("Nobody heard of it"), "the guide to say why")
+    assert why in console.text("guide")
+    console.click("pane-v4 connect")
+    console.until(lambda: "Nobody" not in console.text("guide"), "the guide to go on")
+
+
+def test_the_sample_data_can_be_made_anew(console: Console) -> None:
+    console.log_in("alice")
+    console.make("create-drawing")
+    console.until(lambda: "Section" in console.text("target"), "the new drawing to be offered")
+    console.make("issue")
+    assert console.enabled("trigger-issue-update")
+    console.click("reset")
+    console.until(lambda: "Section" not in console.text("target"), "the drawing to be gone")
+    assert not console.enabled("trigger-issue-update")
+    listen_as(console, "carol")
+
+
+def test_a_change_can_be_made_by_its_curl_command(console: Console, tmp_path: Path) -> None:
+    console.log_in("alice")
+    console.make("issue")
+    command = str(console.read("requests curl", "textContent"))
+    console.click("requests entry")
+    console.click("requests copy-curl")
+    console.shows("requests copy-curl", "Copied")
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=SECONDS, check=True
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert answers[0] == {"username": "alice"}
+    assert answers[1]["name"].startswith("Issue ")

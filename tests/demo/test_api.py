@@ -86,6 +86,9 @@ PERMISSIONS: list[tuple[str, str, str, Any, int]] = [
     ("alice", "GET", "/nowhere", None, 404),
     ("alice", "PUT", "/v5/login", {}, 405),
     ("", "GET", "/demo/world", None, 200),
+    ("", "POST", "/demo/reset", {}, 401),
+    # another's database is not dropped
+    ("alice", "POST", "/demo/reset", {}, 404),
     # the case of a UUID does not matter
     ("bob", "PATCH", model_path("containers", STRUCTURE.upper(), TOWER.upper()), {"status": "ok"}, 200),
 ]

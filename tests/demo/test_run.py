@@ -61,7 +61,8 @@ def test_sessions_and_changes_survive_a_restart(tmp_path: Path) -> None:
 def test_without_sample_data(tmp_path: Path) -> None:
     with demo(tmp_path, "--no-seed", "--host", "0.0.0.0") as (client, printed):
         assert printed.startswith("The demo runs at http://localhost:")
-        assert client.call("GET", "/demo/world").json == {"teamspace": "acme", "users": [], "projects": []}
+        nothing = {"teamspace": "acme", "resettable": False, "users": [], "projects": []}
+        assert client.call("GET", "/demo/world").json == nothing
 
 
 def test_the_page_is_opened_on_request(tmp_path: Path) -> None:
@@ -81,6 +82,21 @@ def test_another_database_and_its_users_collection(tmp_path: Path) -> None:
             browser.log_in("dave")
         assert client["admin"]["people"].count_documents({}) == len(USERS)
     assert [path.name for path in tmp_path.iterdir()] == ["secret_key"]
+
+
+def test_a_second_one_on_the_same_data_says_where_the_first_runs(tmp_path: Path) -> None:
+    def second() -> str:
+        command = [*COMMAND, "--data-dir", str(tmp_path)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        assert done.returncode == 1
+        return done.stderr
+
+    with demo(tmp_path) as (first, _):
+        address = f"http://127.0.0.1:{first.port}"
+        said = f"Error: Another demo runs on the data in {tmp_path}, at {address}: use that one, end it, or give "
+        assert second() == f"{said}this one data of its own with --data-dir\n"
+    with demo(tmp_path) as (again, _):
+        assert f"at http://127.0.0.1:{again.port}:" in second()
 
 
 @pytest.mark.unmeasured

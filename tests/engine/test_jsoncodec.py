@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from repo_notify.engine import ProtocolError
-from repo_notify.engine.wire.jsoncodec import _dumps_deep, _loads_deep, dumps, loads
+from repo_notify.engine.wire.jsoncodec import MAX_DEPTH, _depth, _dumps_deep, _loads_deep, dumps, loads
 
 pytestmark = pytest.mark.slow
 
@@ -17,8 +18,6 @@ VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
 )
-# Deeper than Python's own parser goes, and far deeper.
-DEPTHS = [12_000, pytest.param(100_000, marks=pytest.mark.unmeasured)]
 
 
 def deep_dumps(value: object) -> str:
@@ -44,11 +43,45 @@ def test_both_paths_refuse_the_same(text: str) -> None:
     assert outcome(loads) == outcome(_loads_deep)
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
-@pytest.mark.parametrize(("opener", "closer"), [("[", "]"), ('{"a":', "}"), ('[1,{"a":[', '],"b":2},3]')])
-def test_any_depth(opener: str, closer: str, depth: int) -> None:
-    text = opener * depth + "0" + closer * depth
+NESTS = [("[", "]", 1), ('{"a":', "}", 1), ('[1,{"a":', ',"b":2},3]', 2)]
+
+
+@pytest.mark.parametrize(("opener", "closer", "levels"), NESTS)
+def test_depth_has_a_limit(opener: str, closer: str, levels: int) -> None:
+    times = MAX_DEPTH // levels
+    text = opener * times + "0" + closer * times
     assert dumps(loads(text)) == text
+    # As far below as a handler may be called.
+    assert _deeper(100, lambda: dumps(loads(text))) == text
+    with pytest.raises(ProtocolError, match="too deeply"):
+        loads(f"[{text}]")
+
+
+def _deeper(frames: int, call: Callable[[], str]) -> str:
+    return _deeper(frames - 1, call) if frames else call()
+
+
+SHALLOW = ['["' + "[" * 2000 + '\\"{"]', "[" + "[1]," * 2000 + "{}]", '["\\\\",[]' + ",[[]]" * 900 + "]"]
+
+
+@pytest.mark.parametrize("text", SHALLOW)
+def test_what_is_long_or_a_string_is_not_deep(text: str) -> None:
+    assert loads(text) == json.loads(text)
+
+
+@pytest.mark.parametrize("text", ["[" * 2000 + '"', "[" * 2000 + '"\\', "]" * 2000 + "[" * 2000, '"' + "[" * 2000])
+def test_many_brackets_in_what_is_no_json(text: str) -> None:
+    with pytest.raises(ProtocolError):
+        loads(text)
+
+
+@given(VALUES)
+def test_depth_is_counted(value: Any) -> None:
+    def depth(found: Any) -> int:
+        inner = found.values() if isinstance(found, dict) else found if isinstance(found, list) else None
+        return 0 if inner is None else 1 + max(map(depth, inner), default=0)
+
+    assert _depth(dumps(value)) == depth(value)
 
 
 NO_JSON = ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "[1e400]", "", "[", "1 2", "9" * 5000]
@@ -60,7 +93,7 @@ def test_refuses_what_is_no_json(text: str) -> None:
         loads(text)
 
 
-@pytest.mark.parametrize("depth", DEPTHS)
+@pytest.mark.parametrize("depth", [990, 1000])
 @pytest.mark.parametrize("tail", ["", "]", ",", "x", '"', "{", "[1 2]", "NaN"])
 def test_refuses_deep_text_that_is_broken(tail: str, depth: int) -> None:
     with pytest.raises(ProtocolError):

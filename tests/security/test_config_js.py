@@ -12,7 +12,8 @@ from tests.support.served import SECONDS, Served
 
 FORGED = {"Host": "elsewhere.example"}
 PROXY = {"X-Forwarded-Host": "chat.example.org", "X-Forwarded-Proto": "https"}
-NAMED = "\\u002F\\u002Fchat.example.org:"
+ON_PORT_80 = {**PROXY, "X-Forwarded-Host": "chat.example.org:80"}
+NAMED = "\\u002F\\u002Fchat.example.org"
 
 
 @pytest.mark.parametrize(
@@ -22,9 +23,10 @@ NAMED = "\\u002F\\u002Fchat.example.org:"
         ({}, {"Host": "localhost:1"}, "\\u002F\\u002Flocalhost:1"),
         ({}, FORGED, "currentScript"),
         ({}, PROXY, "\\u002F\\u002F127.0.0.1:"),
-        ({"REPO_NOTIFY_TRUSTED_PROXIES": 1}, PROXY, NAMED),
+        ({"REPO_NOTIFY_TRUSTED_PROXIES": 1}, PROXY, f'"https:{NAMED}"'),
+        ({"REPO_NOTIFY_TRUSTED_PROXIES": 1}, ON_PORT_80, f'"https:{NAMED}:80"'),
         ({"REPO_NOTIFY_TRUSTED_PROXIES": 1}, FORGED, "currentScript"),
-        ({"SERVER_NAME": "chat.example.org"}, {"Host": "chat.example.org"}, NAMED),
+        ({"SERVER_NAME": "chat.example.org"}, {"Host": "chat.example.org"}, f'"http:{NAMED}"'),
         ({"REPO_NOTIFY_CHAT_HOST": "https://chat.example.org:1"}, FORGED, NAMED),
     ],
 )

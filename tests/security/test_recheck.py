@@ -70,8 +70,12 @@ def test_a_teamspace_that_cannot_be_read_keeps_nobody_elsewhere_in(
             assert metric(served, "repo_notify_evictions_total") == before + 1
 
 
-def test_the_age_of_the_last_look_at_everybody_starts_anew_with_each(serve_host: Callable[..., Served]) -> None:
+def test_the_age_of_the_last_look_at_everybody_starts_anew_with_each(
+    serve_host: Callable[..., Served], chat: Callable[..., ChatClient]
+) -> None:
     served = serve_host(REPO_NOTIFY_RECHECK_SECONDS=0.5)
+    assert metric(served, "repo_notify_recheck_age_seconds") == 0
+    chat(served.url)
     until(lambda: metric(served, "repo_notify_recheck_age_seconds") > 0.3)
     until(lambda: metric(served, "repo_notify_recheck_age_seconds") < 0.2)
 

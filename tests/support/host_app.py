@@ -23,6 +23,7 @@ from bson.binary import UuidRepresentation
 from bson.codec_options import CodecOptions
 from flask import Flask, jsonify, request, session
 from flask_socketio import SocketIO
+from werkzeug.serving import make_server
 
 from repo_notify import RepoNotify, events, flask_login_user
 from repo_notify.errors import InvalidEvent
@@ -125,4 +126,9 @@ def add_routes(app: Flask, notify: RepoNotify) -> None:
 
 if __name__ == "__main__":
     port = options.pop("PORT", 0)
-    serve(make_app(options), host="127.0.0.1", port=port, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))
+    app = make_app(options)
+    if app.config.get("REPO_NOTIFY_ASYNC_MODE") == "threading":
+        server = make_server("127.0.0.1", port, app, threaded=True)
+        print(server.server_port, flush=True)
+        server.serve_forever()
+    serve(app, host="127.0.0.1", port=port, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import socket
 import struct
 import threading
 from collections import Counter
 from types import TracebackType
 from urllib.parse import urlsplit
 
-SECONDS = 10.0
+from tests.support.tcp_proxy import SECONDS, Pair, Proxy
+
 _HEADER = struct.Struct("<i")
 _FIND = b"\x02find\x00"
 
 
-class MongoProxy:
+class MongoProxy(Proxy):
     """A context manager; `uri` is where pymongo finds the database through it.
 
     `finds` counts queries by collection. While held back, queries wait; `asked` is set whenever one arrives.
@@ -25,9 +25,8 @@ class MongoProxy:
         parts = urlsplit(uri)
         assert parts.hostname is not None
         assert parts.port is not None
-        self._target = (parts.hostname, parts.port)
-        self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
-        self.uri = f"mongodb://127.0.0.1:{self._listener.getsockname()[1]}/?directConnection=true"
+        super().__init__((parts.hostname, parts.port))
+        self.uri = f"mongodb://127.0.0.1:{self.port}/?directConnection=true"
         self.finds: Counter[str] = Counter()
         self.asked = threading.Event()
         self.garbled: set[bytes] = set()
@@ -35,9 +34,6 @@ class MongoProxy:
         self._gate = threading.Event()
         self._gate.set()
         self._lock = threading.Lock()
-        self._sockets: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
-        self._closed = False
 
     def hold(self, database: str | None = None) -> None:
         """Keep queries from now on, until `release`; of that database alone, if one is given."""
@@ -48,54 +44,19 @@ class MongoProxy:
     def release(self) -> None:
         self._gate.set()
 
-    def __enter__(self) -> MongoProxy:
-        self._start(self._accept)
-        return self
-
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
-        with self._lock:
-            self._closed = True
-            for open_socket in (self._listener, *self._sockets):
-                _shut(open_socket)
-        for thread in self._threads:
-            thread.join(SECONDS)
+        super().__exit__(kind, error, trace)
 
-    def _start(self, work: object, *args: object) -> None:
-        assert callable(work)
-        thread = threading.Thread(target=work, args=args, daemon=True)
-        self._threads.append(thread)
-        thread.start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            server = socket.create_connection(self._target)
-            with self._lock:
-                self._sockets += [client, server]
-                if self._closed:
-                    _shut(client)
-                    _shut(server)
-                    return
-            self._start(self._requests, client, server)
-            self._start(self._answers, server, client)
-
-    def _requests(self, client: socket.socket, server: socket.socket) -> None:
-        with client.makefile("rb") as stream:
-            try:
-                while header := stream.read(_HEADER.size):
-                    (length,) = _HEADER.unpack(header)
-                    message = header + stream.read(length - _HEADER.size)
-                    self._count(message)
-                    server.sendall(message)
-            except OSError:
-                pass  # one end is gone; the other is told below
-        _shut(server)
+    def _pass_on(self, pair: Pair) -> None:
+        with pair.client.makefile("rb") as stream:
+            while header := stream.read(_HEADER.size):
+                (length,) = _HEADER.unpack(header)
+                message = header + stream.read(length - _HEADER.size)
+                self._count(message)
+                pair.server.sendall(message)
 
     def _count(self, message: bytes) -> None:
         at = message.find(_FIND)
@@ -109,21 +70,8 @@ class MongoProxy:
         if self._held in message:
             self._gate.wait(SECONDS)
 
-    def _answers(self, server: socket.socket, client: socket.socket) -> None:
-        try:
-            while data := server.recv(65536):
-                for text in self.garbled:
-                    data = data.replace(text, b"\xff" * len(text))
-                client.sendall(data)
-        except OSError:
-            pass  # one end is gone; the other is told below
-        _shut(client)
-
-
-def _shut(open_socket: socket.socket) -> None:
-    try:
-        open_socket.shutdown(socket.SHUT_RDWR)
-    except OSError:
-        pass  # the other end was first
-    finally:
-        open_socket.close()
+    def _answer(self, pair: Pair) -> None:
+        while data := pair.server.recv(65536):
+            for text in self.garbled:
+                data = data.replace(text, b"\xff" * len(text))
+            pair.client.sendall(data)

@@ -31,7 +31,7 @@ COMMANDS: dict[str, list[str]] = {
     "wsgi.py": [str(ROOT / "wsgi.py")],
     "gunicorn": _gunicorn(OUR_WORKER),
     "gunicorn, stock worker": _gunicorn(STOCK_WORKER),
-    "serve": ["-m", "repo_notify", "serve", "--port", "{port}"],
+    "serve": ["-m", "repo_notify", "serve", "--config", str(ROOT / "config"), "--port", "{port}"],
 }
 
 

@@ -1,16 +1,21 @@
-"""A TCP proxy in front of a broker that falls silent, or loses an answer, when told to."""
+"""TCP proxies in front of a broker or a database; one that falls silent, or loses an answer, when told to."""
 
 from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 SECONDS = 10.0
 
 
-class _Pair:
+class Pair:
     """One connection through the proxy: both its sockets, and whether it still forwards."""
 
     def __init__(self, client: socket.socket, server: socket.socket) -> None:
@@ -26,35 +31,26 @@ class _Pair:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-class TcpProxy:
-    """A context manager; `port` is where the broker is found through it."""
+class Proxy:
+    """A context manager; `port` is where `target` is found through it. `_pass_on` and `_answer` say how bytes pass."""
 
-    def __init__(self, target: int) -> None:
+    def __init__(self, target: tuple[str, int]) -> None:
         self._target = target
         self._listener = socket.create_server(("127.0.0.1", 0), backlog=64)
         self.port = int(self._listener.getsockname()[1])
-        self._pairs: list[_Pair] = []
+        self._pairs: list[Pair] = []
         self._threads: list[threading.Thread] = []
-        self._lose_from: int | None = None
         self._frozen = False
 
-    def freeze(self, *, new_too: bool = False) -> None:
-        """Let the connections that are open stay open and silent; later ones work unless `new_too`."""
-        self._frozen = new_too
-        for pair in list(self._pairs):
-            pair.forwards.clear()
+    def _pass_on(self, pair: Pair) -> None:
+        """Send what the client sends to the server, until it ends."""
+        raise NotImplementedError
 
-    def thaw(self) -> None:
-        """Forward again, what was kept first."""
-        self._frozen = False
-        for pair in list(self._pairs):
-            pair.forwards.set()
+    def _answer(self, pair: Pair) -> None:
+        """Send what the server sends to the client, until it ends."""
+        raise NotImplementedError
 
-    def lose_answer_to(self, size: int) -> None:
-        """Close the connection that sends the next request of at least that size, when the broker answers it."""
-        self._lose_from = size
-
-    def __enter__(self) -> TcpProxy:
+    def __enter__(self) -> Self:
         self._start(self._accept)
         return self
 
@@ -69,9 +65,8 @@ class TcpProxy:
         for thread in self._threads:
             thread.join(SECONDS)
 
-    def _start(self, work: object, *args: object) -> None:
-        assert callable(work)
-        thread = threading.Thread(target=work, args=args, daemon=True)
+    def _start(self, work: Callable[..., None], *arguments: object) -> None:
+        thread = threading.Thread(target=work, args=arguments, daemon=True)
         self._threads.append(thread)
         thread.start()
 
@@ -82,34 +77,69 @@ class TcpProxy:
             except OSError:
                 return
             try:
-                server = socket.create_connection(("127.0.0.1", self._target))
+                server = socket.create_connection(self._target)
             except OSError:
                 client.close()
                 continue
-            pair = _Pair(client, server)
+            pair = Pair(client, server)
             if self._frozen:
                 pair.forwards.clear()
             self._pairs.append(pair)
-            self._start(self._requests, pair)
-            self._start(self._answers, pair)
-
-    def _requests(self, pair: _Pair) -> None:
-        received = 0
-        with suppress(OSError):
-            while data := pair.client.recv(65536):
-                received = received + len(data) if len(data) > 1000 else 0
-                if self._lose_from is not None and received >= self._lose_from:
-                    self._lose_from, pair.loses_answer = None, True
-                pair.forwards.wait()
-                pair.server.sendall(data)
-        pair.shut()
-        pair.client.close()
+            for work, end in ((self._pass_on, client), (self._answer, server)):
+                self._start(self._run, work, pair, end)
 
     @staticmethod
-    def _answers(pair: _Pair) -> None:
+    def _run(work: Callable[[Pair], None], pair: Pair, end: socket.socket) -> None:
+        # One end is gone; the other is told below.
         with suppress(OSError):
-            while (data := pair.server.recv(65536)) and not pair.loses_answer:
-                pair.forwards.wait()
-                pair.client.sendall(data)
+            work(pair)
         pair.shut()
-        pair.server.close()
+        end.close()
+
+
+class TcpProxy(Proxy):
+    """In front of a broker on that port of this machine."""
+
+    def __init__(self, target: int) -> None:
+        super().__init__(("127.0.0.1", target))
+        self._lose_from: int | None = None
+
+    def freeze(self, *, new_too: bool = False) -> None:
+        """Let the connections that are open stay open and silent; later ones work unless `new_too`."""
+        self._frozen = new_too
+        for pair in list(self._pairs):
+            pair.forwards.clear()
+
+    def thaw(self) -> None:
+        """Forward again, what was kept first."""
+        self._frozen = False
+        for pair in list(self._pairs):
+            pair.forwards.set()
+
+    @property
+    def accepted(self) -> int:
+        """How many connections were opened through it."""
+        return len(self._pairs)
+
+    @property
+    def open(self) -> int:
+        """How many of them have not ended."""
+        return sum(pair.client.fileno() >= 0 for pair in list(self._pairs))
+
+    def lose_answer_to(self, size: int) -> None:
+        """Close the connection that sends the next request of at least that size, when the broker answers it."""
+        self._lose_from = size
+
+    def _pass_on(self, pair: Pair) -> None:
+        received = 0
+        while data := pair.client.recv(65536):
+            received = received + len(data) if len(data) > 1000 else 0
+            if self._lose_from is not None and received >= self._lose_from:
+                self._lose_from, pair.loses_answer = None, True
+            pair.forwards.wait()
+            pair.server.sendall(data)
+
+    def _answer(self, pair: Pair) -> None:
+        while (data := pair.server.recv(65536)) and not pair.loses_answer:
+            pair.forwards.wait()
+            pair.client.sendall(data)

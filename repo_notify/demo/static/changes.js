@@ -22,6 +22,8 @@ export class Changes {
    * @param {() => string | null} page.user who acts
    * @param {(name: string) => import("/console/pane.js").Pane | undefined} page.pane
    * @param {() => Promise<void>} page.reload asks for the world again
+   * @param {() => number} page.arrivals how many events have arrived so far
+   * @param {(change: import("/console/unheard.js").Change) => void} page.made is told of each change that was made
    */
   constructor(root, rest, page) {
     this.#root = root;
@@ -48,6 +50,12 @@ export class Changes {
     const user = this.#page.user();
     part(this.#root, "acting").textContent = user ? `as ${user}` : "log in first";
     for (const [row, button] of this.#buttons) this.#drawButton(row, button);
+  }
+
+  /** Forget what was made: it is there no more. */
+  forget() {
+    this.#made.clear();
+    this.draw();
   }
 
   #group({ title, rows, toUser }) {
@@ -112,9 +120,15 @@ export class Changes {
       made,
       count: this.#count++,
     });
-    const pane = this.#page.pane(this.#root.querySelector("input[name=emitter]:checked").value);
+    const emitter = this.#root.querySelector("input[name=emitter]:checked").value;
+    const pane = this.#page.pane(emitter);
+    const model = this.#model();
+    const username = part(this.#root, "recipient").value;
+    // The event may arrive before the answer does.
+    const arrivals = this.#page.arrivals();
     const { ok, answer } = await this.#rest.send(method, path, { body, emitter: pane?.socketId });
     if (!ok) return;
+    this.#page.made({ row, model, username, emitter, arrivals });
     pane?.namedBy(this.#page.user());
     Object.assign(made, row.learns?.(answer));
     if (row.changesWorld) await this.#page.reload();

@@ -3,15 +3,17 @@
 import { Changes } from "/console/changes.js";
 import { el, part } from "/console/dom.js";
 import { Pane } from "/console/pane.js";
-import { Rest } from "/console/rest.js";
-
-const PASSWORD = "demo";
+import { PASSWORD, Rest } from "/console/rest.js";
+import { whyUnheard } from "/console/unheard.js";
 
 /** Kept in the browser while somebody is logged in; who, is asked only then: else the answer would be a refusal. */
 const LOGGED_IN = "repo_notify.console.loggedIn";
 
 /** Which Engine.IO each pane speaks: what the frontends that listen for its names bring. */
 const EIO = Object.freeze({ v5: 4, v4: 3 });
+
+/** How long a change may take to arrive before the page says why it did not. */
+const PATIENCE_MS = 1000;
 
 const NOBODY = Object.freeze({ teamspace: "", users: [], projects: [] });
 
@@ -61,6 +63,7 @@ function v4Rooms({ teamspace, projects }, user) {
  * Each row: when, which step, what to do.
  */
 const GUIDE = [
+  [({ unheard }) => Boolean(unheard), "listen", ({ unheard }) => unheard],
   [
     ({ panes, user }) => !user && !panes.some((pane) => pane.user),
     "login",
@@ -89,9 +92,13 @@ const GUIDE = [
 class Console {
   #world = NOBODY;
   #user = null;
-  #rest = new Rest(part(document, "requests"));
+  #rest = new Rest(part(document, "requests"), () => this.#user);
   #panes;
   #changes;
+  /** Why nobody heard of the change that was made last; "" where somebody did. */
+  #unheard = "";
+  #patience = 0;
+  #arrivals = 0;
 
   /** @param {{chatHost: string, chatPath: string}} config */
   constructor({ chatHost, chatPath }) {
@@ -102,20 +109,26 @@ class Console {
         where: { host: chatHost, path: chatPath, eio: EIO[name] },
         roomsFor: (user) => rooms(this.#world, user),
         currentUser: () => this.#user,
-        onChange: () => this.#guide(),
+        onChange: (kind) => this.#paneChanged(kind),
       });
     this.#panes = new Map([
       ["v5", pane("v5", "v5 client", v5Rooms)],
       ["v4", pane("v4", "v4 client", v4Rooms)],
     ]);
+    part(document, "counts").append(
+      ...[...this.#panes.keys()].map((name) => el("div", {}, el("dt", {}, name), el("dd", { test: `count-${name}` }, "0"))),
+    );
     part(document, "panes").append(...[...this.#panes.values()].map(({ element }) => element));
     this.#changes = new Changes(part(document, "step-change"), this.#rest, {
       world: () => this.#world,
       user: () => this.#user,
       pane: (name) => this.#panes.get(name),
       reload: () => this.#reload(),
+      arrivals: () => this.#arrivals,
+      made: (change) => this.#awaitHearers(change),
     });
     part(document, "logout").addEventListener("click", () => this.#logout());
+    part(document, "reset").addEventListener("click", () => this.#reset());
     part(document, "connect-both").addEventListener("click", () => this.#connectAll());
     part(document, "clear-requests").addEventListener("click", () => part(document, "requests").replaceChildren());
   }
@@ -149,7 +162,31 @@ class Console {
     this.#draw();
   }
 
+  /** Have the sample data made anew; what the sockets are in stays as it is. */
+  async #reset() {
+    const { ok } = await this.#rest.send("POST", "/demo/reset", { body: {} });
+    if (ok) this.#changes.forget();
+    await this.#reload();
+  }
+
+  /** What a change sends arrives within moments: what has not, nobody was to hear. */
+  #awaitHearers(change) {
+    clearTimeout(this.#patience);
+    this.#patience = setTimeout(() => {
+      this.#unheard = this.#arrivals > change.arrivals ? "" : whyUnheard(change, this.#panes);
+      this.#guide();
+    }, PATIENCE_MS);
+  }
+
+  #paneChanged(kind) {
+    if (kind && kind !== "refusal" && kind !== "reply") this.#arrivals += 1;
+    this.#unheard = "";
+    for (const [name, pane] of this.#panes) part(document, `count-${name}`).textContent = String(pane.count);
+    this.#guide();
+  }
+
   #becomes(user) {
+    this.#unheard = "";
     this.#user = user;
     if (user) localStorage.setItem(LOGGED_IN, "yes");
     else localStorage.removeItem(LOGGED_IN);
@@ -177,6 +214,8 @@ class Console {
     }
     for (const button of box.children) button.setAttribute("aria-pressed", String(button.value === this.#user));
     part(document, "logout").disabled = !this.#user;
+    part(document, "reset").hidden = !this.#world.resettable;
+    part(document, "reset").disabled = !this.#user;
   }
 
   #userButton({ username, role }) {
@@ -192,8 +231,9 @@ class Console {
 
   /** Say what to do next, and mark the step it is in. */
   #guide() {
-    const situation = { panes: [...this.#panes.values()], user: this.#user };
-    const [, step, advice] = GUIDE.find(([holds]) => holds(situation));
+    const situation = { panes: [...this.#panes.values()], user: this.#user, unheard: this.#unheard };
+    const [, step, says] = GUIDE.find(([holds]) => holds(situation));
+    const advice = typeof says === "string" ? says : says(situation);
     const guide = part(document, "guide");
     if (guide.textContent !== advice) guide.textContent = advice;
     for (const name of ["login", "listen", "change"]) {

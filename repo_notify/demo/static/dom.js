@@ -29,6 +29,12 @@ export function clock(date = new Date()) {
   return date.toTimeString().slice(0, 8);
 }
 
+/** Put text on the clipboard, or select it where the browser gives no clipboard: outside HTTPS and localhost. */
+export async function copy(element) {
+  if (navigator.clipboard) return navigator.clipboard.writeText(element.textContent);
+  return getSelection().selectAllChildren(element);
+}
+
 /** Put `entry` first in a log and forget what is too old to matter. */
 export function prepend(log, entry, keep = 200) {
   log.prepend(entry);

@@ -17,6 +17,9 @@ const KINDS = [
   [/./, "model"],
 ];
 
+/** What a reply to an action says was done. */
+const DONE = Object.freeze({ join: "joined", leave: "left" });
+
 const STATES = Object.freeze({
   offline: "not connected",
   connecting: "connecting …",
@@ -44,6 +47,8 @@ export class Pane {
   #onChange;
   #wanted = new Map();
   #joined = new Set();
+  /** Why each room was refused, by its key. */
+  #refused = new Map();
 
   /** @type {string | null} whom the socket is bound to, as far as this page can know */
   user = null;
@@ -55,7 +60,7 @@ export class Pane {
    * @param {{host: string, path: string, eio: 3 | 4}} options.where
    * @param {(user: string | null) => {id: string, label: string, hint: string, room: object}[]} options.roomsFor
    * @param {() => string | null} options.currentUser whose cookie the browser sends now
-   * @param {() => void} options.onChange
+   * @param {(kind?: string) => void} options.onChange gets the kind of what arrived, if that is what changed
    */
   constructor({ name, title, where, roomsFor, currentUser, onChange }) {
     this.#root = document.getElementById("pane").content.cloneNode(true).firstElementChild;
@@ -94,6 +99,27 @@ export class Pane {
 
   get roomCount() {
     return this.#joined.size;
+  }
+
+  /** How much has arrived, without the page's own notes. */
+  get count() {
+    return this.#root.querySelectorAll(".entry:not([data-kind='note'])").length;
+  }
+
+  /** Whether the socket is in the room of that choice. */
+  isIn(id) {
+    const choice = this.#choice(id);
+    return choice !== undefined && this.#joined.has(roomKey(choice.room));
+  }
+
+  /** Why the room of that choice was refused to this socket's user; undefined where it was not. */
+  refusal(id) {
+    const choice = this.#choice(id);
+    return choice && this.#refused.get(roomKey(choice.room));
+  }
+
+  #choice(id) {
+    return this.#roomsFor(this.user).find((choice) => choice.id === id);
   }
 
   connect() {
@@ -152,6 +178,7 @@ export class Pane {
 
   #stateChanged(state, reason) {
     this.#joined.clear();
+    this.#refused.clear();
     // The handshake carries the cookie of the moment at which it starts, whoever logs in until it is answered.
     if (state === "connecting") this.user = this.#currentUser();
     else if (state !== "connected") this.user = null;
@@ -165,18 +192,31 @@ export class Pane {
   #arrived(name, args) {
     const payload = args[0];
     if (name === "message") this.#settled(payload?.data, true);
-    if (name === "error") this.#settled(payload?.details, false);
+    if (name === "error") this.#settled(payload?.details, false, payload?.message);
     if (name === "loggedOut") this.#loggedOut();
     const kind = kindOf(name);
-    this.#log({ name, kind, payload, open: kind !== "reply" });
+    this.#log({ name, kind, payload, says: this.#saying(name, payload), open: kind !== "reply" });
     this.draw();
-    this.#onChange();
+    this.#onChange(kind);
+  }
+
+  /** What a reply means, in a few words. */
+  #saying(name, payload) {
+    const { action, data } = (name === "message" ? payload?.data : payload?.details) ?? {};
+    if (!DONE[action]) return "";
+    const key = roomKey(data);
+    const where = this.#roomsFor(this.user).find(({ room }) => roomKey(room) === key)?.label ?? "";
+    return name === "message" ? `${DONE[action]} ${where}` : `${action} ${where}: ${payload.message}`;
   }
 
   /** A join or leave was answered; the answer's `data` is the object as it was sent. */
-  #settled(answer, success) {
+  #settled(answer, success, why) {
     const key = roomKey(answer?.data);
-    if (!success) this.#wanted.delete(key);
+    this.#refused.delete(key);
+    if (!success) {
+      this.#wanted.delete(key);
+      this.#refused.set(key, why);
+    }
     if (success && answer?.action === "join") this.#joined.add(key);
     else this.#joined.delete(key);
   }
@@ -191,10 +231,10 @@ export class Pane {
     this.#log({ name: text, kind: "note", payload, open: false });
   }
 
-  #log({ name, kind, payload, open }) {
+  #log({ name, kind, payload, open, says = "" }) {
     const cut = name.includes("::") ? name.lastIndexOf("::") + 2 : 0;
     const title = el("span", { class: "name", test: "name" }, el("i", {}, name.slice(0, cut)), name.slice(cut));
-    const heading = [title, el("time", {}, clock())];
+    const heading = [title, el("span", { class: "says", test: "says" }, says), el("time", {}, clock())];
     const entry = el("li", { class: "entry", "data-kind": kind, test: "entry" });
     if (payload === undefined) {
       entry.append(el("p", {}, ...heading));
@@ -209,12 +249,12 @@ export class Pane {
   }
 
   #countUp() {
-    const arrivals = this.#root.querySelectorAll(".entry:not([data-kind='note'])");
-    part(this.#root, "count").textContent = String(arrivals.length);
+    part(this.#root, "count").textContent = String(this.count);
   }
 
   #clear() {
     part(this.#root, "log").replaceChildren();
     this.#countUp();
+    this.#onChange();
   }
 }

@@ -4,6 +4,7 @@
  * A row's `request` gets the situation and says what to send. `needs` names what must have been made here before
  * (for this model or, with `toUser`, for the one who is notified); `learns` says what the answer teaches about that.
  * `kinds` are the kinds of model it is for, `confirm` asks for a second click, `changesWorld` for a new list of models.
+ * `heardIn` says whose room hears of it, the model's where nothing is said; `toldTo`, where it is not both protocols.
  *
  * @typedef {object} Situation
  * @property {string} teamspace
@@ -32,6 +33,7 @@ const create = (kind, name) => ({
   label: `New ${kind}`,
   kinds: ALL,
   changesWorld: true,
+  heardIn: "project",
   request: (now) => ["POST", `${projectPath(now)}/${kind}s`, { name: `${name} ${now.count}` }],
 });
 
@@ -44,6 +46,7 @@ export const TRIGGERS = [
       create("drawing", "Section"),
       {
         id: "settings",
+        toldTo: ["v5"],
         label: "Settings",
         kinds: ALL,
         request: (now) => ["PATCH", modelPath(now), { desc: `Description ${now.count}` }],
@@ -56,6 +59,7 @@ export const TRIGGERS = [
       },
       {
         id: "remove",
+        toldTo: ["v5"],
         label: "Remove",
         kinds: ALL,
         confirm: true,
@@ -76,6 +80,7 @@ export const TRIGGERS = [
       },
       {
         id: "revision-void",
+        toldTo: ["v5"],
         label: "Void it",
         kinds: ["container", "drawing"],
         needs: "revision",
@@ -90,6 +95,7 @@ export const TRIGGERS = [
       {
         id: "notification",
         toUser: true,
+        heardIn: "user",
         label: "Notify",
         kinds: ALL,
         request: ({ username, count }) => ["POST", "/v5/notifications", { username, text: `Hello ${count}` }],
@@ -98,6 +104,7 @@ export const TRIGGERS = [
       {
         id: "notification-delete",
         toUser: true,
+        heardIn: "user",
         label: "Take back",
         kinds: ALL,
         needs: "notification",
@@ -111,6 +118,7 @@ export const TRIGGERS = [
     rows: [
       {
         id: "ticket",
+        toldTo: ["v5"],
         label: "New ticket",
         kinds: TICKETED,
         request: (now) => [
@@ -122,6 +130,7 @@ export const TRIGGERS = [
       },
       {
         id: "ticket-update",
+        toldTo: ["v5"],
         label: "Change",
         kinds: TICKETED,
         needs: "ticket",
@@ -129,6 +138,7 @@ export const TRIGGERS = [
       },
       {
         id: "ticket-comment",
+        toldTo: ["v5"],
         label: "Comment",
         kinds: TICKETED,
         needs: "ticket",
@@ -137,6 +147,7 @@ export const TRIGGERS = [
       },
       {
         id: "ticket-comment-edit",
+        toldTo: ["v5"],
         label: "Edit comment",
         kinds: TICKETED,
         needs: "ticketComment",
@@ -148,6 +159,7 @@ export const TRIGGERS = [
       },
       {
         id: "ticket-group",
+        toldTo: ["v5"],
         label: "Group",
         kinds: TICKETED,
         needs: "ticket",
@@ -160,6 +172,7 @@ export const TRIGGERS = [
     rows: [
       {
         id: "issue",
+        toldTo: ["v4"],
         label: "New issue",
         kinds: ALL,
         request: (now) => ["POST", issuesPath(now), { name: `Issue ${now.count}`, priority: "none", status: "open" }],
@@ -167,6 +180,7 @@ export const TRIGGERS = [
       },
       {
         id: "issue-update",
+        toldTo: ["v4"],
         label: "Priority",
         kinds: ALL,
         needs: "issue",
@@ -174,6 +188,7 @@ export const TRIGGERS = [
       },
       {
         id: "issue-comment",
+        toldTo: ["v4"],
         label: "Comment",
         kinds: ALL,
         needs: "issue",
@@ -182,6 +197,7 @@ export const TRIGGERS = [
       },
       {
         id: "issue-comment-edit",
+        toldTo: ["v4"],
         label: "Edit comment",
         kinds: ALL,
         needs: "issueComment",
@@ -193,6 +209,7 @@ export const TRIGGERS = [
       },
       {
         id: "issue-comment-delete",
+        toldTo: ["v4"],
         label: "Delete comment",
         kinds: ALL,
         needs: "issueComment",

@@ -1,4 +1,6 @@
-"""JSON of any depth: the standard library's fast path first, an explicit stack where that one gives up.
+"""JSON of up to `MAX_DEPTH` levels on every interpreter: the standard library's codec, else an explicit stack.
+
+CPython 3.10 and 3.11 count the levels of JSON among the frames of who asks: their codec gives up before, now and then.
 
 Both directions refuse NaN and infinities (RFC 8259 section 6). The output is ASCII, or as it leaves in UTF-8, no longer
 than the same strings came in; lone surrogates, which UTF-8 has no form for, stay escaped in either.
@@ -11,14 +13,22 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import accumulate
 from typing import Any, NoReturn
 
 from .errors import ProtocolError
+
+# MongoDB stores 100 levels. What arrives deeper is no JSON of ours: somebody tries how much work it makes.
+MAX_DEPTH = 1000
 
 Default = Callable[[object], object]
 _BLANK = frozenset(" \t\n\r")
 _END = object()
 _JSON_TYPES = (str, int, float, list, tuple, dict, type(None))
+# The last one may have no end.
+_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
+_NO_BRACKETS = re.compile(r"[^\[\]{}]+")
+_STEPS = {"[": 1, "{": 1, "]": -1, "}": -1}
 _SPACE = re.compile(r"[ \t\n\r]*")
 
 
@@ -44,7 +54,9 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def loads(text: str) -> Any:
-    """The value that `text` holds, however deep; ProtocolError where it is not JSON (RFC 8259), as NaN is not."""
+    """The value that `text` holds; ProtocolError where it is not JSON (RFC 8259), as NaN is not, or too deep."""
+    if text.count("[") + text.count("{") > MAX_DEPTH and _depth(text) > MAX_DEPTH:
+        raise ProtocolError("JSON nested too deeply")
     try:
         return _DECODER.decode(text)
     except RecursionError:
@@ -55,6 +67,12 @@ def loads(text: str) -> Any:
         return _loads_deep(text)
     except (ValueError, IndexError):
         raise ProtocolError("invalid JSON") from None
+
+
+def _depth(text: str) -> int:
+    """How deep the brackets of a text go that stand outside of its strings, be it JSON or not."""
+    brackets = _NO_BRACKETS.sub("", _STRING.sub("", text))
+    return max(accumulate(map(_STEPS.__getitem__, brackets)), default=0)
 
 
 def _skip(text: str, at: int) -> int:
@@ -129,30 +147,23 @@ def _close(
 
 
 def dumps(value: object, default: Default | None = None, *, ascii_only: bool = True) -> str:
-    """`value` as compact JSON, however deep; `default` turns what JSON has no form for into what it has.
+    """`value` as compact JSON; `default` turns what JSON has no form for into what it has.
 
     Raises TypeError or ValueError (NaN, infinities, circular references) as json.dumps does.
     """
-    text = _dumps(value, default, ascii_only)
+    try:
+        text = _ENCODERS[ascii_only].encode(value)
+    except (RecursionError, TypeError):
+        text = _dumps(value, default, ascii_only)
     # Such characters stand within strings only.
     return text if ascii_only or text.isascii() else _SURROGATE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def _dumps(value: object, default: Default | None, ascii_only: bool) -> str:
-    encoder = _ENCODERS[ascii_only]
-    try:
+    """Few values need `default`, which needs an encoder of its own, or the stack."""
+    encoder = json.JSONEncoder(allow_nan=False, separators=_COMPACT, default=default, ensure_ascii=ascii_only)
+    with suppress(RecursionError):
         return encoder.encode(value)
-    except RecursionError:
-        pass  # as in loads
-    except TypeError:
-        # Few values need `default`, which needs an encoder of its own.
-        if default is None:
-            raise
-        encoder = json.JSONEncoder(
-            allow_nan=False, separators=_COMPACT, default=default, ensure_ascii=ascii_only
-        )
-        with suppress(RecursionError):
-            return encoder.encode(value)
     return "".join(_dumps_deep(value, encoder, default))
 
 

@@ -1,0 +1,1 @@
+"""What keeps an app's notifications from working: each finding a line with its cure."""

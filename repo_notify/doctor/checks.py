@@ -1,0 +1,186 @@
+"""What an app depends on, looked at part by part: MongoDB, sessions, the queue, packages, the machine."""
+
+from __future__ import annotations
+
+import re
+import resource
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+
+from flask import Flask
+
+from repo_notify.access.store import Store, Unreachable
+from repo_notify.client import QueuePublisher
+from repo_notify.errors import QueueUnavailable
+from repo_notify.sessions.bindings import IdentityLoader, session_user
+from repo_notify.sessions.flask import HandshakeSessions
+from repo_notify.sessions.reads import in_threads
+from repo_notify.settings import Settings
+from repo_notify.web.readiness import FAILED_LOGIN, REFUSES_ACCOUNTS, REFUSES_TEAMSPACES, SESSIONS_SILENT
+from repo_notify.wiring import load_legacy
+
+from .cookies import session_cookie
+from .findings import Finding, note, ok, wrong
+
+# A process without connections has some tens of files open; each client is one more.
+FEW_FILES, MANY_FILES, OWN_FILES = 1024, 10_000, 64
+
+# The package that speaks with a queue of that kind, and the extra that installs it.
+_QUEUE_PACKAGES = {"redis": ("redis", "redis"), "rediss": ("redis", "redis"), "amqp": ("amqp", "rabbitmq"),
+                   "amqps": ("amqp", "rabbitmq")}
+
+
+@dataclass(frozen=True)
+class Subject:
+    """The app that is looked at: its checked settings, its database, what tells users, and whether it can."""
+
+    app: Flask
+    settings: Settings
+    store: Store
+    loader: IdentityLoader = session_user
+    reads_sessions: bool = True
+
+
+def look(subject: Subject) -> Iterator[Finding]:
+    """Yield what there is to be said of an app whose settings are right."""
+    for check in CHECKS:
+        yield from check(subject)
+
+
+def _mongodb(subject: Subject) -> Iterator[Finding]:
+    store, seconds = subject.store, subject.settings.permission_timeout
+    collection = f"admin.{subject.settings.users_collection}"
+    try:
+        with store.within(seconds):
+            account = store.any_account()
+            store.account(account or "")
+    except Unreachable as error:
+        yield wrong(_why(error, REFUSES_ACCOUNTS))
+        return
+    yield ok("MongoDB answers")
+    if account is None:
+        yield wrong(f"{collection} holds no account: set REPO_NOTIFY_USERS_COLLECTION to the collection of accounts")
+        return
+    try:
+        with store.within(seconds):
+            store.try_reads(account)
+            replicated = store.is_replicated()
+    except Unreachable as error:
+        yield wrong(_why(error, REFUSES_TEAMSPACES))
+        return
+    yield ok(f"permissions can be read: {collection} and the teamspaces")
+    if not replicated:
+        yield note(
+            "MongoDB is no replica set: nothing needs one today, but changes of rights will be noticed at once only on "
+            "one; start mongod with --replSet and run rs.initiate()"
+        )
+
+
+def _why(error: Unreachable, refused: str) -> str:
+    if error.is_failed_login:
+        return FAILED_LOGIN
+    if error.is_refusal:
+        return refused
+    return f"MongoDB does not answer: start it, or correct REPO_NOTIFY_MONGO_URI ({_first_words(error)})"
+
+
+def _first_words(error: Exception) -> str:
+    """Return the driver's reason without its description of the whole topology."""
+    return re.split(r", Timeout:| \(configured", str(error))[0][:200]
+
+
+def _sessions(subject: Subject) -> Iterator[Finding]:
+    app, sessions = subject.app, HandshakeSessions(subject.app)
+    if not subject.reads_sessions:
+        return
+    yield from _cookie_path(subject)
+    if subject.loader is not session_user or not sessions.need_no_request:
+        yield note("users are told by the host's own identity loader or session interface, which --cookie asks")
+    elif sessions.need_no_store:
+        if app.secret_key:
+            yield ok(f"sessions are in the cookie {session_cookie(app)}, signed with SECRET_KEY")
+        else:
+            yield wrong("SECRET_KEY is not set, so that nobody's session can be read: set it to the REST API's")
+    else:
+        yield _store_of_sessions(subject, sessions)
+
+
+def _store_of_sessions(subject: Subject, sessions: HandshakeSessions) -> Finding:
+    bounded = in_threads(lambda work: threading.Thread(target=work, daemon=True).start())
+    try:
+        bounded(sessions.probe, subject.settings.permission_timeout)
+    # Each store raises its own kinds.
+    except Exception as error:  # noqa: BLE001 - as above
+        return wrong(
+            f"{SESSIONS_SILENT} ({type(error).__name__}): start it, or correct SESSION_TYPE and its SESSION_* keys"
+        )
+    return ok("the session store answers")
+
+
+def _cookie_path(subject: Subject) -> Iterator[Finding]:
+    path, chat = subject.app.session_interface.get_cookie_path(subject.app), subject.settings.chat_path
+    if not covers(path, chat):
+        yield wrong(
+            f"browsers send the session cookie to {path} alone and not to {chat}: set SESSION_COOKIE_PATH to / or "
+            f"REPO_NOTIFY_CHAT_PATH to a path below {path}"
+        )
+
+
+def covers(cookie_path: str, path: str) -> bool:
+    """Return whether a browser sends a cookie of that path to `path` (RFC 6265 section 5.1.4)."""
+    return path == cookie_path or path.startswith(cookie_path.rstrip("/") + "/")
+
+
+def _queue(subject: Subject) -> Iterator[Finding]:
+    url = subject.settings.message_queue
+    if url is None:
+        yield ok("no message queue is set: one process serves")
+        return
+    package, extra = _QUEUE_PACKAGES[url.partition("://")[0]]
+    if find_spec(package) is None:
+        yield wrong(f"REPO_NOTIFY_MESSAGE_QUEUE needs the package {package}: pip install 'repo_notify[{extra}]'")
+        return
+    try:
+        QueuePublisher(url, channel=subject.settings.message_queue_channel).publish()
+    except QueueUnavailable as error:
+        yield wrong(f"{error}: start the broker, or correct REPO_NOTIFY_MESSAGE_QUEUE")
+    else:
+        yield ok("the message queue answers")
+
+
+def _legacy(subject: Subject) -> Iterator[Finding]:
+    if not subject.settings.legacy_v4:
+        return
+    if load_legacy() is None:
+        yield wrong("REPO_NOTIFY_LEGACY_V4 should be false, as the package legacy_v4 is not installed")
+    else:
+        yield ok("v4 frontends are served too")
+
+
+def _publishing(subject: Subject) -> Iterator[Finding]:
+    if subject.settings.api_key is None:
+        yield note("publishing over HTTP and the operator's view are off: set REPO_NOTIFY_API_KEY to use them")
+
+
+def _server(_: Subject) -> Iterator[Finding]:
+    if find_spec("gunicorn") is None:
+        yield note("gunicorn is not installed, which several processes need: pip install 'repo_notify[server]'")
+
+
+def _files(_: Subject) -> Iterator[Finding]:
+    limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit == resource.RLIM_INFINITY or limit >= MANY_FILES:
+        yield ok("the limit of open files is high enough for thousands of clients")
+        return
+    say = note if limit >= FEW_FILES else wrong
+    yield say(
+        f"at most {limit} files may be open, which is enough for {max(0, limit - OWN_FILES)} clients a process: raise "
+        "it with `ulimit -n 65536`, or LimitNOFILE=65536 under systemd"
+    )
+
+
+CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
+    _mongodb, _sessions, _queue, _legacy, _publishing, _server, _files
+)

@@ -1,0 +1,71 @@
+"""The whole examination, of the standalone service and of an app that has the extension."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from flask import Flask
+from pymongo import MongoClient
+
+from repo_notify.access.store import Store, connect
+from repo_notify.errors import SettingsError
+from repo_notify.settings import read
+from repo_notify.wiring import State
+
+from .checks import Subject, look
+from .cookies import as_header, whose
+from .findings import Finding, ok, wrong
+from .public import visit
+
+NAME = "repo_notify"
+
+
+def examine_standalone(
+    configure: Callable[[], Flask],
+    prepare: Callable[[Flask, MongoClient[dict[str, Any]]], None],
+    *,
+    cookie: str | None = None,
+    url: str | None = None,
+    origin: str | None = None,
+) -> Iterator[Finding]:
+    """Look at the service that `configure` configures; `prepare` has it read sessions. Both raise `SettingsError`."""
+    try:
+        app = configure()
+        settings = read(app.config)
+    except SettingsError as error:
+        yield from map(wrong, error.problems)
+        return
+    yield ok("the settings are right")
+    client = connect(settings.mongo_uri, timeout=settings.permission_timeout)
+    store = Store(client, users_collection=settings.users_collection)
+    try:
+        prepare(app, client)
+    except SettingsError as error:
+        yield from map(wrong, error.problems)
+        readable = False
+    else:
+        readable = True
+    try:
+        yield from _examine(Subject(app, settings, store, reads_sessions=readable), cookie, url, origin)
+    finally:
+        store.close()
+
+
+def examine_mounted(
+    app: Flask, *, cookie: str | None = None, url: str | None = None, origin: str | None = None
+) -> Iterator[Finding]:
+    """Look at an app that has the extension."""
+    state = app.extensions[NAME]
+    assert isinstance(state, State)
+    yield ok("the settings are right")
+    yield from _examine(Subject(app, state.settings, state.store, state.identities.loader), cookie, url, origin)
+
+
+def _examine(subject: Subject, cookie: str | None, url: str | None, origin: str | None) -> Iterator[Finding]:
+    yield from look(subject)
+    if cookie is not None:
+        yield whose(subject.app, subject.loader, cookie)
+    if url is not None:
+        header = as_header(subject.app, cookie) if cookie is not None else None
+        yield from visit(subject.settings, url, origin, header)

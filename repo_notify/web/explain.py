@@ -1,0 +1,220 @@
+"""Why did this user not hear of that model? A short list of checks, in the order in which an event passes them."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import time
+from typing import Any, NamedTuple
+
+from repo_notify.access.grants import grants
+from repo_notify.access.permissions import Permissions
+from repo_notify.access.store import Store, Unreachable
+from repo_notify.delivery.queue import Bus
+from repo_notify.errors import PermissionsUnavailable
+from repo_notify.protocol.dialect import Dialects
+from repo_notify.protocol.ids import fold_uuid
+from repo_notify.protocol.rooms import Room
+from repo_notify.sessions.bindings import Identities
+from repo_notify.sockets import Peer, Sockets, our_rooms
+
+# Users whose last connection is remembered after its end.
+MAX_REMEMBERED = 1_000
+READ_SECONDS = 2.0
+
+# Why a connection ended, in python-engineio's words, and what that means; those marked were cut off.
+_ENDS: dict[str, tuple[bool, str]] = {
+    "slow client": (True, "it did not take what was sent to it (REPO_NOTIFY_MAX_OUTBOX_BYTES, _SECONDS, _TOTAL_BYTES)"),
+    "ping timeout": (True, "it did not answer a ping: its network is lost or its machine asleep"),
+    "transport error": (True, "it broke the protocol, or its network failed"),
+    "server disconnect": (False, "the service closed it: it asked for too many rooms, or the service ended"),
+    "client disconnect": (False, "its page closed it"),
+    "transport close": (False, "its page was closed, or a proxy or the network closed it"),
+}
+
+
+class Asked(NamedTuple):
+    """What is to be explained; `project` None stands for any."""
+
+    username: str
+    teamspace: str
+    model: str
+    project: str | None
+
+
+class Check(NamedTuple):
+    """One condition for hearing of a change, whether it holds, and why."""
+
+    check: str
+    ok: bool
+    why: str
+
+
+class End(NamedTuple):
+    """The end of a connection, in seconds since 1970."""
+
+    at: float
+    reason: str
+
+
+class Ends:
+    """How the last connection of each user ended, for the users of late."""
+
+    def __init__(self) -> None:
+        self._ends: OrderedDict[str, End] = OrderedDict()
+
+    def note(self, username: str, reason: str) -> None:
+        """Remember an end, in place of an earlier one and of the oldest where there are many."""
+        self._ends[username] = End(time(), reason)
+        self._ends.move_to_end(username)
+        if len(self._ends) > MAX_REMEMBERED:
+            self._ends.popitem(last=False)
+
+    def of(self, username: str) -> End | None:
+        """Return how the user's last connection ended, None where that is not known."""
+        return self._ends.get(username)
+
+
+@dataclass(frozen=True)
+class Explainer:
+    """Explains from one process's own state, and from the database's."""
+
+    sockets: Sockets
+    identities: Identities
+    permissions: Permissions
+    store: Store
+    dialects: Dialects
+    bus: Bus | None
+    ends: Ends
+
+    def explain(self, asked: Asked) -> list[Check]:
+        """Return every check, in order; what an event needs is in `NEEDED`."""
+        connections = self._connections(asked.username)
+        checks: tuple[Callable[[Asked, dict[str, Peer]], Check], ...] = (
+            self._account,
+            self._connected,
+            self._allowed,
+            self._joined,
+            self._slow,
+            self._cut,
+            self._queue,
+        )
+        return [check(asked, connections) for check in checks]
+
+    def _connections(self, username: str) -> dict[str, Peer]:
+        known = ((found, self.identities.known(found)) for found in self.identities.bound())
+        theirs = [found for found, identity in known if identity is not None and identity.username == username]
+        peers = {found: self.sockets.peer(found) for found in theirs}
+        return {found: peer for found, peer in peers.items() if peer is not None}
+
+    def _account(self, asked: Asked, _: dict[str, Peer]) -> Check:
+        where = f"admin.{self.store.users}"
+        try:
+            with self.store.within(READ_SECONDS):
+                found = self.store.account(asked.username) is not None
+        except Unreachable:
+            return Check("account", False, "MongoDB does not answer")
+        if found:
+            return Check("account", True, f"{where} has the account {asked.username}")
+        return Check("account", False, f"{where} has no account {asked.username}; names are compared letter by letter")
+
+    def _connected(self, asked: Asked, connections: dict[str, Peer]) -> Check:
+        if connections:
+            kinds = sorted({f"{peer.transport}, Engine.IO {peer.generation}" for peer in connections.values()})
+            return Check("connected", True, f"{len(connections)} here ({'; '.join(kinds)})")
+        end = self.ends.of(asked.username)
+        last = f"; the last ended {_ago(end)}: {_meaning(end)[1]}" if end else "; none has ended lately either"
+        return Check("connected", False, f"no connection here is {asked.username}'s{last}")
+
+    def _allowed(self, asked: Asked, _: dict[str, Peer]) -> Check:
+        try:
+            allowed = self.permissions.may_read_model(asked.username, asked.teamspace, asked.project, asked.model)
+            with self.store.within(READ_SECONDS):
+                found = grants(self.store, asked.username, asked.teamspace, asked.project, asked.model)
+        except (PermissionsUnavailable, Unreachable):
+            return Check("allowed", False, "MongoDB does not answer, so that nobody new is let in")
+        if allowed:
+            return Check("allowed", True, "; ".join(found.documents) or "a right that has ended a moment ago")
+        return Check("allowed", False, found.missing or f"a right given a moment ago: {'; '.join(found.documents)}")
+
+    def _joined(self, asked: Asked, connections: dict[str, Peer]) -> Check:
+        joined = sum(self._is_in_room(asked, connection) for connection in connections)
+        if joined:
+            return Check("joined", True, f"{joined} of {len(connections)} in a room that hears of the model")
+        if not connections:
+            return Check("joined", False, "who is not connected is in no room")
+        return Check(
+            "joined",
+            False,
+            "connected, and not in the model's room: the page did not emit `join`, was refused, or did not join anew "
+            "after it connected again",
+        )
+
+    def _is_in_room(self, asked: Asked, connection: str) -> bool:
+        """Return whether the connection is in a room, of whichever dialect, whose members hear of the model."""
+        rooms = (room for socket in self.sockets.of(connection) for room in our_rooms(socket))
+        return any(self._hears_of(room, asked) for room in rooms)
+
+    def _hears_of(self, room: Room, asked: Asked) -> bool:
+        kind, _ = self.dialects.kinds[room.kind]
+        # A v4 teamspace's room hears of all its models.
+        if kind.right == "teamspace":
+            return kind.request(room).where == (asked.teamspace,)
+        return kind.right == "model" and _is_of(kind.request(room).where, asked)
+
+    def _slow(self, _: Asked, connections: dict[str, Peer]) -> Check:
+        waiting = [peer for peer in connections.values() if peer.waiting_bytes]
+        if not waiting:
+            return Check("slow", True, "nothing waits to be taken")
+        size = sum(peer.waiting_bytes or 0 for peer in waiting)
+        seconds = max(peer.waiting_seconds or 0.0 for peer in waiting)
+        return Check(
+            "slow", False, f"{size:,} bytes wait to be taken, for {seconds:.0f} s: the network or the page is slow"
+        )
+
+    def _cut(self, asked: Asked, _: dict[str, Peer]) -> Check:
+        end = self.ends.of(asked.username)
+        if end is None or not _meaning(end)[0]:
+            return Check("cut", True, "no connection was cut off lately")
+        return Check("cut", False, f"one was cut off {_ago(end)}: {_meaning(end)[1]}")
+
+    def _queue(self, _: Asked, __: dict[str, Peer]) -> Check:
+        if self.bus is None:
+            return Check("queue", True, "no message queue is set: only what this process publishes is heard here")
+        problem = self.bus.problem()
+        return Check("queue", problem is None, problem or "what other processes publish is heard here")
+
+
+# What must hold for an event to arrive; the other checks tell why one may have been missed.
+NEEDED = ("connected", "joined")
+
+
+def summary(asked: Asked, checks: list[Check]) -> dict[str, Any]:
+    """Return `hears` and, in one sentence, the answer."""
+    failed = [check for check in checks if check.check in NEEDED and not check.ok]
+    if not failed:
+        answer = (
+            f"{asked.username} hears here of changes of the model, but for those that the user's own socket caused "
+            "(x-socket-id)"
+        )
+        return {"hears": True, "answer": answer}
+    first = next(check for check in checks if not check.ok and check.check not in ("slow", "cut", "queue"))
+    return {"hears": False, "answer": f"{asked.username} does not hear here of changes of the model: {first.why}"}
+
+
+def _is_of(where: tuple[str | None, ...], asked: Asked) -> bool:
+    teamspace, project, model = where
+    return (
+        teamspace == asked.teamspace
+        and fold_uuid(model or "") == fold_uuid(asked.model)
+        and (None in (project, asked.project) or fold_uuid(project or "") == fold_uuid(asked.project or ""))
+    )
+
+
+def _meaning(end: End) -> tuple[bool, str]:
+    return _ENDS.get(end.reason, (False, end.reason or "for a reason that the server does not tell"))
+
+
+def _ago(end: End) -> str:
+    return f"{max(0, time() - end.at):.0f} s ago"
