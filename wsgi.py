@@ -1,6 +1,7 @@
-"""The standalone service: `gunicorn -k repo_notify.gunicorn.Worker wsgi:app`.
+"""The standalone service in a clone: `repo_notify.wsgi` with the configuration files of `config/`.
 
-`python wsgi.py` runs it on our own server, on the address in HOST and PORT (127.0.0.1:3000).
+`gunicorn -k repo_notify.gunicorn.Worker wsgi:app`; or `python wsgi.py`, on our own server and the address in HOST and
+PORT (127.0.0.1:3000).
 """
 
 from __future__ import annotations
@@ -15,16 +16,19 @@ if __name__ == "__main__":
 
     monkey.patch_all()
 
-from repo_notify.app import create_app
+from repo_notify.app import address_of, create_app
 from repo_notify.errors import SettingsError
 from repo_notify.serving import end_with_process, serve
 
-try:
-    app = create_app(folder=Path(__file__).parent / "config")
-except SettingsError as error:
-    sys.exit(f"repo_notify does not start:\n{error}")
+FOLDER = Path(__file__).parent / "config"
 
 if __name__ == "__main__":
-    serve(app, host=os.environ.get("HOST", "127.0.0.1"), port=int(os.environ.get("PORT", "3000")), on_ready=print)
+    try:
+        app = create_app(folder=FOLDER)
+        host, port = address_of(os.environ)
+    except SettingsError as error:
+        sys.exit(f"repo_notify does not start:\n{error}")
+    serve(app, host=host, port=port, on_ready=print)
 else:
+    app = create_app(folder=FOLDER)
     end_with_process(app)

@@ -5,11 +5,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-from repo_notify.errors import ChatError
-from repo_notify.protocol.dialect import JoinRequest, Reply
-
 from . import names as _names
 from . import replies, rooms
 from .codec import EngineIO3
@@ -25,16 +20,10 @@ class V4:
 
     shapes = rooms.SHAPES
     kinds = rooms.KINDS
+    entered = staticmethod(replies.entered)
+    denied = staticmethod(replies.denied)
 
     def __init__(self, *, namespace: str, names: str, jsonp: bool = False) -> None:
         self.namespaces = (namespace,)
         self.rows = _names.rows(names)
         self.codecs = (EngineIO3(jsonp=jsonp),)
-
-    def entered(self, request: JoinRequest) -> Sequence[Reply]:
-        """Return the replies to a success."""
-        return replies.entered(request)
-
-    def denied(self, request: JoinRequest, error: ChatError) -> Sequence[Reply]:
-        """Return the replies to a failure."""
-        return replies.denied(request, error)

@@ -39,6 +39,8 @@ def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None =
     if folder is not None:
         for path in (folder / "default.py", _config_file(folder)):
             app.config.from_pyfile(str(path))
+    elif os.environ.get(ENVIRONMENT):
+        raise SettingsError([f"{ENVIRONMENT} chooses a file of a configuration folder: pass --config, or unset it"])
     app.config.update(from_environment(os.environ))
     app.config.update({key: os.environ[key] for key in FLASK_KEYS if key in os.environ})
     app.config.update(config or {})
@@ -46,6 +48,14 @@ def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None =
     RepoNotify(app)
     _use_sessions(app)
     return app
+
+
+def address_of(environ: Mapping[str, str]) -> tuple[str, int]:
+    """Return the host and port in HOST and PORT, by default 127.0.0.1 and 3000; raises `SettingsError`."""
+    port = environ.get("PORT") or "3000"
+    if not (port.isascii() and port.isdigit() and int(port) < 65536):
+        raise SettingsError([f"PORT should be a whole number from 0 to 65535, not {port[:80]!r}"])
+    return environ.get("HOST") or "127.0.0.1", int(port)
 
 
 def _config_file(folder: Path) -> Path:

@@ -7,7 +7,6 @@ monkey.patch_all()
 
 import json
 import logging
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import IO, Any
 import click
 
 from . import __version__
-from .errors import NotifyError, SettingsError
+from .errors import NotifyError
 
 
 def _listening(command: Callable[..., None]) -> Callable[..., None]:
@@ -81,12 +80,10 @@ def demo(host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -
 )
 def serve(host: str, port: int, folder: Path | None) -> None:
     """Run the standalone service; settings come from the environment."""
-    from .app import ENVIRONMENT, create_app
+    from .app import create_app
     from .serving import serve as serve_app
 
     with _told():
-        if folder is None and os.environ.get(ENVIRONMENT):
-            raise SettingsError([f"{ENVIRONMENT} chooses a file of a configuration folder: pass --config, or unset it"])
         serve_app(
             create_app(folder=folder), host=host, port=port, on_ready=lambda url: click.echo(f"listening on {url}")
         )

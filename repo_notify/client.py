@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from .delivery import messages
-from .delivery.broker import Deadlines, connect, describe, leave, sender
+from .delivery.broker import Deadlines, connect, describe, leave, require_libraries, sender
 from .errors import InvalidEvent, NotifyError, QueueUnavailable
 from .events import Event
 from .protocol.validation import checked, from_json
@@ -78,6 +78,7 @@ class QueuePublisher:
 
     def __init__(self, url: str, *, channel: str = "repo_notify") -> None:
         read({"REPO_NOTIFY_MESSAGE_QUEUE": url, "REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL": channel})
+        require_libraries(url)
         self._url, self._channel = url, channel
         self._lock = threading.Lock()
         self._pid, self._origin, self._numbers = 0, "", itertools.count(1)

@@ -7,7 +7,7 @@ import logging
 import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,8 @@ from .engine.pywsgi.http1 import HttpHandler
 from .engine.pywsgi.server import LazySocketServer
 from .errors import SettingsError
 from .extension import NAME
+from .loaded import LOADED
+from .settings import Settings
 from .web.servers import require_patching
 from .wiring import State
 
@@ -57,12 +59,19 @@ def state_of(app: Flask) -> State:
     return state
 
 
-def with_limits(handler: type[HttpHandler], app: Any) -> type[HttpHandler]:
-    """Return `handler` with the limits that the settings of `app` name; as it is for an app without the extension."""
-    state = getattr(app, "extensions", {}).get(NAME)
-    if not isinstance(state, State):
+def states_of(loaded: Iterable[object] | None) -> list[State]:
+    """Return the State of each app that was noted in `LOADED`."""
+    return [state for state in loaded or () if isinstance(state, State)]
+
+
+def with_limits(handler: type[HttpHandler], settings: Sequence[Settings]) -> type[HttpHandler]:
+    """Return `handler` with the limits of one app's settings, or the widest of several; as it is without any."""
+    if not settings:
         return handler
-    limits = {"patience": state.settings.request_timeout, "max_header_bytes": state.settings.max_header_bytes}
+    limits = {
+        "patience": max(one.request_timeout for one in settings),
+        "max_header_bytes": max(one.max_header_bytes for one in settings),
+    }
     return type(handler.__name__, (handler,), limits)
 
 
@@ -89,6 +98,14 @@ def _disconnect_all(eio: Any, seconds: float) -> None:
         eio.sleep(POLL_SECONDS)
 
 
+def shut_down_all(states: Sequence[State], timeout: float) -> None:
+    """Shut down the apps of one process, side by side, in `timeout` seconds at most."""
+    endings = [gevent.spawn(shut_down, state) for state in states]
+    gevent.joinall(endings, timeout=min([timeout, *(state.settings.shutdown_timeout for state in states)]))
+    if not all(ending.ready() for ending in endings):
+        logger.warning("the service did not end in time and is cut off")
+
+
 def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | None = None) -> None:
     """Serve `app` until SIGTERM or SIGINT; `on_ready(url)` is called when it listens, port 0 picks a free one.
 
@@ -104,7 +121,7 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     own = isinstance(state.socketio.server, Server)
     make, handler = (LazySocketServer, _Handler) if own else (WSGIServer, _StockHandler)
-    limited = with_limits(handler, app)
+    limited = with_limits(handler, [state.settings])
     server = make(listener, app, handler_class=limited, log=None, error_log=logger, spawn=_spawner())
     server.start()
     _collect_seldom()
@@ -144,11 +161,13 @@ def _spawner() -> Any:
 def end_with_process(app: Flask) -> None:
     """Have the clients told when another server, such as gunicorn, ends this process with SIGTERM.
 
-    What that server does at the signal it still does, afterwards.
+    What that server does at the signal it still does, afterwards. Nothing is needed under our own gunicorn worker.
     """
     state = state_of(app)
     require_patching(state.socketio.async_mode)
     state.background.serving = True
+    if state in states_of(LOADED.get()):
+        return
     before = signal.getsignal(signal.SIGTERM)
 
     def end(number: int, frame: Any) -> None:

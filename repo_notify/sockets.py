@@ -1,19 +1,18 @@
 """The port to the Socket.IO server: sockets that enter rooms and get events, and the fan-out.
 
-`OwnSockets` is its adapter for our own engine, whose members are at hand; `stock_sockets` has the one for a server of
-the host's.
+`OwnSockets` is its adapter for our own engine, whose members are sockets as they are; `stock_sockets` has the one for a
+server of the host's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 import socketio
 
-from .engine import Member, Server, SioPacket
+from .engine import Server, SioPacket, SioType, Spelling
 from .engine.engine_io.timers import Lock
-from .protocol.echo import Spelling
 from .protocol.rooms import PREFIX, Room
 
 # Longer than any id that a server of ours or a stock one gives out.
@@ -21,7 +20,7 @@ MAX_ID_LENGTH = 128
 
 
 class Socket(Protocol):
-    """One connection in one namespace."""
+    """One connection in one namespace. Rooms are told by their keys."""
 
     @property
     def namespace(self) -> str:
@@ -31,14 +30,15 @@ class Socket(Protocol):
     def connection_id(self) -> str:
         """The Engine.IO id of its connection."""
 
-    def enter(self, room: Room) -> None:
+    @property
+    def rooms(self) -> Iterable[Hashable]:
+        """The keys of the rooms that it is in, a host's own among them."""
+
+    def enter(self, room: str) -> None:
         """Enter a room, unless the namespace was left meanwhile."""
 
-    def leave(self, room: Room) -> bool:
+    def leave(self, room: str) -> bool:
         """Leave a room; return whether it was in it."""
-
-    def rooms(self) -> Iterator[Room]:
-        """Yield the rooms of ours that it is in as it is asked; a host's own rooms are left out."""
 
     def emit(self, event: str, data: Any) -> None:
         """Send an event to this socket alone."""
@@ -92,8 +92,8 @@ class Sockets(Protocol):
 def leave_all(sockets: Sockets, connection_id: str) -> None:
     """Take a connection out of every room of ours."""
     for socket in sockets.of(connection_id):
-        for room in socket.rooms():
-            socket.leave(room)
+        for room in our_rooms(socket):
+            socket.leave(room.key)
 
 
 def bare(socket_id: str) -> str:
@@ -101,45 +101,9 @@ def bare(socket_id: str) -> str:
     return socket_id.rsplit("#", 1)[-1]
 
 
-class OwnSocket:
-    """A socket of our own engine."""
-
-    __slots__ = ("_member", "_server")
-
-    def __init__(self, server: Server, member: Member) -> None:
-        self._server = server
-        self._member = member
-
-    @property
-    def namespace(self) -> str:
-        """The Socket.IO namespace."""
-        return self._member.namespace
-
-    @property
-    def connection_id(self) -> str:
-        """The Engine.IO id of its connection."""
-        return self._member.connection.sid
-
-    def enter(self, room: Room) -> None:
-        """Enter a room, unless the namespace was left meanwhile."""
-        self._server.manager.enter(self._member, room.key)
-
-    def leave(self, room: Room) -> bool:
-        """Leave a room; return whether it was in it."""
-        return self._server.manager.leave(self._member, room.key)
-
-    def rooms(self) -> Iterator[Room]:
-        """Yield the rooms of ours that it is in as it is asked."""
-        return our_rooms(self._member.rooms)
-
-    def emit(self, event: str, data: Any) -> None:
-        """Send an event to this socket alone."""
-        self._server.manager.emit_to(self._member, event, data)
-
-
-def our_rooms(keys: Iterable[object]) -> Iterator[Room]:
-    """Yield the rooms of ours among a server's room keys."""
-    for key in list(keys):
+def our_rooms(socket: Socket) -> Iterator[Room]:
+    """Yield the rooms of ours that a socket is in as it is asked; a host's own rooms are left out."""
+    for key in list(socket.rooms):
         if isinstance(key, str) and key.startswith(PREFIX):
             yield Room.parse(key)
 
@@ -156,15 +120,8 @@ class OwnSockets:
     def attach(self, events: Sequence[str], handle: Handler) -> None:
         """Have every event of the clients handled: there is no host whose handlers could want the others."""
         del events
-        server = self._server
-
-        def on_event(member: Member, packet: SioPacket) -> Any:
-            event, *arguments = packet.data
-            spelling = Spelling(packet.size, member.connection.codec.ascii_only)
-            return handle(event, OwnSocket(server, member), arguments, spelling)
-
         for namespace in self.namespaces:
-            server.fallbacks[namespace] = on_event
+            self._server.fallbacks[namespace] = handle
 
     def watch(self, opened: Opened, closed: Closed) -> None:
         """Have the ends of connections told by the engine."""
@@ -178,14 +135,14 @@ class OwnSockets:
     def of(self, connection_id: str) -> list[Socket]:
         """Return the sockets of a connection."""
         found = (self._server.manager.member_of(connection_id, namespace) for namespace in self.namespaces)
-        return [OwnSocket(self._server, member) for member in found if member is not None]
+        return [member for member in found if member is not None]
 
     def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""
-        keys = list(dict.fromkeys([room.key for room in rooms]))
-        deliver = self._server.manager.deliver
+        keys = dict.fromkeys([room.key for room in rooms])
+        packets = [SioPacket(SioType.EVENT, namespace, data=[event, data]) for namespace in self.namespaces]
         with self._order:
-            return sum([deliver(event, data, namespace, room=keys, skip_sid=skip) for namespace in self.namespaces])
+            return sum([self._server.manager.fan_out(packet, keys, skip) for packet in packets])
 
     def close(self, connection_id: str) -> None:
         """Close a connection."""

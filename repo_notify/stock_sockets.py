@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
 import socketio
 
 from .engine.engine_io.timers import Lock
 from .protocol.rooms import Room
-from .sockets import MAX_ID_LENGTH, Closed, Handler, Opened, Socket, bare, count_our_rooms, our_rooms
+from .sockets import MAX_ID_LENGTH, Closed, Handler, Opened, Socket, bare, count_our_rooms
 
 
 class StockSocket:
@@ -24,21 +24,23 @@ class StockSocket:
         self._server, self._sid, self._order = server, sid, order
         self.namespace, self.connection_id = namespace, connection_id
 
-    def enter(self, room: Room) -> None:
+    @property
+    def rooms(self) -> Iterable[Hashable]:
+        """The keys of the rooms that it is in."""
+        found: list[Hashable] = self._server.rooms(self._sid, namespace=self.namespace)
+        return found
+
+    def enter(self, room: str) -> None:
         """Enter a room, unless the namespace was left meanwhile."""
         if self._server.manager.is_connected(self._sid, self.namespace):
-            self._server.enter_room(self._sid, room.key, namespace=self.namespace)
+            self._server.enter_room(self._sid, room, namespace=self.namespace)
 
-    def leave(self, room: Room) -> bool:
+    def leave(self, room: str) -> bool:
         """Leave a room; return whether it was in it."""
-        if room.key not in self._server.rooms(self._sid, namespace=self.namespace):
+        if room not in self.rooms:
             return False
-        self._server.leave_room(self._sid, room.key, namespace=self.namespace)
+        self._server.leave_room(self._sid, room, namespace=self.namespace)
         return True
-
-    def rooms(self) -> Iterator[Room]:
-        """Yield the rooms of ours that it is in as it is asked."""
-        return our_rooms(self._server.rooms(self._sid, namespace=self.namespace))
 
     def emit(self, event: str, data: Any) -> None:
         """Send an event to this socket alone."""

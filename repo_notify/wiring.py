@@ -23,6 +23,7 @@ from .delivery.queue import FLUSH_SECONDS, Bus, Receive
 from .engine import Server
 from .errors import SettingsError
 from .events import Event
+from .loaded import LOADED
 from .membership.handlers import Handlers
 from .membership.rate_limit import RateLimit
 from .membership.reserved import Reserved
@@ -218,6 +219,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     if host is None:
         mount(app, socketio, settings)
+    if (loaded := LOADED.get()) is not None:
+        loaded.append(state)
     return state
 
 

@@ -227,6 +227,9 @@ def test_environment() -> None:
         ({"REPO_NOTIFY_JOIN_RAT": "1"}, "did you mean REPO_NOTIFY_JOIN_RATE?"),
         ({"REPO_NOTIFY_ENV": "nowhere"}, "REPO_NOTIFY_ENV should be one of development, production, testing"),
         ({"REPO_NOTIFY_ENV": "production"}, "SECRET_KEY should be the REST API's SECRET_KEY"),
+        ({"PORT": "http"}, "PORT should be a whole number from 0 to 65535, not 'http'"),
+        ({"PORT": "65536"}, "PORT should be a whole number from 0 to 65535"),
+        ({"REPO_NOTIFY_ASYNC_MODE": "threading"}, "REPO_NOTIFY_ASYNC_MODE should be gevent"),
     ],
 )
 def test_the_start_stops_with_the_message_alone(environ: dict[str, str], says: str) -> None:

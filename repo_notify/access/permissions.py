@@ -19,7 +19,7 @@ from cachetools import LRUCache
 
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.metrics import Metrics
-from repo_notify.protocol.ids import fold_uuid, is_model_id, is_teamspace, is_uuid
+from repo_notify.protocol.ids import ModelPlace, is_teamspace, is_uuid, model_place
 
 from .store import Document, Store, Unreachable, uuid_of
 
@@ -124,10 +124,8 @@ class Permissions:
 
     def may_read_model(self, user: str, teamspace: str, project: str | None, model: str) -> bool:
         """Whether `user` may read the model; `project` None stands for whichever project holds it (section 4)."""
-        if not is_teamspace(teamspace) or not is_model_id(model) or (project is not None and not is_uuid(project)):
-            return False
-        wanted = _uuid(project) if project is not None else None
-        return self._decide(lambda since: self._reads(user, teamspace, wanted, model, since))
+        place = model_place(teamspace, project, model)
+        return place is not None and self._decide(lambda since: self._reads(user, place, since))
 
     def may_watch_project(self, user: str, teamspace: str, project: str) -> bool:
         """Whether `user` administers the project or its teamspace, and there is such a project."""
@@ -158,17 +156,17 @@ class Permissions:
             return True
         return self._ttl > REFUSAL_SECONDS and granted(Freshness(now - REFUSAL_SECONDS, deadline))
 
-    def _reads(self, user: str, teamspace: str, project: UUID | None, model: str, since: Freshness) -> bool:
-        access = self._model(teamspace, model, since)
+    def _reads(self, user: str, place: ModelPlace, since: Freshness) -> bool:
+        access = self._model(place, since)
         found = access.projects if access.exists else ()
-        holding = [held for held in found if project is None or held.uuid == project]
+        holding = [held for held in found if place.project is None or held.uuid == place.project]
         granted = access.permissions.get(user, frozenset())
         if holding and granted & MODEL_READERS:
             return True
         if any(user in held.admins or user in held.readers for held in holding):
             return True
         # Read for a model that is not there too: how long a refusal takes must not reveal whether it is.
-        owners = self._teamspace(teamspace, since)
+        owners = self._teamspace(place.teamspace, since)
         return bool(holding) and (user in owners.admins or bool(granted & owners.reading_templates))
 
     def _watches(self, user: str, teamspace: str, project: UUID, since: Freshness) -> bool:
@@ -205,8 +203,9 @@ class Permissions:
         key = ("project", teamspace, str(project))
         return cast("tuple[ProjectAccess, ...]", self._look_up(key, load, since))
 
-    def _model(self, teamspace: str, model: str, since: Freshness) -> ModelAccess:
+    def _model(self, place: ModelPlace, since: Freshness) -> ModelAccess:
         def load() -> ModelAccess:
+            teamspace, model = place.teamspace, place.model
             # A stored id may be written in either case, and an $in of three is still one look-up by _id.
             ids = sorted({model, model.lower(), model.upper()}) if is_uuid(model) else [model]
             settings = self._store.settings(teamspace, ids)
@@ -217,7 +216,7 @@ class Permissions:
                 projects=tuple(map(_project, projects)),
             )
 
-        return cast("ModelAccess", self._look_up(("model", teamspace, fold_uuid(model)), load, since))
+        return cast("ModelAccess", self._look_up(("model", place.teamspace, place.folded), load, since))
 
     def _look_up(self, key: Key, load: Callable[[], Any], since: Freshness) -> Any:
         """Return the access list under `key`, asked for no earlier than `since`, and asked for once for everybody."""

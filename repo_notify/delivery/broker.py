@@ -1,19 +1,58 @@
 """Connections to the message broker: Redis or RabbitMQ, by kombu, with a deadline for every read and write.
 
-kombu carries bytes only: its JSON would change data (`{"__type__": ...}`), and raises too late for the publisher.
+kombu comes with the extras `redis` and `rabbitmq`, and is imported where a queue is used. It carries bytes only: its
+JSON would change data (`{"__type__": ...}`), and raises too late for the publisher.
 """
 
 from __future__ import annotations
 
 import contextlib
+import importlib.util
+import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from kombu import Connection, Exchange, Producer
+from repo_notify.errors import SettingsError
 
 from .messages import CONTENT_TYPE
+
+if TYPE_CHECKING:
+    from kombu import Connection, Exchange
+
+
+class _Libraries(NamedTuple):
+    """What a kind of broker needs: the modules, and the extra that installs them."""
+
+    broker: str
+    modules: tuple[str, ...]
+    extra: str
+
+
+_LIBRARIES = {
+    "redis": _Libraries("Redis", ("kombu", "redis", "packaging"), "redis"),
+    "amqp": _Libraries("RabbitMQ", ("kombu", "amqp"), "rabbitmq"),
+}
+
+
+def require_libraries(url: str) -> None:
+    """Raise `SettingsError` with the line that installs them where the libraries of an address are missing."""
+    kinds = {"amqp" if _is_amqp(address) else "redis" for address in url.split(";")}
+    problems = [
+        f"REPO_NOTIFY_MESSAGE_QUEUE needs packages for {needed.broker} that are not installed ({', '.join(missing)}): "
+        f"pip install 'repo_notify[{needed.extra}]'"
+        for needed in (_LIBRARIES[kind] for kind in sorted(kinds))
+        if (missing := [module for module in needed.modules if not _is_installed(module)])
+    ]
+    if problems:
+        raise SettingsError(problems)
+
+
+def _is_installed(module: str) -> bool:
+    # An imported kombu has no spec, for which `find_spec` raises.
+    return module in sys.modules or importlib.util.find_spec(module) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +76,15 @@ class Deadlines:
 
 def exchange(channel: str) -> Exchange:
     """Return the exchange by which the processes of a service meet."""
+    from kombu import Exchange
+
     return Exchange(channel, type="fanout", durable=False, auto_delete=False)
 
 
 def connect(url: str, deadlines: Deadlines) -> Connection:
     """Return an open connection; raises whatever the transport raises."""
+    from kombu import Connection
+
     addresses = url.count(";") + 1
     connection = Connection(
         url,
@@ -78,6 +121,8 @@ def _options(url: str, deadlines: Deadlines) -> dict[str, float | bool]:
 
 def sender(connection: Connection, channel: str) -> Callable[[bytes], None]:
     """Return what publishes a body and returns when the broker has it."""
+    from kombu import Producer
+
     producer = Producer(connection.channel(), exchange(channel))
 
     def send(body: bytes) -> None:

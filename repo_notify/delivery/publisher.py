@@ -113,31 +113,9 @@ class Publisher:
         started = perf_counter()
         if isinstance(event, SessionsEnded):
             self._end(event)
-        else:
-            self._fan_out(event, named_by)
-        self._metrics.latency.observe(perf_counter() - started)
-
-    def _end(self, event: SessionsEnded) -> None:
-        for connection_id in self._identities.end(event.session_ids):
-            leave_all(self._sockets, connection_id)
-            for socket in self._sockets.of(connection_id):
-                socket.emit(LOGGED_OUT, {"reason": event.reason})
-
-    def _emitter(self, event: Event, named_by: str | None) -> str | None:
-        """Return the connection that does not hear of the event.
-
-        Only the process that has the socket knows whose it is, so that this is looked at here and not by the publisher.
-        """
-        found = self._sockets.resolve(event.emitter) if event.emitter is not None else None
-        if found is None or named_by is None:
-            return found
-        identity = self._identities.known(found)
-        return found if identity is None or identity.username == named_by else None
-
-    def _fan_out(self, event: Event, named_by: str | None) -> None:
-        if isinstance(event, ModelCreated | ModelRemoved):
+        elif isinstance(event, ModelCreated | ModelRemoved):
             self._permissions.invalidate(event.teamspace)
-        skip = self._emitter(event, named_by)
+        skip = self._connection_of(event.emitter, named_by) if event.emitter is not None else None
         for delivery in self._dialects.deliveries(event):
             try:
                 number = self._sockets.fan_out(*delivery, skip=skip)
@@ -146,3 +124,21 @@ class Publisher:
                 logger.exception("an event of type %s could not be delivered", type(event).__name__)
             else:
                 self._metrics.deliveries.inc(number)
+        self._metrics.latency.observe(perf_counter() - started)
+
+    def _end(self, event: SessionsEnded) -> None:
+        for connection_id in self._identities.end(event.session_ids):
+            leave_all(self._sockets, connection_id)
+            for socket in self._sockets.of(connection_id):
+                socket.emit(LOGGED_OUT, {"reason": event.reason})
+
+    def _connection_of(self, emitter: str, named_by: str | None) -> str | None:
+        """Return the connection of an event's emitter, which does not hear of it.
+
+        Only the process that has the socket knows whose it is, so that this is looked at here and not by the publisher.
+        """
+        found = self._sockets.resolve(emitter)
+        if found is None or named_by is None:
+            return found
+        identity = self._identities.known(found)
+        return found if identity is None or identity.username == named_by else None

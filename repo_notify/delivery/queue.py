@@ -14,16 +14,17 @@ import secrets
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import Any
-
-from kombu import Connection, Consumer, Queue
+from typing import TYPE_CHECKING, Any
 
 from repo_notify.metrics import Metrics
 
 from . import messages
 from .at_exit import at_exit
-from .broker import Deadlines, connect, describe, exchange, leave, sender
+from .broker import Deadlines, connect, describe, exchange, leave, require_libraries, sender
 from .messages import Backlog, Message, NotUnderstood, Origins, Refusal
+
+if TYPE_CHECKING:
+    from kombu import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class Bus:
     def __init__(
         self, url: str, channel: str, receive: Receive, metrics: Metrics, deadlines: Deadlines | None = None
     ) -> None:
+        require_libraries(url)
         self._url, self._channel = url, channel
         self._receive = receive
         self._metrics = metrics
@@ -252,6 +254,8 @@ class _Link:
             logger.info("the message queue works again")
 
     def _listen(self, connection: Connection) -> None:
+        from kombu import Consumer, Queue
+
         # A fresh name: the broker may still hold the exclusive queue of a connection that it does not know to be dead.
         name = f"{self._channel}.{self._origin}.{secrets.token_hex(4)}"
         queue = Queue(name, exchange(self._channel), exclusive=True, auto_delete=True, durable=False)

@@ -58,8 +58,9 @@ class Handlers:
 
     def handle(self, action: Any, socket: Socket, arguments: Sequence[Any], spelling: Spelling | None) -> Any:
         """Answer one event of a client; return the acknowledgement, which is the last reply too."""
-        wait, over_hard_limit = self._limiter(socket.connection_id).ask()
-        if over_hard_limit:
+        limiter = self._limiters.get(socket.connection_id) or self._new_limiter(socket.connection_id)
+        wait = limiter.take()
+        if wait and limiter.refuse():
             logger.info("closed a connection over the hard limit of joins")
             self._sockets.close(socket.connection_id)
             return None
@@ -71,12 +72,9 @@ class Handlers:
             return self._answer(request, socket, error.code.lower(), request.dialect.denied(request, error))
         return self._answer(request, socket, "success", request.dialect.entered(request))
 
-    def _limiter(self, connection_id: str) -> Limiter:
+    def _new_limiter(self, connection_id: str) -> Limiter:
         with self._lock:
-            found = self._limiters.get(connection_id)
-            if found is None:
-                found = self._limiters[connection_id] = Limiter(self._rate_limit)
-            return found
+            return self._limiters.setdefault(connection_id, Limiter(self._rate_limit))
 
     def _carry_out(self, request: JoinRequest, socket: Socket, wait: float) -> None:
         if request.action not in ACTIONS:
@@ -88,7 +86,7 @@ class Handlers:
             raise RoomNotFound(RoomNotFound.UNKNOWN)
         wanted = request.shape.read(request.data, identity.username)
         if request.action == "leave":
-            left = [socket.leave(found.room) for found in wanted]
+            left = [socket.leave(found.room.key) for found in wanted]
             if any(left):
                 return
         granted = [found for found in wanted if is_allowed(self._permissions, identity.username, found)]
@@ -97,31 +95,27 @@ class Handlers:
         if request.action == "join":
             self._enter(socket, identity, granted)
 
-    def _identity(self, connection_id: str) -> Identity:
+    def _identity(self, connection_id: str, expected: Identity | None = None) -> Identity:
+        """Return who is on a connection; raises `NotLoggedIn` for nobody, and for another user than is expected."""
         try:
             found = self._identities.of(connection_id)
         except SessionsUnavailable as error:
             raise PermissionsUnavailable from error
-        if found is None:
+        if found is None or (expected is not None and found.username != expected.username):
             raise NotLoggedIn
         return found
 
     def _enter(self, socket: Socket, identity: Identity, granted: list[RoomRequest]) -> None:
         # The session may have ended, or the socket gone, while the database was asked.
-        self._require(socket, identity)
+        self._identity(socket.connection_id, identity)
         for found in granted:
-            socket.enter(found.room)
+            socket.enter(found.room.key)
         try:
             # Under threads it may have ended since.
-            self._require(socket, identity)
+            self._identity(socket.connection_id, identity)
         except NotLoggedIn:
             leave_all(self._sockets, socket.connection_id)
             raise
-
-    def _require(self, socket: Socket, identity: Identity) -> None:
-        now = self._identities.of(socket.connection_id)
-        if now is None or now.username != identity.username:
-            raise NotLoggedIn
 
     def _answer(self, request: JoinRequest, socket: Socket, outcome: str, replies: Sequence[Reply]) -> Any:
         self._metrics.joined(request.action if request.action in ACTIONS else "other", outcome)

@@ -37,22 +37,19 @@ class RateLimit:
     hard_limit: int
 
 
-class Limiter:
+class Limiter(Bucket):
     """What one connection may still ask for."""
 
-    __slots__ = ("_asked", "_limit", "_refused")
+    __slots__ = ("_limit", "_refused")
 
     def __init__(self, limit: RateLimit) -> None:
-        self._asked = Bucket(limit.burst, limit.rate)
+        super().__init__(limit.burst, limit.rate)
         self._limit = limit
         # Most connections are never refused anything.
         self._refused: Bucket | None = None
 
-    def ask(self) -> tuple[float, bool]:
-        """Take one step; return 0 or the seconds after which to try again, and whether the hard limit is passed."""
-        wait = self._asked.take()
-        if not wait:
-            return 0.0, False
+    def refuse(self) -> bool:
+        """Count a refusal; return whether the hard limit is passed."""
         if self._refused is None:
             self._refused = Bucket(self._limit.hard_limit, self._limit.rate)
-        return wait, self._refused.take() > 0
+        return self._refused.take() > 0

@@ -15,7 +15,7 @@ from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialect, Dialects, JoinRequest
 from repo_notify.protocol.rooms import Room, RoomKind, RoomRequest
 from repo_notify.sessions.bindings import Identities, Identity
-from repo_notify.sockets import Socket, Sockets
+from repo_notify.sockets import Socket, Sockets, our_rooms
 
 logger = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class Revalidation:
             if identity is None:
                 continue
             for socket in self._sockets.of(connection_id):
-                for room in socket.rooms():
+                for room in our_rooms(socket):
                     yield _Membership(identity, socket, room)
 
     def _revalidate(self, membership: _Membership, failed: set[str | None]) -> bool:
@@ -140,7 +140,7 @@ class Revalidation:
         return is_allowed(self._permissions, username, request)
 
     def _evict(self, socket: Socket, room: Room, kind: RoomKind, dialect: Dialect) -> None:
-        if not socket.leave(room):
+        if not socket.leave(room.key):
             return
         self._metrics.evictions.inc()
         joined = kind.join_object(room)

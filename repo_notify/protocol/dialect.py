@@ -12,7 +12,7 @@ from repo_notify.events import Event
 
 from .echo import Spelling, echo
 from .rooms import JoinShape, RoomKind
-from .rows import Delivery, Row, merged
+from .rows import Delivery, Row
 
 if TYPE_CHECKING:
     from repo_notify.engine.wire.codec import Codec
@@ -71,14 +71,14 @@ class Dialect(Protocol):
         """Return the replies to a join or leave that failed; the last is the acknowledgement too."""
 
 
-def success(request: JoinRequest) -> Reply:
+def success(request: JoinRequest) -> Sequence[Reply]:
     """Return the `message` that tells of a success (spec section 3)."""
-    return Reply("message", {"event": "success", "data": request.echo})
+    return (Reply("message", {"event": "success", "data": request.echo}),)
 
 
-def failure(request: JoinRequest, error: ChatError) -> Reply:
+def failure(request: JoinRequest, error: ChatError) -> Sequence[Reply]:
     """Return the `error` that tells of a failure (spec section 3)."""
-    return Reply("error", {**error.reply(), "details": request.echo})
+    return (Reply("error", {**error.reply(), "details": request.echo}),)
 
 
 @dataclass(frozen=True)
@@ -129,5 +129,17 @@ class Dialects:
         return JoinRequest(action, data, echoed, self._by_namespace[namespace], None)
 
     def deliveries(self, event: Event) -> list[Delivery]:
-        """Return everything that goes out for `event`."""
-        return merged([delivery for row in self._rows.get(type(event), ()) for delivery in row.deliveries(event)])
+        """Return everything that goes out for `event`.
+
+        Deliveries of one name and payload are joined, so that a member of rooms of two dialects hears of it once.
+        """
+        found: list[Delivery] = []
+        for row in self._rows.get(type(event), ()):
+            for delivery in row.deliveries(event):
+                for index, (name, payload, rooms) in enumerate(found):
+                    if name == delivery.name and payload == delivery.payload:
+                        found[index] = Delivery(name, payload, (*rooms, *delivery.rooms))
+                        break
+                else:
+                    found.append(delivery)
+        return found

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 from repo_notify.engine.wire import jsoncodec
+from repo_notify.engine.wire.packets import Spelling
+
+__all__ = ["MARGIN", "USUAL_NAME", "Spelling", "echo"]
 
 # By how many bytes what is repeated may be longer than the whole question: for a few numbers such as 1e9, which are
 # written out, and for a few characters beyond ASCII towards clients that get ASCII.
 MARGIN = 256
 # So many characters of an event's name are repeated in any case.
 USUAL_NAME = 32
-
-
-class Spelling(NamedTuple):
-    """How a question was written: its length in bytes of UTF-8, and whether its client is answered in ASCII."""
-
-    size: int
-    ascii_only: bool
 
 
 def echo(action: Any, data: Any, spelling: Spelling | None) -> dict[str, Any]:
@@ -35,10 +31,10 @@ def echo(action: Any, data: Any, spelling: Spelling | None) -> dict[str, Any]:
     asked = [action, data]
     try:
         text = jsoncodec.dumps(asked, null, ascii_only=spelling is None or spelling.ascii_only)
-        size = spelling.size if spelling else _length(jsoncodec.dumps(asked, null, ascii_only=False))
+        size = spelling.size if spelling else len(jsoncodec.dumps(asked, null, ascii_only=False).encode())
     except (TypeError, ValueError):
         return _nothing_of(action)
-    if _length(text) > size + MARGIN:
+    if len(text.encode()) > size + MARGIN:
         return _nothing_of(action)
     if has_binary:
         action, data = jsoncodec.loads(text)
@@ -48,6 +44,3 @@ def echo(action: Any, data: Any, spelling: Spelling | None) -> dict[str, Any]:
 def _nothing_of(action: Any) -> dict[str, Any]:
     return {"action": action if isinstance(action, str) and len(action) <= USUAL_NAME else None, "data": None}
 
-
-def _length(text: str) -> int:
-    return len(text) if text.isascii() else len(text.encode())

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
+from uuid import UUID
+
+from repo_notify.engine.wire.remembered import remembered
 
 RESERVED_DATABASES = frozenset({"admin", "local", "config"})
 # MongoDB 4.2 and later index keys of any length; an _id beyond this is no model that anybody made.
@@ -42,6 +46,24 @@ def is_teamspace(name: str) -> bool:
 def is_model_id(text: str) -> bool:
     """Return whether a model may have that id: any non-empty string that BSON can hold, up to 1,024 bytes."""
     return bool(text) and "\x00" not in text and _fits(text, MAX_MODEL_ID_BYTES)
+
+
+class ModelPlace(NamedTuple):
+    """Where a model is; `project` None stands for whichever project holds it, `folded` is its id without its case."""
+
+    teamspace: str
+    project: UUID | None
+    model: str
+    folded: str
+
+
+# As long as ids usually are together: a teamspace's name and two UUIDs.
+@remembered(200)
+def model_place(teamspace: str, project: str | None, model: str) -> ModelPlace | None:
+    """Return where that model would be; None where no model can have such ids."""
+    if not is_teamspace(teamspace) or not is_model_id(model) or (project is not None and not is_uuid(project)):
+        return None
+    return ModelPlace(teamspace, UUID(project) if project is not None else None, model, fold_uuid(model))
 
 
 def _fits(text: str, most: int) -> bool:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, NamedTuple
 
 from marshmallow import Schema, ValidationError
 
+from repo_notify.engine.wire.remembered import remembered
 from repo_notify.errors import RoomNotFound
 
 from .ids import fold_uuid
@@ -18,23 +19,26 @@ PREFIX = "repo_notify:"
 # Made once: json.dumps would make an encoder for each key.
 _compact = json.JSONEncoder(separators=(",", ":")).encode
 
-# How many rooms are remembered that many ask for, and how long their ids may be together, in characters.
-_REMEMBERED = 1024
+# How long the ids of a room may be together for it to be remembered, in characters.
 _REMEMBERED_LENGTH = 200
 
 Right = Literal["self", "model", "project", "teamspace"]
 
 
-class Room(NamedTuple):
-    """A room: its kind's name and the ids that make it, as the client or publisher gave them."""
+@dataclass(frozen=True)
+class Room:
+    """A room: its kind's name and the ids that make it, as the client or publisher gave them.
+
+    `key` is the engine's name for it: injective; project and model UUIDs without regard to case.
+    """
 
     kind: str
     ids: tuple[str, ...]
+    key: str = field(init=False, compare=False)
 
-    @property
-    def key(self) -> str:
-        """The engine's name for the room: injective; project and model UUIDs without regard to case."""
-        return _remembered_key(self) if sum(map(len, self.ids)) <= _REMEMBERED_LENGTH else _key(self)
+    def __post_init__(self) -> None:
+        owner, *inner = self.ids
+        object.__setattr__(self, "key", PREFIX + _compact([self.kind, owner, *map(fold_uuid, inner)]))
 
     @classmethod
     def parse(cls, key: str) -> Room:
@@ -43,12 +47,9 @@ class Room(NamedTuple):
         return cls(kind, tuple(ids))
 
 
-def _key(room: Room) -> str:
-    owner, *inner = room.ids
-    return PREFIX + _compact([room.kind, owner, *map(fold_uuid, inner)])
-
-
-_remembered_key = lru_cache(_REMEMBERED)(_key)
+@remembered(_REMEMBERED_LENGTH)
+def _room(kind: str, *ids: str) -> Room:
+    return Room(kind, ids)
 
 
 class RoomRequest(NamedTuple):
@@ -77,7 +78,7 @@ class RoomKind:
 
     def room(self, *ids: str) -> Room:
         """Return the room of this kind with these ids."""
-        return Room(self.name, ids)
+        return _room(self.name, *ids)
 
     def request(self, room: Room) -> RoomRequest:
         """Return what opens `room`."""
@@ -110,19 +111,15 @@ class JoinShape:
 
         Raises `RoomNotFound` when an id is missing, empty or of a wrong type.
         """
-        given = tuple((name, data[name]) for name in self.schema.fields if name in data)
-        usual = all(type(value) is str for _, value in given)
-        if usual and sum(len(value) for _, value in given) <= _REMEMBERED_LENGTH:
-            return _remembered_requests(given, self, username)
-        return _requests(given, self, username)
+        return self._ask(username, *[data.get(name) for name in self.schema.fields])
 
+    @cached_property
+    def _ask(self) -> Callable[..., Sequence[RoomRequest]]:
+        return remembered(_REMEMBERED_LENGTH)(self._requests)
 
-def _requests(given: tuple[tuple[str, Any], ...], shape: JoinShape, username: str) -> tuple[RoomRequest, ...]:
-    try:
-        fields = shape.schema.load(dict(given))
-    except ValidationError:
-        raise RoomNotFound(RoomNotFound.UNKNOWN) from None
-    return tuple(shape.requests(fields, username))
-
-
-_remembered_requests = lru_cache(_REMEMBERED)(_requests)
+    def _requests(self, username: str, *values: Any) -> Sequence[RoomRequest]:
+        try:
+            fields = self.schema.load(dict(zip(self.schema.fields, values, strict=True)))
+        except ValidationError:
+            raise RoomNotFound(RoomNotFound.UNKNOWN) from None
+        return tuple(self.requests(fields, username))

@@ -31,10 +31,6 @@ class RoomOf(NamedTuple):
     kind: RoomKind
     fields: tuple[str, ...]
 
-    def of(self, values: Mapping[str, Any]) -> Room:
-        """Return the room for an event's fields."""
-        return self.kind.room(*(values[name] for name in self.fields))
-
 
 @dataclass(frozen=True)
 class Payload:
@@ -92,18 +88,5 @@ class Row:
         if not templates:
             return []
         payload = self.payload.of(values)
-        rooms = tuple([room.of(values) for room in self.rooms])
+        rooms = tuple([kind.room(*[values[name] for name in fields]) for kind, fields in self.rooms])
         return [Delivery(template.format_map(values), payload, rooms) for template in templates]
-
-
-def merged(deliveries: list[Delivery]) -> list[Delivery]:
-    """Join deliveries of one name and payload, so that a member of rooms of two dialects hears of it once."""
-    found: list[Delivery] = []
-    for delivery in deliveries:
-        for index, earlier in enumerate(found):
-            if earlier.name == delivery.name and earlier.payload == delivery.payload:
-                found[index] = earlier._replace(rooms=(*earlier.rooms, *delivery.rooms))
-                break
-        else:
-            found.append(delivery)
-    return found

@@ -6,14 +6,13 @@ follow from these.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from repo_notify import events
-from repo_notify.errors import ChatError
 from repo_notify.events import KINDS, Event
 
-from .dialect import JoinRequest, Reply, failure, success
+from .dialect import failure, success
 from .rooms import JoinShape, RoomKind
 from .rows import Payload, RoomOf, Row
 from .schemas import ModelRoomSchema, NotificationsRoomSchema, ProjectRoomSchema
@@ -88,14 +87,8 @@ class V5:
     kinds: tuple[RoomKind, ...] = (NOTIFICATIONS, MODEL, PROJECT)
     codecs: tuple[Codec, ...] = ()
     rows: Mapping[type[Event], Row] = ROWS
+    entered = staticmethod(success)
+    denied = staticmethod(failure)
 
     def __init__(self, namespace: str) -> None:
         self.namespaces = (namespace,)
-
-    def entered(self, request: JoinRequest) -> Sequence[Reply]:
-        """Return the `message` of a success."""
-        return (success(request),)
-
-    def denied(self, request: JoinRequest, error: ChatError) -> Sequence[Reply]:
-        """Return the `error` of a failure."""
-        return (failure(request, error),)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from functools import lru_cache
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from marshmallow import Schema, ValidationError
 
+from repo_notify.engine.wire.remembered import remembered
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import EVENT_TYPES, Event
 
@@ -40,31 +41,33 @@ def checked(event: Event) -> Event:
 
 def load(event: type[Event], values: Mapping[str, Any]) -> Event:
     """Build an event of that type from plain values; raises `InvalidEvent` naming each wrong field."""
+    schema = EVENT_SCHEMAS[event]
+    usual = values.keys() <= schema.fields.keys() and ("data" in schema.fields) == ("data" in values)
+    # What is wrong is told below, where everything that is wrong is found together.
+    with suppress(ValidationError):
+        if usual:
+            loaded = _LOADERS[event](*[values.get(name) for name in schema.fields if name != "data"])
+            data = {"data": schema.fields["data"].deserialize(values["data"])} if "data" in values else {}
+            return event(**loaded, **data)
     try:
-        return event(**(_load_remembered(event, values) or EVENT_SCHEMAS[event].load(values)))
+        return event(**schema.load(values))
     except ValidationError as error:
         raise InvalidEvent(event.__name__, _first_messages(error.normalized_messages())) from None
 
 
-def _load_remembered(event: type[Event], values: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Load values of which all but the data was checked lately; None where something is wrong, or not usual."""
-    fields = EVENT_SCHEMAS[event].fields
-    where = tuple(item for item in values.items() if item[0] != "data")
-    if not all(value is None or type(value) is str for _, value in where) or ("data" in fields) != ("data" in values):
-        return None
-    if sum(len(value) for _, value in where if value is not None) > _REMEMBERED_LENGTH:
-        return None
-    try:
-        loaded = _load_where(event.__name__, where)
-        return {**loaded, "data": fields["data"].deserialize(values["data"])} if "data" in values else loaded
-    except ValidationError:
-        return None  # loading them together tells everything that is wrong
+def _loader(schema: Schema) -> Callable[..., dict[str, Any]]:
+    """Return what loads all fields but the data, given in the schema's order; None stands for one that is not there."""
+    names = [name for name in schema.fields if name != "data"]
+
+    def load_ids(*values: Any) -> dict[str, Any]:
+        given = {name: value for name, value in zip(names, values, strict=True) if value is not None}
+        found: dict[str, Any] = schema.load(given, partial=("data",))
+        return found
+
+    return remembered(_REMEMBERED_LENGTH)(load_ids)
 
 
-@lru_cache(1024)
-def _load_where(event: str, where: tuple[tuple[str, Any], ...]) -> dict[str, Any]:
-    found: dict[str, Any] = EVENT_SCHEMAS[EVENT_TYPES[event]].load(dict(where), partial=("data",))
-    return found
+_LOADERS = {event: _loader(schema) for event, schema in EVENT_SCHEMAS.items()}
 
 
 def from_json(document: Any) -> Event:

@@ -17,6 +17,8 @@ from pymongo import MongoClient
 from repo_notify.errors import NotifyError
 
 MEMORY = ":memory:"
+# The last for which the database is built; setup.cfg leaves it away on later ones.
+NEWEST_PYTHON = (3, 13)
 STOP_SECONDS = 10.0
 READY_MILLISECONDS = 20_000
 # It reserves a log of 10 MB, and the next one, whenever it starts.
@@ -47,6 +49,20 @@ class EmbeddedMongoError(NotifyError):
     """The embedded database cannot be started; the text says why and what helps."""
 
 
+def why_not_installed(python: tuple[int, int]) -> str:
+    """Return why this Python has no embedded database, and what helps."""
+    if python > NEWEST_PYTHON:
+        newest, here = (".".join(map(str, version)) for version in (NEWEST_PYTHON, python))
+        return (
+            f"The embedded database cannot be installed on Python {here}: use Python 3.10 to {newest}, "
+            "or set REPO_NOTIFY_MONGO_URI to a MongoDB server"
+        )
+    return (
+        "The embedded database is not installed: pip install 'repo_notify[demo]', "
+        "or set REPO_NOTIFY_MONGO_URI to a MongoDB server"
+    )
+
+
 class EmbeddedMongo:
     """A context manager around the database process; inside it `uri` is where pymongo finds it.
 
@@ -62,10 +78,7 @@ class EmbeddedMongo:
 
     def __enter__(self) -> EmbeddedMongo:
         if importlib.util.find_spec("secantus") is None:
-            raise EmbeddedMongoError(
-                "The embedded database is not installed: pip install 'repo_notify[demo]', "
-                "or set REPO_NOTIFY_MONGO_URI to a MongoDB server"
-            )
+            raise EmbeddedMongoError(why_not_installed(sys.version_info[:2]))
         if self._data_dir != MEMORY:
             Path(self._data_dir).mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile() as complaints:

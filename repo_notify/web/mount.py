@@ -11,7 +11,7 @@ import socketio
 from flask import Flask
 from flask_socketio import SocketIO
 
-from repo_notify.engine import Server
+from repo_notify.engine import Options, OutboxLimits, Server
 from repo_notify.engine.engine_io.origins import NO_CREDENTIALS, Origins
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.settings import Settings
@@ -26,21 +26,23 @@ def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple
     """Return a Flask-SocketIO around a server of ours, made from the settings."""
     found = OwnSocketIO()
     found.server = Server(
-        async_mode=settings.async_mode,
-        namespaces=list(namespaces),
-        ping_interval=settings.ping_interval,
-        ping_timeout=settings.ping_timeout,
-        connect_timeout=settings.connect_timeout,
-        max_http_buffer_size=settings.max_message_bytes,
-        max_payload_packets=settings.max_payload_packets,
-        max_outbox=settings.max_outbox_bytes,
-        max_outbox_age=settings.max_outbox_seconds,
-        max_outbox_total=settings.max_outbox_total_bytes,
-        cors_allowed_origins=OriginCheck(settings.allowed_origins),
-        cors_any_origin="*" in settings.allowed_origins,
-        cors_any_credentials=settings.allow_any_origin_credentials,
-        codecs=codecs,
-        unsupported_hint=_unsupported,
+        Options(
+            async_mode=settings.async_mode,
+            namespaces=namespaces,
+            codecs=codecs,
+            unsupported_hint=_unsupported,
+            ping_interval=settings.ping_interval,
+            ping_timeout=settings.ping_timeout,
+            connect_timeout=settings.connect_timeout,
+            max_message_bytes=settings.max_message_bytes,
+            max_payload_packets=settings.max_payload_packets,
+            outbox=OutboxLimits(
+                settings.max_outbox_bytes, settings.max_outbox_seconds, settings.max_outbox_total_bytes
+            ),
+            allowed_origins=OriginCheck(settings.allowed_origins),
+            any_origin="*" in settings.allowed_origins,
+            any_origin_credentials=settings.allow_any_origin_credentials,
+        )
     )
     found.async_mode = found.server.async_mode
     return found

@@ -126,7 +126,8 @@ def test_they_read_our_messages(run: Run, parser: str) -> None:
 def test_we_read_their_messages(run: Run, parser: str) -> None:
     packets = [packet for _, packet in MESSAGES.values()]
     found = run((parser, "encodeMessage", message(packet)) for packet in packets)
-    assert [[CODEC.decode_message(text, 10) for text in texts] for texts in found] == [[packet] for packet in packets]
+    read = [[CODEC.decode_message(text, 10)._replace(spelling=None) for text in texts] for texts in found]
+    assert read == [[packet] for packet in packets]
 
 
 @pytest.mark.parametrize("parser", SOCKET_PARSERS)
@@ -140,4 +141,5 @@ def test_attachments_are_theirs(run: Run, parser: str, kind: SioType) -> None:
     (theirs,) = run([(parser, "encodeMessage", {**message(packet), "type": binary_form.value})])
     header, *attachments = theirs
     assert attachments == written[1:]
-    assert CODEC.decode_message(header, 10) == CODEC.decode_message(str(written[0]), 10)
+    written_alike = CODEC.decode_message(str(written[0]), 10)._replace(spelling=None)
+    assert CODEC.decode_message(header, 10)._replace(spelling=None) == written_alike

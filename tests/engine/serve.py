@@ -18,7 +18,7 @@ from typing import Any
 import trustme
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from repo_notify.engine import Server
+from repo_notify.engine import Options, OutboxLimits, Server
 
 StartResponse = Callable[[str, list[tuple[str, str]]], Any]
 ORIGIN = "http://friend.example"
@@ -27,17 +27,18 @@ LONG = 200
 
 
 def make(mode: str, options: dict[str, Any]) -> Server:
-    options.setdefault("cors_allowed_origins", [ORIGIN])
-    if options["cors_allowed_origins"] == "check":
-        options["cors_allowed_origins"] = lambda origin, environ: origin == "http://checked.example"
+    options.setdefault("allowed_origins", [ORIGIN])
+    if options["allowed_origins"] == "check":
+        options["allowed_origins"] = lambda origin, environ: origin == "http://checked.example"
+    options["outbox"] = OutboxLimits(**options.get("outbox", {}))
     hint = options.pop("hint", None)
     if hint is not None:
         options["unsupported_hint"] = lambda eio: f"EIO={eio}: {hint}"
     if options.pop("both_generations", False):
         from legacy_v4.codec import EngineIO3
 
-        options["codecs"] = [EngineIO3()]
-    return Server(async_mode=mode, namespaces=["/named"], **options)
+        options["codecs"] = (EngineIO3(),)
+    return Server(Options(async_mode=mode, namespaces=("/named",), **options))
 
 
 def add_connects(server: Server) -> None:

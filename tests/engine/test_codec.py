@@ -64,7 +64,7 @@ MESSAGES = [
 @pytest.mark.parametrize(("text", "packet"), MESSAGES)
 def test_messages(text: str, packet: SioPacket) -> None:
     assert CODEC.encode_message(packet) == [text]
-    assert CODEC.decode_message(text, 10) == packet
+    assert CODEC.decode_message(text, 10)._replace(spelling=None) == packet
 
 
 def joined(packet: SioPacket, parts: list[bytes]) -> Any:
@@ -129,7 +129,8 @@ def test_any_text_is_a_message_or_our_error(text: str) -> None:
     found = outcome(lambda: CODEC.decode_message(text, 10))
     if isinstance(found, SioPacket) and not found.attachments:
         again = CODEC.encode_message(found)[0]
-        assert CODEC.decode_message(str(again), 10) == found
+        alike = found._replace(spelling=None)
+        assert CODEC.decode_message(str(again), 10)._replace(spelling=None) == alike
 
 
 JSON = st.recursive(

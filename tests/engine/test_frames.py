@@ -131,7 +131,7 @@ def test_any_bytes_give_events_or_our_error_wherever_they_are_split(data: bytes,
 
 @given(st.one_of(st.text(), st.binary()), st.integers(1, 50))
 def test_what_is_built_is_what_a_client_would_parse(data: str | bytes, size: int) -> None:
-    built = frames.build_message(data)
+    built = frames.build(data)
     payload = data.encode() if isinstance(data, str) else data
     opcode = frames.TEXT if isinstance(data, str) else frames.BINARY
     assert built == client_frame(opcode, payload, masked=False)

@@ -111,7 +111,7 @@ def close_frame(code: CloseCode) -> bytes:
 
 @pytest.fixture(scope="module")
 def limited() -> Iterator[Served]:
-    served = Served("gevent", max_http_buffer_size=LIMIT, close_timeout=1)
+    served = Served("gevent", max_message_bytes=LIMIT, close_timeout=1)
     yield served
     served.stop()
 
@@ -134,7 +134,7 @@ def test_at_whichever_places_it_is_cut(limited: Served, name: str) -> None:
 
 
 def test_one_byte_at_a_time_lasts_no_longer_than_silence(start: Start) -> None:
-    served = start(**HASTY, max_http_buffer_size=LIMIT)
+    served = start(**HASTY, max_message_bytes=LIMIT)
     with opened(served.port) as raw:
         stop = threading.Event()
 
@@ -176,7 +176,7 @@ def test_who_does_not_finish_a_request_is_not_waited_for(start: Start, kind: str
 @pytest.mark.unmeasured
 def test_nothing_is_left_of_many_and_nobody_else_notices(start: Start) -> None:
     # The witness answers no pings, and the full number takes longer than it would be waited for.
-    served = start(max_http_buffer_size=LIMIT, close_timeout=1, ping_interval=900)
+    served = start(max_message_bytes=LIMIT, close_timeout=1, ping_interval=900)
     witness = served.client()
     abuse(served.port, ABUSES["unmasked"][0])
     until(lambda: served.call("/state")["connections"] == 1)

@@ -58,7 +58,7 @@ def number_of(frame: object) -> int:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_takes_nothing_is_disconnected_with_the_reason_and_the_others_miss_nothing(start: Start, kind: str) -> None:
-    served = start(kind, max_outbox=OUTBOX)
+    served = start(kind, outbox={"max_bytes": OUTBOX})
     slow, reader = member(served), member(served)
     slow.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     connection = connection_of(served, slow)
@@ -77,7 +77,7 @@ def test_who_takes_nothing_is_disconnected_with_the_reason_and_the_others_miss_n
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_takes_nothing_for_too_long_is_disconnected(start: Start, kind: str) -> None:
-    served = start(kind, max_outbox=100_000_000, max_outbox_age=0.5)
+    served = start(kind, outbox={"max_bytes": 100_000_000, "max_seconds": 0.5})
     slow = member(served)
     slow.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     for number in range(ENOUGH):
@@ -88,7 +88,7 @@ def test_who_takes_nothing_for_too_long_is_disconnected(start: Start, kind: str)
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_client_that_reads_late_gets_everything_in_order(start: Start, kind: str) -> None:
-    served = start(kind, max_outbox=100_000_000)
+    served = start(kind, outbox={"max_bytes": 100_000_000})
     late = member(served)
     late.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 131_072)
     total = 200
@@ -100,7 +100,7 @@ def test_a_client_that_reads_late_gets_everything_in_order(start: Start, kind: s
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_who_is_late_and_who_is_left_out_change_nothing_for_the_others(start: Start, kind: str) -> None:
-    served = start(kind, max_outbox=100_000_000)
+    served = start(kind, outbox={"max_bytes": 100_000_000})
     late, left_out, reader = (member(served) for _ in range(3))
     late.tcp.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 131_072)
     emitter = connection_of(served, left_out)
@@ -166,7 +166,7 @@ def test_who_takes_a_megabyte_a_second_gets_ten_that_were_sent_at_once(start: St
 
 
 def test_who_takes_too_little_for_too_long_is_disconnected(start: Start) -> None:
-    served = start(max_outbox=1_000_000_000, max_outbox_age=1)
+    served = start(outbox={"max_bytes": 1_000_000_000, "max_seconds": 1})
     client = stalled(served)
     emit(served, 0, times=1_000)
     ended = monotonic() + 8
@@ -179,7 +179,7 @@ def test_who_takes_too_little_for_too_long_is_disconnected(start: Start) -> None
 
 @pytest.mark.parametrize("kind", KINDS[:3])
 def test_who_does_not_poll_what_waits_is_disconnected(start: Start, kind: str) -> None:
-    served = start(kind, max_outbox_age=0.5)
+    served = start(kind, outbox={"max_seconds": 0.5})
     client = polling_member(served)
     until(lambda: served.call("/state")["connections"] == 1)
     emit(served, 0, "small")
@@ -191,7 +191,7 @@ def test_who_does_not_poll_what_waits_is_disconnected(start: Start, kind: str) -
 
 @pytest.mark.parametrize("kind", ["gevent", "threading"])
 def test_an_idle_poller_for_whom_nothing_waits_is_not_slow(start: Start, kind: str) -> None:
-    served = start(kind, max_outbox=100_000_000, max_outbox_age=0.2)
+    served = start(kind, outbox={"max_bytes": 100_000_000, "max_seconds": 0.2})
     polling_member(served)
     slow = stalled(served, "another")
     emit(served, 0, room="another", times=ENOUGH)
@@ -203,7 +203,7 @@ def test_an_idle_poller_for_whom_nothing_waits_is_not_slow(start: Start, kind: s
 
 @pytest.mark.parametrize("kind", ["gevent", "threading"])
 def test_where_too_much_waits_for_all_those_with_the_most_are_disconnected_first(start: Start, kind: str) -> None:
-    served = start(kind, max_outbox=100_000_000, max_outbox_total=32_000_000)
+    served = start(kind, outbox={"max_bytes": 100_000_000, "max_total": 32_000_000})
     most, some, reader = stalled(served, "most"), stalled(served, "some"), member(served)
     worst = connection_of(served, most)
     emit(served, 0, BIG + "some", room="some", times=300)
@@ -234,7 +234,7 @@ def ping_frame(payload: bytes) -> bytes:
 
 @pytest.mark.parametrize("kind", KINDS[:3])
 def test_pings_of_who_reads_no_pongs_fill_no_memory(start: Start, kind: str) -> None:
-    served = start(kind, max_outbox=1_000_000_000)
+    served = start(kind, outbox={"max_bytes": 1_000_000_000})
     client = stalled(served)
     emit(served, 0, times=ENOUGH)
     before = memory(served)
@@ -252,7 +252,7 @@ def test_pings_of_who_reads_no_pongs_fill_no_memory(start: Start, kind: str) -> 
 
 
 def test_who_does_not_take_its_pongs_gets_the_last(start: Start) -> None:
-    served = start(max_outbox=1_000_000_000)
+    served = start(outbox={"max_bytes": 1_000_000_000})
     client = stalled(served)
     emit(served, 0, times=ENOUGH)
     client.tcp.sendall(b"".join(ping_frame(b"%06d" % number) for number in range(10_000)))
@@ -269,7 +269,7 @@ def test_who_does_not_take_its_pongs_gets_the_last(start: Start) -> None:
 
 
 def test_what_is_sent_to_a_member_before_its_connect_is_answered_is_bounded(start: Start) -> None:
-    served = start(max_outbox=OUTBOX, connect_timeout=60)
+    served = start(outbox={"max_bytes": OUTBOX}, connect_timeout=60)
     client = served.websocket()
     client.receive()
     client.send('40{"linger":5}')

@@ -65,5 +65,5 @@ if __name__ == "__main__":
     app = make_app(options)
     add_routes(app)
     eio = app.extensions[NAME].socketio.server.eio
-    eio.timeouts = dataclasses.replace(eio.timeouts, **timing)
+    eio.options = dataclasses.replace(eio.options, **timing)
     serve(app, host="127.0.0.1", port=0, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))

@@ -150,7 +150,7 @@ def test_a_message_is_written(message: str, packet: SioPacket) -> None:
     ("message", "packet"), [pytest.param(*row, id=name) for name, row in (MESSAGES | READ_MESSAGES).items()]
 )
 def test_a_message_is_read(message: str, packet: SioPacket) -> None:
-    assert CODEC.decode_message(message, 10) == packet
+    assert CODEC.decode_message(message, 10)._replace(spelling=None) == packet
 
 
 @pytest.mark.parametrize("message", table(WRONG_MESSAGES))
@@ -289,4 +289,4 @@ def test_an_event_that_is_written_is_read_and_is_ascii(event: SioPacket) -> None
     (message,) = CODEC.encode_message(event)
     assert isinstance(message, str)
     assert message.isascii()
-    assert CODEC.decode_message(message, 10) == event
+    assert CODEC.decode_message(message, 10)._replace(spelling=None) == event

@@ -11,9 +11,12 @@ import pytest
 from packaging.requirements import Requirement
 
 import repo_notify
+from repo_notify.testing.embedded import why_not_installed
 
 ROOT = Path(__file__).parents[2]
-FLOOR = re.compile(r"(?P<name>[a-z0-9-]+)(?:\[[a-z,]+\])?>=(?P<version>\S+)")
+FLOOR = re.compile(r"(?P<name>[a-z0-9-]+)(?:\[[a-z,]+\])?>=(?P<version>[^\s;]+)")
+# What users install; `test`, `benchmarks` and `dev` have floors that nobody but us meets.
+EXTRAS = ("sessions", "server", "redis", "rabbitmq", "demo")
 PIN = re.compile(r"^(?P<name>[a-z0-9-]+)==(?P<version>\S+)$", re.MULTILINE)
 
 
@@ -21,11 +24,11 @@ def read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-def install_requires() -> list[str]:
-    """The requirements of setup.cfg without any extra."""
+def extras() -> dict[str, str]:
+    """Extra -> its requirements, as setup.cfg has them."""
     config = configparser.ConfigParser(interpolation=None)
     config.read_string(read("setup.cfg"))
-    return config["options"]["install_requires"].strip().splitlines()
+    return dict(config["options.extras_require"])
 
 
 def declared_floors() -> dict[str, str]:
@@ -33,7 +36,7 @@ def declared_floors() -> dict[str, str]:
     config = configparser.ConfigParser(interpolation=None)
     config.read_string(read("setup.cfg"))
     lists = [config["options"]["install_requires"]]
-    lists += [config["options.extras_require"][extra] for extra in ("sessions", "server", "demo")]
+    lists += [config["options.extras_require"][extra] for extra in EXTRAS]
     return {match["name"]: match["version"] for text in lists for match in FLOOR.finditer(text)}
 
 
@@ -50,7 +53,7 @@ def test_the_min_environment_installs_the_declared_floors() -> None:
 
 
 def test_what_the_redis_transport_imports_is_declared() -> None:
-    declared, asked = set(), [Requirement(line) for line in install_requires()]
+    declared, asked = set(), [Requirement(line) for line in extras()["redis"].split()]
     while asked:
         one = asked.pop()
         if (key := (one.name.lower(), frozenset(one.extras))) in declared:
@@ -61,6 +64,23 @@ def test_what_the_redis_transport_imports_is_declared() -> None:
             if found.marker is None or any(found.marker.evaluate({"extra": extra}) for extra in ("", *one.extras)):
                 asked.append(found)
     assert {"packaging", "redis"} <= {name for name, _ in declared}
+
+
+def test_where_the_embedded_database_cannot_be_installed_the_demo_says_so() -> None:
+    marker = Requirement(extras()["demo"].splitlines()[-1]).marker
+    assert marker is not None
+    for minor in range(10, 16):
+        installed = marker.evaluate({"python_version": f"3.{minor}"})
+        assert ("pip install 'repo_notify[demo]'" in why_not_installed((3, minor))) == installed
+        assert (f"cannot be installed on Python 3.{minor}: " in why_not_installed((3, minor))) != installed
+        assert "REPO_NOTIFY_MONGO_URI" in why_not_installed((3, minor))
+
+
+@pytest.mark.parametrize("extra", ["", "sessions", "server", "redis", "rabbitmq"])
+def test_the_embedded_database_and_its_licence_come_with_extras_for_trying_and_testing_alone(extra: str) -> None:
+    lines = extras()[extra] if extra else read("setup.cfg").split("install_requires")[1].split("[options")[0]
+    assert "secantus" not in lines
+    assert "%(demo)s" not in lines
 
 
 def test_the_changelog_begins_with_this_version() -> None:

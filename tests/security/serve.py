@@ -52,6 +52,6 @@ if __name__ == "__main__":
     app = make_app(options)
     add_routes(app)
     server = app.extensions[NAME].socketio.server
-    server.attachments_timeout = 0.5
-    server.eio.timeouts = dataclasses.replace(server.eio.timeouts, close_timeout=0.5, upgrade_timeout=0.5)
+    hasty = {"attachments_timeout": 0.5, "close_timeout": 0.5, "upgrade_timeout": 0.5}
+    server.options = server.eio.options = dataclasses.replace(server.options, **hasty)
     serve(app, host="127.0.0.1", port=0, on_ready=lambda url: print(url.rsplit(":", 1)[1], flush=True))

@@ -79,7 +79,7 @@ def test_polls_of_a_session_do_not_pile_up(start: Start) -> None:
 
 def test_tiny_fragments_are_counted(start: Start) -> None:
     """GHSA-96hv-2xvq-fx4p (ws): messages of endless tiny fragments cost much more memory than their bytes."""
-    served = start(max_http_buffer_size=10_000)
+    served = start(max_message_bytes=10_000)
     with opened(served.port) as raw:
         raw.sendall(frame(BINARY) + frame(CONTINUATION) * 10_001)
         assert ending(raw) == close_frame(CloseCode.TOO_BIG)

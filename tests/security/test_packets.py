@@ -42,7 +42,7 @@ def test_a_packet_that_is_finished_has_none(start: Start) -> None:
 
 
 def test_an_unfinished_packet_is_no_larger_than_a_message(start: Start) -> None:
-    served = start(max_http_buffer_size=10_000)
+    served = start(max_message_bytes=10_000)
     client = served.client()
     client.send(TWO)
     client.send(b"x" * 9_000)

@@ -1,12 +1,14 @@
 """Which of our functions a join and a published event pass on our engine: `python -m tests.support.paths <MongoDB>`.
 
-Prints a JSON object with the functions of each, in the order of their first call.
+Prints a JSON object with the functions of each, in the order of their first call. With `--write` behind the address, of
+a database that the demo has seeded, the lists in docs/architecture.md are written anew instead.
 """
 
 from gevent import monkey
 
 monkey.patch_all()
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -21,10 +23,12 @@ import repo_notify
 from repo_notify import RepoNotify, events
 from repo_notify.demo.seed import STRUCTURE, TEAMSPACE, TOWER
 from repo_notify.engine.pywsgi.server import LazySocketServer
+from tests.support.paths_document import DOCUMENT, written
 
 OURS = tuple(str(Path(repo_notify.__file__).parents[1] / name) + "/" for name in ("repo_notify", "legacy_v4"))
 ROOM = {"teamspace": TEAMSPACE, "project": TOWER, "model": STRUCTURE}
-ROUNDS = 3
+# What is remembered of the first steps is part of the design, and what happens by the way is not in each of the others.
+FIRST, ROUNDS = 2, 5
 
 
 class Trace:
@@ -48,11 +52,11 @@ class Trace:
         sys.setprofile(None)
 
 
-def main(mongo_uri: str) -> None:
+def main(mongo_uri: str, *options: str) -> None:
     app = Flask(__name__)
     app.config.update(
         SECRET_KEY="paths", REPO_NOTIFY_MONGO_URI=mongo_uri, REPO_NOTIFY_USERS_COLLECTION="users",
-        REPO_NOTIFY_RECHECK_SECONDS=0,
+        REPO_NOTIFY_RECHECK_SECONDS=0, REPO_NOTIFY_LEGACY_V4=importlib.util.find_spec("legacy_v4") is not None,
     )
     notify = RepoNotify(app)
 
@@ -71,18 +75,24 @@ def main(mongo_uri: str) -> None:
     client.send("40")
     client.recv()
     found = {"join": call(lambda: ask(client)), "publish": call(lambda: publish(notify, client))}
-    print(json.dumps(found))
     client.close()
     server.stop()
+    if "--write" in options:
+        for name, functions in found.items():
+            DOCUMENT.write_text(written(DOCUMENT.read_text(), name, functions))
+    else:
+        print(json.dumps(found))
 
 
 def call(step: Any) -> list[str]:
-    """The functions of a step that was taken before, as what is remembered of the first is part of the design."""
+    """The functions that each of the later rounds of a step passes."""
     trace = Trace()
+    rounds: list[list[str]] = []
     for _ in range(ROUNDS):
         with trace:
             step()
-    return list(trace.passed)
+        rounds.append(list(trace.passed))
+    return [function for function in rounds[-1] if all(function in passed for passed in rounds[FIRST:])]
 
 
 def ask(client: websocket.WebSocket) -> None:
@@ -97,4 +107,4 @@ def publish(notify: RepoNotify, client: websocket.WebSocket) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -45,9 +45,9 @@ LIMITS = (Limit.BYTES, Limit.SECONDS, Limit.TOTAL)
 class OutboxLimits:
     """What clients may let wait: `max_bytes` each, for `max_seconds`, and `max_total` bytes together."""
 
-    max_bytes: int
-    max_seconds: float
-    max_total: int
+    max_bytes: int = 8_388_608
+    max_seconds: float = 30
+    max_total: int = 268_435_456
 
     @property
     def socket_moment(self) -> float:
@@ -74,8 +74,8 @@ class Client(Protocol):
 class Backlogs:
     """What waits for the clients of one server. `total` counts what waits for several of them once."""
 
-    def __init__(self, bounds: OutboxLimits, timers: Timers, lock: Lock) -> None:
-        self.bounds = bounds
+    def __init__(self, limits: OutboxLimits, timers: Timers, lock: Lock) -> None:
+        self.limits = limits
         self.lock = lock
         self.total = 0
         self._timers = timers
@@ -104,7 +104,7 @@ class Backlogs:
         self._held[id(item)] = holders + 1, size
         if not holders:
             self.total += size
-            if self.total > self.bounds.max_total and not self._relieving:
+            if self.total > self.limits.max_total and not self._relieving:
                 self._relieving = True
                 self._timers.after(_RELIEF_S, self._relieve)
 
@@ -117,7 +117,7 @@ class Backlogs:
             self.total -= size
 
     def _sweep_later(self) -> None:
-        self._timers.after(self.bounds.max_seconds / _SWEEPS, self._sweep)
+        self._timers.after(self.limits.max_seconds / _SWEEPS, self._sweep)
 
     def _sweep(self) -> None:
         now = monotonic()
@@ -143,7 +143,7 @@ class Backlogs:
         """Cut off those for whom most waits, until what is left is within the limit."""
         self._relieving = False
         for client, _ in sorted(self._waiting(), key=lambda found: (-found[1].size, found[1].since)):
-            if self.total <= self.bounds.max_total:
+            if self.total <= self.limits.max_total:
                 return
             client.too_slow(Limit.TOTAL)
 
@@ -168,7 +168,7 @@ class Backlog:
             self.size += size
             if self.size == size:
                 self._begin()
-            if not self._large_since and self.size > self._backlogs.bounds.max_bytes:
+            if not self._large_since and self.size > self._backlogs.limits.max_bytes:
                 self._large_since = monotonic()
             self._backlogs.hold(item, size)
 
@@ -176,7 +176,7 @@ class Backlog:
         """Something has left, or will not; `moved` of its size had not been reported."""
         with self._backlogs.lock:
             self.size -= size
-            if self.size <= self._backlogs.bounds.max_bytes:
+            if self.size <= self._backlogs.limits.max_bytes:
                 self._large_since = 0.0
             self._backlogs.free(item)
             self.moved(moved)
@@ -189,18 +189,18 @@ class Backlog:
 
     def _begin(self) -> None:
         self.since = monotonic()
-        self._due = min(self.size, self._backlogs.bounds.max_bytes * _STEADY)
+        self._due = min(self.size, self._backlogs.limits.max_bytes * _STEADY)
 
     def is_large(self) -> bool:
         """Whether too much waits, and not only for a moment."""
-        most = self._backlogs.bounds.max_bytes
+        most = self._backlogs.limits.max_bytes
         if self.size <= most:
             return False
         return self.size > most * _BURST or monotonic() - self._large_since > self._moment
 
     def is_old(self, now: float) -> bool:
         """Whether the client has taken neither all that waited nor a fair part of it for too long."""
-        return now - self.since > self._backlogs.bounds.max_seconds
+        return now - self.since > self._backlogs.limits.max_seconds
 
 
 class Frames(Backlog):
@@ -209,7 +209,7 @@ class Frames(Backlog):
     __slots__ = ()
 
     def __init__(self, backlogs: Backlogs, frames: Iterable[bytes]) -> None:
-        super().__init__(backlogs, backlogs.bounds.socket_moment)
+        super().__init__(backlogs, backlogs.limits.socket_moment)
         for frame in frames:
             self.put(frame)
 

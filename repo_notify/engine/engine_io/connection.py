@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from repo_notify.engine.wire.codec import Codec
@@ -15,6 +14,7 @@ from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
 from .backlog import Backlog, Backlogs, Limit
+from .options import Options
 from .timers import Lock, Timer, Timers
 from .transports import PollingTransport, Transport, UpgradeTarget, WebSocketTransport
 
@@ -32,35 +32,29 @@ class Reason:
     SLOW_CLIENT = "slow client"
 
 
-@dataclass(frozen=True)
-class Timeouts:
-    """The engine's times, in seconds."""
-
-    ping_interval: float
-    ping_timeout: float
-    upgrade_timeout: float
-    close_timeout: float
-
-
 class Owner(Protocol):
     """What a connection tells the server."""
 
     timers: Timers
-    timeouts: Timeouts
+    options: Options
     slow_clients: Counter[str]
     backlogs: Backlogs
 
     def new_lock(self) -> Lock:
         """A re-entrant lock of the async mode."""
 
-    def received(self, connection: Connection, data: Frame) -> None:
-        """A message arrived; ProtocolError ends the connection."""
-
     def closed(self, connection: Connection, reason: str) -> None:
         """The connection is closed for the application; what is queued may still leave."""
 
     def drained(self, connection: Connection) -> None:
         """Nothing of the connection is left."""
+
+
+class Listener(Protocol):
+    """Who hears of a connection's messages."""
+
+    def receive(self, data: Frame) -> None:
+        """A message arrived; ProtocolError ends the connection."""
 
 
 class Connection:
@@ -77,6 +71,7 @@ class Connection:
         "closed",
         "codec",
         "environ",
+        "listener",
         "sid",
         "transport",
         "upgrading",
@@ -87,6 +82,7 @@ class Connection:
         self.codec = codec
         self.environ = environ
         self._session: dict[str, Any] | None = None
+        self.listener: Listener | None = None
         self.transport = transport
         self.closed = False
         self.upgrading = False
@@ -134,15 +130,15 @@ class Connection:
     @property
     def max_waiting(self) -> int:
         """How much may wait for a client, in bytes."""
-        return self._owner.backlogs.bounds.max_bytes
+        return self._owner.backlogs.limits.max_bytes
 
     def start_heartbeat(self) -> None:
         """Begin to ping, or to wait for the client's pings (Engine.IO protocol, "Heartbeat")."""
-        timeouts = self._owner.timeouts
+        options = self._owner.options
         if self.codec.server_pings:
-            self._beat(timeouts.ping_interval, self._ping)
+            self._beat(options.ping_interval, self._ping)
         else:
-            self._beat(timeouts.ping_interval + timeouts.ping_timeout, self._silent)
+            self._beat(options.ping_interval + options.ping_timeout, self._silent)
 
     def _beat(self, seconds: float, call: Callable[[], None]) -> None:
         """One timer per connection: what a client sends moves it, and costs nothing more."""
@@ -158,7 +154,7 @@ class Connection:
     def _ping(self) -> None:
         # First, since the pong may be faster than what follows.
         self._pinged = True
-        self._beat(self._owner.timeouts.ping_timeout, self._silent)
+        self._beat(self._owner.options.ping_timeout, self._silent)
         self.send(control(EioType.PING))
 
     def _silent(self) -> None:
@@ -167,6 +163,10 @@ class Connection:
     def receive(self, packet: EioPacket) -> None:
         """Handle a packet of the client; ProtocolError where the protocol has no such packet from a client."""
         if self.closed:
+            return
+        if packet.type is EioType.MESSAGE:
+            if self.listener is not None:
+                self.listener.receive(packet.data)
             return
         handle = _FROM_CLIENT[self.codec.server_pings].get(packet.type)
         if handle is None:
@@ -184,9 +184,6 @@ class Connection:
         self.start_heartbeat()
         if isinstance(packet.data, str):
             self.send(control(EioType.PONG, packet.data))
-
-    def _message(self, packet: EioPacket) -> None:
-        self._owner.received(self, packet.data)
 
     def _client_close(self, _packet: EioPacket) -> None:
         self.close(Reason.CLIENT_DISCONNECT, final=EioType.NOOP)
@@ -259,7 +256,7 @@ class Connection:
     def finish(self, reason: str, *, close_packet: bool = True) -> None:
         """End when what is queued has left, or after `close_timeout`; with `close_packet` that is the last packet."""
         if self._mark_closed():
-            self._closing = self._owner.timers.after(self._owner.timeouts.close_timeout, self._give_up)
+            self._closing = self._owner.timers.after(self._owner.options.close_timeout, self._give_up)
             self.transport.finish(close_packet=close_packet)
             self._owner.closed(self, reason)
             self._check_drained()
@@ -314,12 +311,8 @@ class Connection:
 
 
 _Handler = Callable[[Connection, EioPacket], None]
-_ALWAYS: dict[EioType, _Handler] = {
-    EioType.MESSAGE: Connection._message,
-    EioType.CLOSE: Connection._client_close,
-}
-# What a client may send, by whether the server pings.
+# What a client may send beside messages, by whether the server pings.
 _FROM_CLIENT: dict[bool, dict[EioType, _Handler]] = {
-    True: {**_ALWAYS, EioType.PONG: Connection._pong},
-    False: {**_ALWAYS, EioType.PING: Connection._client_ping},
+    True: {EioType.CLOSE: Connection._client_close, EioType.PONG: Connection._pong},
+    False: {EioType.CLOSE: Connection._client_close, EioType.PING: Connection._client_ping},
 }

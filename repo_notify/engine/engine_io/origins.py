@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 Environ = dict[str, Any]
 OriginCheck = Callable[[str, Environ], bool]
-# None: the service's own origin only; "*": any; one or several origins; or a function of origin and environ.
-AllowedOrigins = str | Sequence[str] | OriginCheck | None
+# Several origins, "*" for any; or what knows by origin and environ, for instance the service's own.
+AllowedOrigins = Sequence[str] | OriginCheck
 
 # In the environ of a connection: its handshake's cookies and the like name nobody.
 NO_CREDENTIALS = "repo_notify.no_credentials"
@@ -59,10 +59,9 @@ class Origins:
     """
 
     def __init__(
-        self, allowed: AllowedOrigins, *, credentials: bool = True, any_origin: bool = False,
-        any_credentials: bool = False,
+        self, allowed: AllowedOrigins, *, any_origin: bool, any_credentials: bool, credentials: bool = True
     ) -> None:
-        self._allowed = [allowed] if isinstance(allowed, str) else allowed
+        self._allowed = allowed
         self._any = any_origin or (isinstance(self._allowed, Sequence) and "*" in self._allowed)
         self._credentials = credentials
         self._any_credentials = any_credentials
@@ -82,9 +81,6 @@ class Origins:
 
     def _names(self, origin: str, environ: Environ) -> bool:
         allowed = self._allowed
-        if allowed is None:
-            own = f"{environ.get('wsgi.url_scheme')}://{environ.get('HTTP_HOST')}"
-            return origin.lower() == own.lower()
         if isinstance(allowed, Sequence):
             return origin in allowed
         return bool(allowed(origin, environ))

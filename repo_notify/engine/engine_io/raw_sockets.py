@@ -122,8 +122,8 @@ class RawTransport:
 
     def send(self, out: Outgoing) -> None:
         """Send a packet, or have it wait where something waits already."""
-        if not self._ending:
-            self._write(out.wire(self._codec))
+        if self.push(out.wire(self._codec)):
+            self.batch.begin()
 
     def _write(self, data: bytes) -> None:
         if self.push(data):
@@ -294,43 +294,38 @@ class RawTransport:
     def _readable(self) -> None:
         """The loop's callback: whatever goes wrong in it must end this connection only."""
         try:
-            self._read()
-        except Exception:
-            self._logger.exception("a connection failed while reading")
-            self._lost()
-
-    def _read(self) -> None:
-        assert self._socket is not None
-        try:
-            data = self._socket.recv(_CHUNK)
+            data = self.raw.recv(_CHUNK)
         except BlockingIOError:
             return
         except OSError:
             data = b""
-        if data:
-            self._feed(data)
-        else:
+        try:
+            if data:
+                self._feed(data)
+            else:
+                self._lost()
+        except Exception:
+            self._logger.exception("a connection failed while reading")
             self._lost()
 
     def _feed(self, data: bytes) -> None:
-        if self._ending:
-            return
         try:
-            for event in self._parser.feed(data):
-                self._handle(event)
+            for event in self._parser.feed(data) if not self._ending else ():
+                connection = self._connection
+                if self._ending or connection is None:
+                    return
+                if isinstance(event, Message):
+                    connection.receive(self._codec.decode_packet(event.data))
+                else:
+                    self._control(connection, event)
         except FrameError as error:
             self._fail(error.code, str(error))
         except ProtocolError as error:
             self._fail(CloseCode.NORMAL, error.problem)
 
-    def _handle(self, event: Event) -> None:
-        connection = self._connection
-        if self._ending or connection is None:
-            return
-        if isinstance(event, Message):
-            connection.receive(self._codec.decode_packet(event.data))
-        elif isinstance(event, Ping):
-            self._pong(build(PONG, event.data))
+    def _control(self, connection: Connection, event: Event) -> None:
+        if isinstance(event, Ping):
+            self._pong(build(event.data, PONG))
         elif isinstance(event, Close):
             self._finish(CloseCode.NORMAL, close_packet=False)
             connection.ended()

@@ -10,13 +10,13 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any
 from urllib.parse import parse_qs
 
 from repo_notify.engine.wire.codec import Body
 from repo_notify.engine.wire.errors import ErrorCode, RequestError
+from repo_notify.engine.wire.remembered import remembered
 
 from .origins import NO_CREDENTIALS, Environ
 
@@ -35,11 +35,9 @@ MAX_PARAMETERS = 50
 _USUAL_LENGTH = 48
 
 
+@remembered(_USUAL_LENGTH, 128)
 def _query(text: str) -> Mapping[str, Sequence[str]]:
     return parse_qs(text, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
-
-
-_usual_query = lru_cache(_query)
 
 
 @dataclass(frozen=True)
@@ -54,7 +52,7 @@ class Request:
         """The request of a WSGI environ; RequestError when the query string cannot be read."""
         text = environ.get("QUERY_STRING", "")
         try:
-            return cls(environ, _usual_query(text) if len(text) <= _USUAL_LENGTH else _query(text))
+            return cls(environ, _query(text))
         except ValueError:
             problem = f"The query string has more than {MAX_PARAMETERS} parameters"
             raise RequestError(ErrorCode.BAD_REQUEST, problem) from None
@@ -154,7 +152,7 @@ _SHARED = frozenset({"REQUEST_METHOD", "PATH_INFO", "SERVER_PROTOCOL", "HTTP_HOS
 _SHARED_LENGTH = 160
 
 
-@lru_cache(64)
+@remembered(_SHARED_LENGTH, 64)
 def _once(value: str) -> str:
     """The value, kept once for the connections that share it."""
     return value
@@ -171,8 +169,7 @@ def settle(environ: Environ) -> None:
     """Reduce the environ of a connection that is open, in place, to what is kept for its life."""
     kept = {key: environ[key] for key in _KEPT if key in environ}
     for key in _SHARED & kept.keys():
-        if len(kept[key]) <= _SHARED_LENGTH:
-            kept[key] = _once(kept[key])
+        kept[key] = _once(kept[key])
     kept["wsgi.input"] = _NO_INPUT
     # Emptied first: a dict that only loses keys keeps its size.
     environ.clear()

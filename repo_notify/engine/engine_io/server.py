@@ -8,10 +8,9 @@ Names used that python-engineio does not document: `_async`, `_get_socket` (over
 from __future__ import annotations
 
 import contextlib
-import logging
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import lru_cache
 from typing import Any
@@ -19,16 +18,17 @@ from typing import Any
 import engineio
 
 from repo_notify.engine.wire import jsoncodec
-from repo_notify.engine.wire.codec import Body, Codec
+from repo_notify.engine.wire.codec import Body, Codec, EngineIO4
 from repo_notify.engine.wire.errors import ErrorCode, ProtocolError, RequestError
 from repo_notify.engine.wire.frames import Frame
 from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
-from .backlog import LIMITS, Backlogs, OutboxLimits
-from .connection import Connection, Environ, Reason, Timeouts
+from .backlog import LIMITS, Backlogs
+from .connection import Connection, Environ, Reason
 from .greenlets import Workers
-from .origins import AllowedOrigins, Origins, Page, drop_credentials
+from .options import Options
+from .origins import Origins, Page, drop_credentials
 from .raw_sockets import RawSockets, RawTransport
 from .requests import (
     OPENED_WEBSOCKET,
@@ -47,18 +47,16 @@ from .transports import PollingTransport
 from .upgrade import Task, WebSocketConnections
 
 _NO_LOCK = contextlib.nullcontext()
-TRANSPORTS = ("polling", "websocket")
-UnsupportedHint = Callable[[str], str | None]
-Defer = Callable[[Connection, Callable[[], None]], None]
+Ended = Callable[[Connection, str], None]
 
 
 @lru_cache(16)
-def _open_packet_tail(upgrades: tuple[str, ...], timeouts: Timeouts, max_payload: int) -> str:
+def _open_packet_tail(upgrades: tuple[str, ...], ping_interval: float, ping_timeout: float, max_payload: int) -> str:
     """What is the same for everybody."""
     greeting = {
         "upgrades": upgrades,
-        "pingInterval": round(timeouts.ping_interval * 1000),
-        "pingTimeout": round(timeouts.ping_timeout * 1000),
+        "pingInterval": round(ping_interval * 1000),
+        "pingTimeout": round(ping_timeout * 1000),
         "maxPayload": max_payload,
     }
     return jsoncodec.dumps(greeting).removeprefix("{")
@@ -74,48 +72,39 @@ def _embeddable(script: bool) -> list[tuple[str, str]]:
 
 
 class EngineServer(engineio.Server):
-    """An Engine.IO server whose connections speak the codec of their handshake. Times in seconds, sizes in bytes.
+    """An Engine.IO server whose connections speak the codec of their handshake.
 
-    `defer(connection, call)` makes the call that tells of a connection's end, when all it has sent is handled.
+    Messages go to the connection's `listener`; `ended(connection, reason)` is told of its end.
     """
 
-    def __init__(
-        self, *, codecs: Iterable[Codec], logger: logging.Logger, async_mode: str | None, ping_interval: float,
-        ping_timeout: float, upgrade_timeout: float, close_timeout: float, max_http_buffer_size: int,
-        max_payload_packets: int, allow_upgrades: bool, http_compression: bool, compression_threshold: int,
-        cors_allowed_origins: AllowedOrigins, cors_credentials: bool, cors_any_origin: bool,
-        cors_any_credentials: bool, transports: Iterable[str],
-        unsupported_hint: UnsupportedHint, defer: Defer, bounds: OutboxLimits, raw_sockets: bool,
-        async_handlers: bool = False,
-    ) -> None:
+    def __init__(self, *, options: Options, ended: Ended, async_handlers: bool = False) -> None:
+        logger = options.logger
         stock: Any = super()
         stock.__init__(
-            async_mode=async_mode, ping_interval=ping_interval, ping_timeout=ping_timeout,
-            max_http_buffer_size=max_http_buffer_size, allow_upgrades=allow_upgrades, http_compression=http_compression,
-            compression_threshold=compression_threshold, cors_credentials=cors_credentials, logger=logger,
-            async_handlers=async_handlers, monitor_clients=False, transports=list(transports),
+            async_mode=options.async_mode, async_handlers=async_handlers, logger=logger, monitor_clients=False,
+            transports=list(options.transports),
+            # What the drivers of WebSockets read.
+            max_http_buffer_size=options.max_message_bytes, ping_interval=options.ping_interval,
+            ping_timeout=options.ping_timeout,
         )
-        self.codecs: dict[str, Codec] = {}
-        for codec in codecs:
-            if str(codec.eio) in self.codecs:
-                raise ValueError(f"there are two codecs for EIO={codec.eio}")
-            self.codecs[str(codec.eio)] = codec
-        self.timeouts = Timeouts(ping_interval, ping_timeout, upgrade_timeout, close_timeout)
+        self.options = options
+        self.codecs: dict[str, Codec] = {str(codec.eio): codec for codec in (EngineIO4(), *options.codecs)}
+        # Runs a call for which nobody waits.
+        self.run: Callable[[Callable[[], None]], object] = (
+            Workers(logger).run if self.async_mode == "gevent" else self.spawn
+        )
         self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
         self.slow_clients = Counter(dict.fromkeys(LIMITS, 0))
-        self.backlogs = Backlogs(bounds, self.timers, self.new_lock())
-        raw = RawSockets(self.backlogs, max_http_buffer_size, logger) if raw_sockets else None
-        self._websockets = WebSocketConnections(self, raw, max_http_buffer_size, logger)
-        self._defer = defer
-        self._workers = Workers(logger)
+        self.backlogs = Backlogs(options.outbox, self.timers, self.new_lock())
+        raw = RawSockets(self.backlogs, options.max_message_bytes, logger) if options.raw_sockets else None
+        self._websockets = WebSocketConnections(self, raw, options.max_message_bytes, logger)
+        self._ended = ended
         self.sockets: dict[str, Connection] = {}
         self._draining: dict[str, Connection] = {}
         self._origins = Origins(
-            cors_allowed_origins, credentials=cors_credentials, any_origin=cors_any_origin,
-            any_credentials=cors_any_credentials,
+            options.allowed_origins, any_origin=options.any_origin, any_credentials=options.any_origin_credentials,
+            credentials=options.cors_credentials,
         )
-        self._max_payload_packets = max_payload_packets
-        self._unsupported_hint = unsupported_hint
         self._refusing = False
         self._fallback = next(iter(self.codecs.values()))
 
@@ -140,13 +129,6 @@ class EngineServer(engineio.Server):
         task: Task = stock.start_background_task(call)
         return task
 
-    def run(self, call: Callable[[], None]) -> None:
-        """Run a call for which nobody waits."""
-        if self.async_mode == "gevent":
-            self._workers.run(call)
-        else:
-            self.spawn(call)
-
     def counts(self) -> Counter[tuple[int, str]]:
         """Open connections by (EIO number, transport)."""
         return Counter((connection.codec.eio, connection.transport.name) for connection in list(self.sockets.values()))
@@ -163,7 +145,7 @@ class EngineServer(engineio.Server):
 
     def send(self, sid: str, data: Frame) -> None:
         """Queue an Engine.IO message for a connection; nothing if it is gone."""
-        self.send_packet(sid, Outgoing(lambda _codec: [EioPacket(EioType.MESSAGE, data)]))
+        self.send_packet(sid, Outgoing(EioPacket(EioType.MESSAGE, data)))
 
     def disconnect(self, sid: str | None = None) -> None:
         """Close one connection, or all: what is queued still leaves, and a close packet after it."""
@@ -185,15 +167,11 @@ class EngineServer(engineio.Server):
 
     # What connections tell.
 
-    def received(self, connection: Connection, data: Frame) -> None:
-        """A message of a client goes to the `message` handler."""
-        self.handlers["message"](connection.sid, data)
-
     def closed(self, connection: Connection, reason: str) -> None:
         """A connection is over for the application."""
         if self.sockets.pop(connection.sid, None) is not None:
             self._draining[connection.sid] = connection
-            self._defer(connection, lambda: self.handlers["disconnect"](connection.sid, reason))
+            self._ended(connection, reason)
 
     def drained(self, connection: Connection) -> None:
         """Nothing more will leave for it."""
@@ -226,15 +204,15 @@ class EngineServer(engineio.Server):
             # A foreign handler has switched protocols already: closing is all that can still be said.
             websocket.close()
             return []
-        if request is not None and self.http_compression:
-            compress(response, environ, self.compression_threshold)
+        if request is not None and self.options.http_compression:
+            compress(response, environ, self.options.compression_threshold)
         response.headers += self._origins.headers(page, environ)
         response.headers += _embeddable(codec.readable(request.query) if request is not None else False)
         return response.start(start_response, environ["REQUEST_METHOD"])
 
     def _route(self, request: Request, page: Page, start_response: StartResponse) -> Any:
         transport = request.parameter("transport")
-        if transport is None or transport not in self.transports:
+        if transport is None or transport not in self.options.transports:
             raise RequestError(ErrorCode.UNKNOWN_TRANSPORT)
         sid = request.parameter("sid")
         if sid is None:
@@ -256,7 +234,7 @@ class EngineServer(engineio.Server):
         eio = request.parameter("EIO")
         codec = self.codecs.get(eio or "")
         if codec is None:
-            raise RequestError(ErrorCode.UNSUPPORTED_PROTOCOL_VERSION, self._unsupported_hint(eio or ""))
+            raise RequestError(ErrorCode.UNSUPPORTED_PROTOCOL_VERSION, self.options.unsupported_hint(eio or ""))
         if request.method != "GET":
             raise RequestError(ErrorCode.BAD_HANDSHAKE_METHOD)
         if transport == "websocket":
@@ -296,11 +274,13 @@ class EngineServer(engineio.Server):
     def _open_packet(self, connection: Connection) -> str:
         """The handshake's JSON (Engine.IO protocol, "Handshake")."""
         upgrades = ("websocket",) if connection.transport.name == "polling" and self._can_upgrade() else ()
-        rest = _open_packet_tail(upgrades, self.timeouts, self.max_http_buffer_size)
+        options = self.options
+        rest = _open_packet_tail(upgrades, options.ping_interval, options.ping_timeout, options.max_message_bytes)
         return f'{{"sid":{jsoncodec.dumps(connection.sid)},{rest}'
 
     def _can_upgrade(self) -> bool:
-        return self.allow_upgrades and "websocket" in self.transports and self._async["websocket"] is not None
+        options = self.options
+        return options.allow_upgrades and "websocket" in options.transports and self._async["websocket"] is not None
 
     # Long-polling.
 
@@ -317,8 +297,8 @@ class EngineServer(engineio.Server):
             with connection.posting():
                 if connection.closed:
                     raise RequestError(ErrorCode.UNKNOWN_SID)
-                body = read_body(request.environ, self.max_http_buffer_size, self._patience(request.environ))
-                for packet in connection.codec.decode_payload(body, request.query, self._max_payload_packets):
+                body = read_body(request.environ, self.options.max_message_bytes, self._patience(request.environ))
+                for packet in connection.codec.decode_payload(body, request.query, self.options.max_payload_packets):
                     connection.receive(packet)
         except ProtocolError as error:
             raise self._broken(connection, error) from None
@@ -329,7 +309,7 @@ class EngineServer(engineio.Server):
 
     def _patience(self, environ: Environ) -> AbstractContextManager[Any]:
         """How long a body may take to arrive: no longer than a silent client may live."""
-        limit = self.timeouts.ping_interval + self.timeouts.ping_timeout
+        limit = self.options.ping_interval + self.options.ping_timeout
         if self.async_mode != "gevent":
             return socket_timeout(environ.get("werkzeug.socket"), limit)
         import gevent
@@ -353,7 +333,7 @@ class EngineServer(engineio.Server):
 
     def _websocket(self, request: Request, start_response: StartResponse, serve: Callable[[Any], None]) -> Any:
         """Switch protocols by the async mode's own driver, which calls `serve` with its WebSocket."""
-        request.accept_websocket(self.max_http_buffer_size)
+        request.accept_websocket(self.options.max_message_bytes)
         # The drivers keep `run`, and a connection keeps its driver: it must not keep the connection, through `serve`.
         once = [serve]
 

@@ -63,7 +63,7 @@ class PollingTransport:
     def __init__(self, codec: Codec, signal: Signal, backlogs: Backlogs) -> None:
         self._codec = codec
         self._signal = signal
-        self.backlog = Outbox(codec, backlogs, backlogs.bounds.poll_moment)
+        self.backlog = Outbox(codec, backlogs, backlogs.limits.poll_moment)
         self._final: EioType | None = None
         self._hold: float | None = None
         self.polling = False
@@ -149,7 +149,7 @@ class WebSocketTransport:
         self._raw = raw_socket(websocket)
         self._signal = signal
         self._logger = logger
-        self.backlog = Outbox(codec, backlogs, backlogs.bounds.socket_moment)
+        self.backlog = Outbox(codec, backlogs, backlogs.limits.socket_moment)
         self._ending = False
         self._ended = False
         if self._raw is not None:

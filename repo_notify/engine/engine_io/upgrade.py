@@ -11,7 +11,8 @@ from repo_notify.engine.wire.errors import ProtocolError
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
 from .backlog import Backlogs
-from .connection import Connection, Reason, Timeouts
+from .connection import Connection, Reason
+from .options import Options
 from .raw_sockets import RawSockets, RawTransport, Take
 from .timers import Signal, Timers
 from .transports import UpgradeTarget, WebSocketTransport
@@ -28,7 +29,7 @@ class Host(Protocol):
     """What they need of the server."""
 
     timers: Timers
-    timeouts: Timeouts
+    options: Options
     backlogs: Backlogs
 
     def new_signal(self) -> Signal:
@@ -67,7 +68,7 @@ class WebSocketConnections:
         if not connection.start_upgrade():
             websocket.close()
             return
-        limit = self._host.timers.after(self._host.timeouts.upgrade_timeout, lambda: probing.abort(EioType.CLOSE))
+        limit = self._host.timers.after(self._host.options.upgrade_timeout, lambda: probing.abort(EioType.CLOSE))
         try:
             proven = self._probe(connection, probing, websocket)
         finally:

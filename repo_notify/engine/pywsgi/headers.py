@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import unquote
+
+from repo_notify.engine.wire.remembered import remembered
 
 MAX_FIELDS = 100
 
@@ -40,19 +41,13 @@ class BadRequest(ValueError):
         self.status = status
 
 
-def _environ_key(name: str) -> str | None:
+@remembered(_USUAL_LENGTH, 128)
+def environ_key(name: str) -> str | None:
+    """The key of a field in the environ (PEP 3333); None for a name that could be taken for another's, as in pywsgi."""
     if "_" in name:
         return None
     key = name.upper().replace("-", "_")
     return key if key in ("CONTENT_TYPE", "CONTENT_LENGTH") else "HTTP_" + key
-
-
-_usual_key = lru_cache(_environ_key)
-
-
-def environ_key(name: str) -> str | None:
-    """The key of a field in the environ (PEP 3333); None for a name that could be taken for another's, as in pywsgi."""
-    return _usual_key(name) if len(name) <= _USUAL_LENGTH else _environ_key(name)
 
 
 def words_of(value: str) -> set[str]:

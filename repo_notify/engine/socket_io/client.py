@@ -5,13 +5,15 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from repo_notify.engine.engine_io.connection import Connection, Reason
+from repo_notify.engine.engine_io.options import Options
 from repo_notify.engine.engine_io.timers import Lock, Signal, Timer
 from repo_notify.engine.wire.errors import ProtocolError
 from repo_notify.engine.wire.frames import Frame
-from repo_notify.engine.wire.outgoing import message
+from repo_notify.engine.wire.outgoing import Outgoing
 from repo_notify.engine.wire.packets import SioPacket, SioType, Unfinished
 
 from .manager import RoomManager
@@ -25,18 +27,13 @@ class Host(Protocol):
     """What a session needs of the server."""
 
     manager: RoomManager
-    max_attachments: int
-    max_namespaces: int
+    options: Options
     logger: logging.Logger
-
-    @property
-    def max_packet(self) -> int:
-        """How large a packet may be with its attachments, in bytes."""
 
     def attachments_due(self, call: Callable[[], None]) -> Timer:
         """Have that called unless the attachments of a packet have arrived in time."""
 
-    def spawn(self, call: Callable[[], None]) -> None:
+    def spawn(self, call: Callable[[], None], /) -> object:
         """Run a call in a task of its own, or at once where handlers are not asynchronous."""
 
     def new_lock(self) -> Lock:
@@ -51,8 +48,8 @@ class Host(Protocol):
     def handle_connect(self, member: Member, auth: Any) -> Any:
         """Ask the application: None, or the data of a refusal; never raises."""
 
-    def handle_event(self, member: Member, packet: SioPacket) -> None:
-        """Call the event's handler and send its acknowledgement; never raises."""
+    def handle_event(self, client: Client, packet: SioPacket) -> None:
+        """Call the event's handler and send its acknowledgement, unless its namespace was left; never raises."""
 
     def handle_disconnect(self, member: Member, reason: str) -> None:
         """Call the disconnect handler; never raises."""
@@ -104,33 +101,39 @@ class Client:
 
     def receive(self, data: Frame) -> None:
         """A message of the client; ProtocolError where Socket.IO does not allow it."""
-        packet = self._assemble(data)
-        if packet is not None and self._is_expected(packet):
-            if packet.type is not SioType.ACK:  # for which a handler may wait
-                self._wait_for_room()
-            _FROM_CLIENT[packet.type](self, packet)
+        if self._unfinished is None and isinstance(data, str):
+            packet = self.connection.codec.decode_message(data, self._host.options.max_attachments)
+            if packet.attachments:
+                self._begin(packet)
+                return
+        else:
+            finished = self._add_attachment(data)
+            if finished is None:
+                return
+            packet = finished
+        if packet.namespace not in self._asked and not self._is_expected(packet):
+            return
+        # A handler may wait for an acknowledgement.
+        calls = self._calls
+        if calls is not None and len(calls) >= MAX_WAITING_CALLS and packet.type is not SioType.ACK:
+            self._wait_for_room()
+        if packet.type is SioType.EVENT:
+            self._call(partial(self._host.handle_event, self, packet))
+        else:
+            _OTHERS[packet.type](self, packet)
 
     def _is_expected(self, packet: SioPacket) -> bool:
-        """Whether it is to be handled; ProtocolError where the client may not send it."""
-        if packet.type not in _FROM_CLIENT:
-            raise ProtocolError(f"unexpected {packet.type.name} packet")
-        if packet.type is SioType.CONNECT or packet.namespace in self._asked:
+        """Whether a packet of a namespace that was not asked for is handled; ProtocolError where it may not be sent."""
+        if packet.type is SioType.CONNECT:
             return True
         if self._ended and packet.namespace in self._ended:
             return False  # on its way when the server ended the namespace
         raise ProtocolError(f"{packet.type.name} before CONNECT")
 
-    def _assemble(self, data: Frame) -> SioPacket | None:
-        """The next complete packet; None while attachments are missing."""
+    def _add_attachment(self, data: Frame) -> SioPacket | None:
+        """The packet that is complete with this attachment; None while others are missing."""
         if self._unfinished is None:
-            if isinstance(data, bytes):
-                raise ProtocolError("binary data without a packet that announces it")
-            packet = self.connection.codec.decode_message(data, self._host.max_attachments)
-            packet = packet._replace(size=len(data) if data.isascii() else len(data.encode()))
-            if packet.attachments:
-                self._begin(packet)
-                return None
-            return packet
+            raise ProtocolError("binary data without a packet that announces it")
         if not isinstance(data, bytes):
             raise ProtocolError("text where an attachment is due")
         finished = self._unfinished.add(data)
@@ -140,9 +143,10 @@ class Client:
 
     def _begin(self, packet: SioPacket) -> None:
         """Wait for the attachments of a packet; not of a client that is in no such namespace yet."""
-        if self._is_expected(packet) and packet.namespace not in self.members:
+        expected = packet.namespace in self._asked or self._is_expected(packet)
+        if expected and packet.namespace not in self.members:
             raise ProtocolError("attachments before the namespace is joined")
-        self._unfinished = Unfinished(packet, self._host.max_packet)
+        self._unfinished = Unfinished(packet, self._host.options.max_message_bytes)
         self._unfinished.deadline = self._host.attachments_due(self._never_finished)
 
     def _never_finished(self) -> None:
@@ -157,7 +161,7 @@ class Client:
         """The client asks to enter a namespace; ProtocolError if it is in it already."""
         if namespace in self._asked:
             raise ProtocolError("already connected to the namespace")
-        if len(self._asked) >= self._host.max_namespaces:
+        if len(self._asked) >= self._host.options.max_namespaces:
             raise ProtocolError("too many namespaces")
         self._asked.append(namespace)
         if self._ended and namespace in self._ended:
@@ -185,15 +189,15 @@ class Client:
             self._refuse(namespace, refusal)
             return
         self._connect_timeout.cancel()
-        manager.admit(member, message(connection.codec.connect_packet(namespace, sid)))
+        manager.admit(member, Outgoing(connection.codec.connect_packet(namespace, sid)))
         if member.leaving:
             self._host.disconnect(sid, namespace)
 
     def _refuse(self, namespace: str, data: Any) -> None:
         self._forget(namespace)
-        self.connection.send(message(self.connection.codec.refusal_packet(namespace, data)))
+        self.connection.send(Outgoing(self.connection.codec.refusal_packet(namespace, data)))
         self._refused += 1
-        if self._refused > self._host.max_namespaces:
+        if self._refused > self._host.options.max_namespaces:
             self._host.logger.info("%s: too many refused namespaces", self.connection.sid)
             self.connection.finish(Reason.TRANSPORT_ERROR)
 
@@ -205,13 +209,8 @@ class Client:
         self._asked.remove(packet.namespace)
         self._call(lambda: self._leave(packet.namespace, Reason.CLIENT_DISCONNECT))
 
-    def _event(self, packet: SioPacket) -> None:
-        self._call(lambda: self._handle(packet))
-
-    def _handle(self, packet: SioPacket) -> None:
-        member = self.members.get(packet.namespace)
-        if member is not None and not member.gone:
-            self._host.handle_event(member, packet)
+    def _connect_error(self, _packet: SioPacket) -> None:
+        raise ProtocolError("unexpected CONNECT_ERROR packet")
 
     def _acknowledgement(self, packet: SioPacket) -> None:
         """Not one of the waiting calls: a handler may wait for it."""
@@ -285,9 +284,10 @@ class Client:
         self.connection.transport.throttle(signal)
 
 
-_FROM_CLIENT: dict[SioType, Callable[[Client, SioPacket], None]] = {
+# What a client may send beside events.
+_OTHERS: dict[SioType, Callable[[Client, SioPacket], None]] = {
     SioType.CONNECT: Client._connect,
     SioType.DISCONNECT: Client._disconnect,
-    SioType.EVENT: Client._event,
     SioType.ACK: Client._acknowledgement,
+    SioType.CONNECT_ERROR: Client._connect_error,
 }

@@ -43,7 +43,7 @@ class RawMembers:
         self._sockets.append(transport.raw)
         self._transports.append(transport)
 
-    def send(self, data: bytes, skip: RawTransport | None, backlogged: Collection[RawTransport]) -> int:
+    def send(self, data: bytes, skip: object, backlogged: Collection[RawTransport]) -> int:
         """Send to all but `skip`, and have it wait for those who are backlogged; returns to how many."""
         places = self._places
         waiting = [found for found in backlogged if found in places and found is not skip]
@@ -56,20 +56,14 @@ class RawMembers:
 
 
 def _send_to(sockets: list[_socket.socket], transports: list[RawTransport], data: bytes) -> int:
-    taken = _send_all(sockets, data)
-    if taken.count(len(data)) == len(taken):
-        return len(taken)
-    return sum(map(_complete, transports, taken, repeat(data)))
-
-
-def _send_all(sockets: list[_socket.socket], data: bytes) -> list[int]:
-    """Send to each; how many bytes each took, a negative number where the client is gone.
+    """Send to each; returns to how many.
 
     The loop is in C, as there is little to do for each but the kernel's part. It goes on where an exception left it.
     """
     sending = map(_socket.socket.send, sockets, repeat(data))
-    taken: list[int] = []
-    while True:
+    taken: list[int] = []  # of each: how many bytes, or GONE
+    done = False
+    while not done:
         try:
             taken.extend(sending)
         except BlockingIOError:
@@ -77,7 +71,10 @@ def _send_all(sockets: list[_socket.socket], data: bytes) -> list[int]:
         except OSError:
             taken.append(GONE)
         else:
-            return taken
+            done = True
+    if taken.count(len(data)) == len(taken):
+        return len(taken)
+    return sum(map(_complete, transports, taken, repeat(data)))
 
 
 def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:
@@ -111,15 +108,13 @@ class FastPath:
         """Whether one of the others has come to need no more than a send: it has upgraded."""
         return any(map(_plain, self.others))
 
-    @property
-    def is_open(self) -> bool:
-        """Whether a send overtakes nothing that waits for the end of this turn."""
-        return self.batch is not None and not self.batch.corked
-
-    def send(self, out: Outgoing, skip: RawTransport | None) -> int:
-        """Send to all of `direct` but one; returns to how many."""
-        assert self.batch is not None
+    def send(self, out: Outgoing, without: Member | None) -> int | None:
+        """Send to all but one; returns to how many, None where it would overtake what waits for this turn's end."""
+        batch = self.batch
+        if batch is None or batch.corked:
+            return None
         # Before anything is sent: what a send leads to is published later, and must not overtake this.
-        self.batch.begin()
-        backlogged = self.batch.backlogged
-        return sum(direct.send(out.wire(codec), skip, backlogged) for codec, direct in self.direct.items())
+        batch.begin()
+        skip = without.connection.transport if without is not None else None
+        sent = sum([direct.send(out.wire(codec), skip, batch.backlogged) for codec, direct in self.direct.items()])
+        return sent + sum([member.send(out) for member in self.others if member is not without])

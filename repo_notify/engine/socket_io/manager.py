@@ -4,36 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Hashable, Iterable, Iterator
-from typing import Any
+from collections.abc import Collection, Hashable, Iterable, Iterator
+from typing import Any, cast
 
-from repo_notify.engine.engine_io.backlog import Limit
 from repo_notify.engine.engine_io.connection import Connection
 from repo_notify.engine.engine_io.flush import FlushBatch
 from repo_notify.engine.engine_io.raw_sockets import RawTransport
 from repo_notify.engine.engine_io.timers import Lock
 from repo_notify.engine.wire.codec import Codec
-from repo_notify.engine.wire.outgoing import Outgoing, message
+from repo_notify.engine.wire.outgoing import Outgoing
 from repo_notify.engine.wire.packets import SioPacket, SioType
 
 from .fanout import FastPath
-from .members import Callback, Member
-
-
-class Namespace:
-    """The members of one namespace, by their id and by their connection's, and its rooms."""
-
-    __slots__ = ("by_connection", "fast_paths", "members", "rooms")
-
-    def __init__(self) -> None:
-        self.members: dict[str, Member] = {}
-        self.by_connection: dict[str, Member] = {}
-        self.rooms: dict[Hashable, dict[str, Member]] = {}
-        self.fast_paths: dict[Hashable, FastPath] = {}
-
-    def by_any_id(self, any_id: str) -> Member | None:
-        """The member of that id, be it its own or its connection's."""
-        return self.members.get(any_id) or self.by_connection.get(any_id)
+from .members import Callback, Member, Namespace
 
 
 def _listed(several: Any) -> list[Any]:
@@ -43,10 +26,32 @@ def _listed(several: Any) -> list[Any]:
     return list(several) if isinstance(several, (list, tuple, set, frozenset)) else [several]
 
 
+def _send_each(members: Iterable[Member], out: Outgoing) -> int:
+    """Send one packet to many; what cannot be encoded is the caller's mistake and shows at the first of them."""
+    sent = 0
+    wires: dict[Codec, bytes] = {}
+    batch: FlushBatch[RawTransport] | None = None
+    for member in members:
+        connection = member.connection
+        transport = connection.transport
+        if type(transport) is RawTransport and member.held is None:
+            data = wires.get(connection.codec)
+            if data is None:
+                data = wires[connection.codec] = out.wire(connection.codec)
+            sent += transport.push(data)
+            batch = transport.batch
+        else:
+            sent += member.send(out)
+    if batch is not None:
+        batch.begin()
+    return sent
+
+
 class RoomManager:
     """What python-socketio calls a client manager, without its maps' growing costs.
 
-    What python-socketio and Flask-SocketIO call keeps its name and signature; `deliver` is emit with a count.
+    What python-socketio and Flask-SocketIO call keeps its name and signature; `deliver` is emit with a count, `fan_out`
+    the way on which both send to rooms.
     A member's own id is a room of one, which nobody else can enter.
     """
 
@@ -113,9 +118,11 @@ class RoomManager:
 
     def add(self, sid: str, namespace: str, connection: Connection) -> Member:
         """Register a connection in a namespace; what is sent to it is held until `admit`."""
-        member = Member(sid, namespace, connection)
         with self._lock:
-            space = self._namespaces.setdefault(namespace, Namespace())
+            space = self._namespaces.get(namespace)
+            if space is None:
+                space = self._namespaces[namespace] = Namespace(self._lock, self._logger)
+            member = Member(sid, namespace, connection, space)
             space.members[sid] = member
             space.by_connection[connection.sid] = member
         return member
@@ -143,7 +150,7 @@ class RoomManager:
             if space is None or space.members.get(member.sid) is not member:
                 return
             for room in list(member.rooms):
-                self._leave(space, member, room)
+                member.leave(room)
             del space.members[member.sid]
             del space.by_connection[member.connection.sid]
             member.callbacks = None
@@ -160,42 +167,13 @@ class RoomManager:
                 return
             if room in self._namespaces[namespace].members:
                 raise ValueError("cannot enter a sid room")
-            self.enter(member, room)
-
-    def enter(self, member: Member, room: Hashable) -> None:
-        """Put a member into a room that is nobody's id, unless it has left the namespace."""
-        with self._lock:
-            space = self._namespaces.get(member.namespace)
-            if space is None or member.gone or space.members.get(member.sid) is not member:
-                return
-            space.rooms.setdefault(room, {})[member.sid] = member
-            space.fast_paths.pop(room, None)
-            member.rooms.add(room)
+            member.enter(room)
 
     def leave_room(self, sid: str, namespace: str, room: Hashable) -> None:
         """Take a member out of a room, if it is in it."""
-        with self._lock:
-            member = self.member(sid, namespace)
-            if member is not None:
-                self._leave(self._namespaces[namespace], member, room)
-
-    def leave(self, member: Member, room: Hashable) -> bool:
-        """Take a member out of a room; return whether it was in it."""
-        with self._lock:
-            space = self._namespaces.get(member.namespace)
-            return space is not None and self._leave(space, member, room)
-
-    @staticmethod
-    def _leave(space: Namespace, member: Member, room: Hashable) -> bool:
-        if room not in member.rooms:
-            return False
-        member.rooms.discard(room)
-        members = space.rooms[room]
-        del members[member.sid]
-        space.fast_paths.pop(room, None)
-        if not members:
-            del space.rooms[room]
-        return True
+        member = self.member(sid, namespace)
+        if member is not None:
+            member.leave(room)
 
     def close_room(self, room: Hashable, namespace: str) -> None:
         """Take everybody out of a room; ValueError if it is a member's id."""
@@ -206,7 +184,7 @@ class RoomManager:
             if room in space.members:
                 raise ValueError("cannot close a sid room")
             for member in list(space.rooms.get(room, {}).values()):
-                self._leave(space, member, room)
+                member.leave(room)
 
     def get_rooms(self, sid: str, namespace: str) -> list[Hashable]:
         """The rooms of a member, its own id among them."""
@@ -230,73 +208,41 @@ class RoomManager:
         A tuple is several arguments, None none. `skip_sid`: one or several of any ids of connections. `callback` gets
         each member's acknowledgement. TypeError or ValueError when `data` is not JSON; a failing recipient is logged.
         """
-        if namespace not in self._namespaces:
+        space = self._namespaces.get(namespace)
+        if space is None:
             return 0
         arguments = list(data) if isinstance(data, tuple) else [] if data is None else [data]
         packet = SioPacket(SioType.EVENT, namespace, data=[event, *arguments])
-        skip = frozenset(_listed(skip_sid))
-        if callback is None:
-            out = message(packet)
-            sent = self._along(namespace, room, skip, out)
-            return self._fan_out(self._select(namespace, room, skip), out) if sent is None else sent
-        members = self._select(namespace, room, skip)
-        return sum(self._fan_out([member], message(self._asking(packet, member, callback))) for member in members)
+        skip = _listed(skip_sid)
+        rooms = _listed(room)
+        if room is None or callback is not None or len(skip) > 1 or not space.members.keys().isdisjoint(rooms):
+            members = self._select(namespace, room, frozenset(skip))
+            if callback is None:
+                return _send_each(members, Outgoing(packet))
+            return sum([_send_each([member], Outgoing(self._asking(packet, member, callback))) for member in members])
+        return self.fan_out(packet, rooms, skip[0] if skip else None)
 
-    def emit_to(self, member: Member, event: str, data: Any) -> None:
-        """Send an event with one argument to one member, if it is not gone."""
-        if not member.gone:
-            self._send(member, message(SioPacket(SioType.EVENT, member.namespace, data=[event, data])))
+    def fan_out(self, packet: SioPacket, rooms: Iterable[Hashable], skip: str | None = None) -> int:
+        """Send a packet to the members of rooms that are nobody's id, once each; returns to how many.
 
-    def _along(self, namespace: str, room: Any, skip: frozenset[str], out: Outgoing) -> int | None:
-        """Send along the fast path of a room; None where there is none, or it is not open."""
+        The connection that has the id `skip`, be it its own or in the namespace, is left out.
+        """
+        path = without = None
         with self._lock:
-            space = self._namespaces.get(namespace)
-            name = self._only_room(space, room) if space and room is not None and len(skip) <= 1 else None
-            if space is None or name is None:
-                return None
-            fast_path = space.fast_paths.get(name)
-            if fast_path is None or fast_path.is_outdated:
-                fast_path = space.fast_paths[name] = FastPath(space.rooms[name].values())
-            without = space.by_any_id(next(iter(skip))) if skip else None
-        if not fast_path.is_open:
-            return None
-        transport = without.connection.transport if without else None
-        sent = fast_path.send(out, transport if isinstance(transport, RawTransport) else None)
-        return sent + self._fan_out([member for member in fast_path.others if member is not without], out)
-
-    @staticmethod
-    def _only_room(space: Namespace, room: Any) -> Hashable | None:
-        """Which of these rooms is the only one that has members; None where it is not so, or a member's id is there."""
-        found = None
-        for name in _listed(room):
-            if name in space.members:
-                return None
-            if name in space.rooms:
-                if found is not None:
-                    return None
-                found = name
-        return found
-
-    def _fan_out(self, members: Iterable[Member], out: Outgoing) -> int:
-        """Send one packet to many; what cannot be encoded is the caller's mistake and shows at the first of them."""
-        sent = 0
-        wires: dict[Codec, bytes] = {}
-        batch: FlushBatch[RawTransport] | None = None
-        for member in members:
-            connection = member.connection
-            transport = connection.transport
-            if type(transport) is RawTransport and member.held is None:
-                data = wires.get(connection.codec)
-                if data is None:
-                    data = wires[connection.codec] = out.wire(connection.codec)
-                sent += transport.push(data)
-                batch = transport.batch
-            else:
-                out.packets(connection.codec)
-                sent += self._send(member, out)
-        if batch is not None:
-            batch.begin()
-        return sent
+            space = self._namespaces.get(packet.namespace)
+            found = [room for room in rooms if room in space.rooms] if space is not None else []
+            if space is None or not found:
+                return 0
+            if len(found) == 1:
+                path = cast("FastPath | None", space.fast_paths.get(found[0]))
+                if path is None or (path.others and path.is_outdated):
+                    path = space.fast_paths[found[0]] = FastPath(space.rooms[found[0]].values())
+                without = space.by_any_id(skip) if skip is not None else None
+        out = Outgoing(packet)
+        sent = path.send(out, without) if path is not None else None
+        if sent is not None:
+            return sent
+        return _send_each(self._select(packet.namespace, found, () if skip is None else (skip,)), out)
 
     def _asking(self, packet: SioPacket, member: Member, callback: Callback | None) -> SioPacket:
         with self._lock:
@@ -306,29 +252,7 @@ class RoomManager:
                 member.callbacks[member.last_id] = callback
             return SioPacket(packet.type, packet.namespace, member.last_id, packet.data)
 
-    def _send(self, member: Member, out: Outgoing) -> bool:
-        try:
-            if member.held is None:
-                return member.connection.send(out)
-            with self._lock:
-                return self._hold(member, out)
-        except Exception:
-            self._logger.exception("delivery to %s failed", member.connection.sid)
-            return False
-
-    @staticmethod
-    def _hold(member: Member, out: Outgoing) -> bool:
-        if member.held is None:
-            return member.connection.send(out)
-        connection = member.connection
-        member.held.append(out)
-        member.held.size += out.size(connection.codec)
-        if member.held.size > connection.max_waiting:
-            member.held.clear()
-            connection.too_slow(Limit.BYTES)
-        return not connection.closed
-
-    def _select(self, namespace: str, room: Any, skip: Iterable[str]) -> list[Member]:
+    def _select(self, namespace: str, room: Any, skip: Collection[str]) -> list[Member]:
         """The one selection under every fan-out: union of rooms, each member once, without those to skip."""
         with self._lock:
             space = self._namespaces.get(namespace)

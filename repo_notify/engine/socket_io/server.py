@@ -1,27 +1,24 @@
 """The Socket.IO server on our own Engine.IO server; used through python-socketio's API, as Flask-SocketIO does.
 
-Names used that python-socketio does not document: `_engineio_server_class`, `_trigger_event`, and the three handlers
-that its constructor registers, overridden here: `_handle_eio_connect`, `_handle_eio_message`, `_handle_eio_disconnect`.
+Names used that python-socketio does not document: `_engineio_server_class`, `_trigger_event`, and `_handle_eio_connect`
+which its constructor registers, overridden here.
 """
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import socketio
 from socketio.exceptions import ConnectionRefusedError as Refused
 
-from repo_notify.engine.engine_io.backlog import OutboxLimits
 from repo_notify.engine.engine_io.connection import Connection, Environ, Reason
-from repo_notify.engine.engine_io.origins import AllowedOrigins
-from repo_notify.engine.engine_io.server import TRANSPORTS, EngineServer, UnsupportedHint
+from repo_notify.engine.engine_io.options import Options
+from repo_notify.engine.engine_io.server import EngineServer
 from repo_notify.engine.engine_io.timers import Lock, Signal, Timer
-from repo_notify.engine.wire.codec import Codec, EngineIO4
-from repo_notify.engine.wire.frames import Frame
-from repo_notify.engine.wire.outgoing import message
-from repo_notify.engine.wire.packets import SioPacket, SioType
+from repo_notify.engine.wire.outgoing import Outgoing
+from repo_notify.engine.wire.packets import SioPacket, SioType, Spelling
 
 from .client import Client
 from .manager import RoomManager
@@ -29,68 +26,37 @@ from .members import Callback, Member
 
 OnOpen = Callable[[str, Environ], None]
 OnClose = Callable[[str, str], None]
-# (member, packet) -> the acknowledgement.
-Fallback = Callable[[Member, SioPacket], Any]
+# (event, member, arguments, how the packet was written) -> the acknowledgement.
+Fallback = Callable[[Any, Member, Sequence[Any], "Spelling | None"], Any]
 
-LOGGER = logging.getLogger("repo_notify.engine")
 _REJECTED = {"message": "Connection rejected by server"}
 # Handlers that stand under these names are called for something else than an event of that name.
 _NO_EVENTS = frozenset({"connect", "disconnect", "*"})
 
 
-def _no_hint(eio: str) -> str | None:
-    del eio
-    return None
-
-
 class Server(socketio.Server):
-    """A Socket.IO server to the letter of the protocol documents. Times in seconds, sizes in bytes; keyword-only.
+    """A Socket.IO server to the letter of the protocol documents.
 
-    `codecs`: further protocol generations beside EIO=4; `unsupported_hint(eio)`: the error text for one without.
-    `namespaces`: those that exist without a handler ("*": all). `async_handlers=False`: handlers in the reader's task.
-    `max_namespaces`: how many a client may be in at once, and how often it may be refused one.
     `on_open(eio_sid, environ)`, `on_close(eio_sid, reason)`: lists of calls before the first namespace, after the last.
     `fallbacks`: by namespace, what gets the events for which no handler is registered.
     """
 
-    def __init__(
-        self, *, async_mode: str | None = None, ping_interval: float = 25, ping_timeout: float = 20,
-        connect_timeout: float = 45, upgrade_timeout: float = 10, close_timeout: float = 10,
-        max_http_buffer_size: int = 1_000_000, max_payload_packets: int = 100, max_attachments: int = 10,
-        attachments_timeout: float = 30, max_namespaces: int = 100,
-        allow_upgrades: bool = True, http_compression: bool = True, compression_threshold: int = 1024,
-        cors_allowed_origins: AllowedOrigins = None, cors_credentials: bool = True,
-        cors_any_origin: bool = False, cors_any_credentials: bool = False,
-        transports: Sequence[str] = TRANSPORTS, namespaces: str | Iterable[str] | None = None,
-        async_handlers: bool = True, codecs: Iterable[Codec] = (),
-        unsupported_hint: UnsupportedHint = _no_hint, logger: logging.Logger = LOGGER,
-        max_outbox: int = 8_388_608, max_outbox_age: float = 30, max_outbox_total: int = 268_435_456,
-        raw_sockets: bool = True,
-    ) -> None:
-        self._clients: dict[str, Client] = {}
-        self.connect_timeout = connect_timeout
-        self.max_attachments = max_attachments
+    def __init__(self, options: Options) -> None:
+        self.options = options
         self.fallbacks: dict[str, Fallback] = {}
-        self.attachments_timeout = attachments_timeout
-        self.max_namespaces = max_namespaces
         self.on_open: list[OnOpen] = []
         self.on_close: list[OnClose] = []
         self.manager: RoomManager
         self.eio: EngineServer
         stock: Any = super()
         stock.__init__(
-            client_manager=RoomManager(logger), logger=logger, engineio_logger=logger, async_handlers=async_handlers,
-            async_mode=async_mode, ping_interval=ping_interval, ping_timeout=ping_timeout,
-            upgrade_timeout=upgrade_timeout, close_timeout=close_timeout, max_http_buffer_size=max_http_buffer_size,
-            max_payload_packets=max_payload_packets, allow_upgrades=allow_upgrades, http_compression=http_compression,
-            compression_threshold=compression_threshold, cors_allowed_origins=cors_allowed_origins,
-            cors_credentials=cors_credentials, cors_any_origin=cors_any_origin,
-            cors_any_credentials=cors_any_credentials, transports=transports, codecs=(EngineIO4(), *codecs),
-            unsupported_hint=unsupported_hint, defer=self._defer, raw_sockets=raw_sockets,
-            bounds=OutboxLimits(max_outbox, max_outbox_age, max_outbox_total),
+            client_manager=RoomManager(options.logger), logger=options.logger, async_handlers=options.async_handlers,
+            options=options, ended=self._ended,
         )
+        # Runs a call in a task of its own, or at once.
+        self.spawn: Callable[[Callable[[], None]], object] = self.eio.run if options.async_handlers else _at_once
         # python-socketio's own set would hold "/" where none is named.
-        self.namespaces = frozenset([namespaces] if isinstance(namespaces, str) else namespaces or ())
+        self.namespaces = frozenset(options.namespaces)
 
     def _engineio_server_class(self) -> type[EngineServer]:
         return EngineServer
@@ -122,15 +88,16 @@ class Server(socketio.Server):
             member.leaving = True  # its CONNECT is answered first
             return
         connection = member.connection
-        connection.send(message(SioPacket(SioType.DISCONNECT, namespace)))
-        client = self._clients.get(connection.sid)
-        if client is not None and client.end_namespace(namespace, Reason.SERVER_DISCONNECT):
+        connection.send(Outgoing(SioPacket(SioType.DISCONNECT, namespace)))
+        client = connection.listener
+        if isinstance(client, Client) and client.end_namespace(namespace, Reason.SERVER_DISCONNECT):
             connection.finish(Reason.SERVER_DISCONNECT)
 
     def waiting(self, eio_sid: str) -> int:
         """How many packets of a connection wait for their turn."""
-        client = self._clients.get(eio_sid)
-        return client.waiting if client is not None else 0
+        connection = self.eio.sockets.get(eio_sid)
+        client = connection.listener if connection is not None else None
+        return client.waiting if isinstance(client, Client) else 0
 
     def shutdown(self, timeout: float = 0) -> None:
         """Refuse handshakes with 503, close all connections so that clients reconnect; wait up to `timeout` s."""
@@ -138,22 +105,9 @@ class Server(socketio.Server):
 
     # What sessions need.
 
-    @property
-    def max_packet(self) -> int:
-        """How large a packet may be with its attachments: as large as a message."""
-        size: int = self.eio.max_http_buffer_size
-        return size
-
     def attachments_due(self, call: Callable[[], None]) -> Timer:
         """Have that called unless the attachments of a packet have arrived in time."""
-        return self.eio.timers.after(self.attachments_timeout, call)
-
-    def spawn(self, call: Callable[[], None]) -> None:
-        """Run a call in a task of its own, or at once with `async_handlers=False`."""
-        if self.async_handlers:
-            self.eio.run(call)
-        else:
-            call()
+        return self.eio.timers.after(self.options.attachments_timeout, call)
 
     def new_lock(self) -> Lock:
         """A re-entrant lock of the async mode."""
@@ -201,23 +155,27 @@ class Server(socketio.Server):
         stock: Any = super()
         return stock._trigger_event(event, namespace, *arguments)
 
-    def handle_event(self, member: Member, packet: SioPacket) -> None:
+    def handle_event(self, client: Client, packet: SioPacket) -> None:
         """Call the event's handler; what it returns is the acknowledgement."""
+        member = client.members.get(packet.namespace)
+        if member is None or member.gone:
+            return
+        event, *arguments = packet.data
+        fallback = self.fallbacks.get(member.namespace)
         try:
-            result = self._dispatch(member, packet)
+            if fallback is None or (event in self.handlers.get(member.namespace, ()) and event not in _NO_EVENTS):
+                result = self._dispatch(member, event, arguments)
+            else:
+                result = fallback(event, member, arguments, packet.spelling)
             if packet.id is None or result == self.not_handled:
                 return
             data = [] if result is None else list(result) if isinstance(result, tuple) else [result]
-            member.connection.send(message(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
+            member.connection.send(Outgoing(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
         except Exception:
             self.logger.exception("an event handler of %s failed", member.namespace)
 
-    def _dispatch(self, member: Member, packet: SioPacket) -> Any:
+    def _dispatch(self, member: Member, event: Any, arguments: Sequence[Any]) -> Any:
         """Call the handler of an event, found as python-socketio does: no name that a client thinks of is another's."""
-        event, *arguments = packet.data
-        fallback = self.fallbacks.get(member.namespace)
-        if fallback is not None and (event in _NO_EVENTS or event not in self.handlers.get(member.namespace, ())):
-            return fallback(member, packet)
         for space in (member.namespace, "*"):
             named = self.handlers.get(space, {})
             before = () if space == member.namespace else (member.namespace,)
@@ -239,7 +197,7 @@ class Server(socketio.Server):
 
     def _forget(self, connection: Connection, reason: str) -> None:
         """The last of a connection: its session and environ are dropped, `on_close` is called."""
-        self._clients.pop(connection.sid, None)
+        connection.listener = None  # they would keep one another until the garbage collector comes
         self.environ.pop(connection.sid, None)
         for hook in self.on_close:
             self._guarded(hook, connection.sid, reason)
@@ -250,38 +208,35 @@ class Server(socketio.Server):
         except Exception:
             self.logger.exception("a hook of a connection failed")
 
-    # What the Engine.IO server tells. The base class declares these three with other arguments than its servers have.
+    # What the Engine.IO server tells. The base class declares the first with other arguments than its servers have.
 
     def _handle_eio_connect(self, eio_sid: str, environ: Environ) -> None:  # type: ignore[override]  # see above
         connection = self.eio.sockets[eio_sid]
         self.environ[eio_sid] = environ
-        timer = self.eio.timers.after(self.connect_timeout, lambda: self._never_connected(connection))
-        client = self._clients[eio_sid] = Client(self, connection, timer)
+        timer = self.eio.timers.after(self.options.connect_timeout, lambda: self._never_connected(connection))
+        client = connection.listener = Client(self, connection, timer)
         for hook in self.on_open:
             self._guarded(hook, eio_sid, environ)
         if connection.codec.connects_by_itself:
             client.connect()
 
     def _never_connected(self, connection: Connection) -> None:
-        self.logger.info("%s: no namespace within %s s", connection.sid, self.connect_timeout)
+        self.logger.info("%s: no namespace within %s s", connection.sid, self.options.connect_timeout)
         connection.close(Reason.TRANSPORT_CLOSE)
 
-    def _handle_eio_message(self, eio_sid: str, data: Frame) -> None:  # type: ignore[override]  # see above
-        client = self._clients.get(eio_sid)
-        if client is not None:
-            client.receive(data)
-
-    def _defer(self, connection: Connection, call: Callable[[], None]) -> None:
+    def _ended(self, connection: Connection, reason: str) -> None:
         """The end of a connection is told after its events were handled."""
-        client = self._clients.get(connection.sid)
-        if client is not None:
-            client.close(call)
+        client = connection.listener
+        if isinstance(client, Client):
+            client.close(partial(self._told, client, reason))
 
-    def _handle_eio_disconnect(self, eio_sid: str, reason: str) -> None:  # type: ignore[override]  # see above
-        client = self._clients.get(eio_sid)
-        if client is not None:
-            client.leave_all(reason)
-            self._forget(client.connection, reason)
+    def _told(self, client: Client, reason: str) -> None:
+        client.leave_all(reason)
+        self._forget(client.connection, reason)
+
+
+def _at_once(call: Callable[[], None]) -> None:
+    call()
 
 
 def _is_call_error(error: TypeError) -> bool:

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from . import jsoncodec
 from .errors import ProtocolError, RequestError
 from .frames import Frame
-from .packets import BINARY_FORM, PLAIN_FORM, EioPacket, EioType, SioPacket, SioType, split_binary
+from .packets import BINARY_FORM, PLAIN_FORM, Attachments, EioPacket, EioType, SioPacket, SioType, Spelling
 
 SEPARATOR = "\x1e"
 # Number.MAX_SAFE_INTEGER: what a JavaScript client can count to.
@@ -191,9 +191,9 @@ class EngineIO4:
 
     def encode_message(self, packet: SioPacket) -> list[Frame]:
         """`<type>[<n>-][<namespace>,][<id>][<JSON>]`, then attachments (Socket.IO protocol 5, "Packet encoding")."""
-        kind, text, attachments = packet.type, "", list[bytes]()
+        kind, text, attachments = packet.type, "", Attachments()
         if packet.data is not None:
-            text, attachments = split_binary(packet.data, ascii_only=self.ascii_only)
+            text = jsoncodec.dumps(packet.data, attachments.placeholder, ascii_only=self.ascii_only)
         count = ""
         if attachments:
             if kind not in BINARY_FORM:
@@ -215,7 +215,7 @@ class EngineIO4:
             kind = PLAIN_FORM[kind]
         elif header["count"] is not None:
             raise ProtocolError("attachments on a packet that has none")
-        number = _ack_id(header["id"])
+        number = _ack_id(header["id"]) if header["id"] else None
         if (number is not None and kind not in _MAY_HAVE_ID) or (number is None and kind is SioType.ACK):
             raise ProtocolError("acknowledgement id missing or out of place")
         rest = text[header.end() :]
@@ -224,7 +224,8 @@ class EngineIO4:
             raise ProtocolError(f"invalid payload of a {kind.name} packet")
         # Clients may append a query to the namespace, which is none of its name.
         namespace = (header["namespace"] or "/").rstrip(",").partition("?")[0]
-        return SioPacket(kind, namespace, number, None if data is ... else data, attachments)
+        spelling = Spelling(len(text) if text.isascii() else len(text.encode()), self.ascii_only)
+        return SioPacket(kind, namespace, number, None if data is ... else data, attachments, spelling)
 
     def connect_packet(self, namespace: str, sid: str) -> SioPacket:
         """`0{"sid":…}` (Socket.IO protocol 5, "Connection to a namespace")."""
@@ -247,9 +248,7 @@ def _count(digits: str | None, most: int) -> int:
     return int(digits)
 
 
-def _ack_id(digits: str) -> int | None:
-    if not digits:
-        return None
+def _ack_id(digits: str) -> int:
     if len(digits) > 16 or int(digits) > MAX_ACK_ID:
         raise ProtocolError("acknowledgement id out of range")
     return int(digits)

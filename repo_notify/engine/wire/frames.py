@@ -18,6 +18,14 @@ _MAX_CONTROL = 125
 _FIN, _RESERVED, _OPCODE, _MASK, _LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
 _SHORT, _LONG = 126, 127
 _U16, _U64 = Struct(">H"), Struct(">Q")
+# By the short length that announces it: the form of an extended one, and the least that is written so.
+_EXTENDED = {_SHORT: (_U16, _SHORT), _LONG: (_U64, 0x10000)}
+_WHOLE_CONTROL = frozenset({_FIN | opcode for opcode in _CONTROL})
+# The first bytes that a client may send, by whether a message is under way (sections 5.4 and 5.5).
+_FIRST_BYTES = {
+    False: _WHOLE_CONTROL | _DATA | {_FIN | opcode for opcode in _DATA},
+    True: _WHOLE_CONTROL | {CONTINUATION, _FIN | CONTINUATION},
+}
 
 
 class CloseCode(IntEnum):
@@ -73,8 +81,11 @@ class Close:
 Event = Message | Ping | Pong | Close
 
 
-def build(opcode: int, payload: bytes) -> bytes:
-    """Return one final frame of a server, unmasked (section 5.2)."""
+def build(data: Frame, opcode: int | None = None) -> bytes:
+    """Return one final frame of a server, unmasked (section 5.2): text for str, binary for bytes, or what is asked."""
+    payload = data.encode() if isinstance(data, str) else data
+    if opcode is None:
+        opcode = BINARY if payload is data else TEXT
     length = len(payload)
     if length < _SHORT:
         return bytes((_FIN | opcode, length)) + payload
@@ -83,14 +94,9 @@ def build(opcode: int, payload: bytes) -> bytes:
     return bytes((_FIN | opcode, _LONG)) + _U64.pack(length) + payload
 
 
-def build_message(data: Frame) -> bytes:
-    """Return a message as one frame: text for str, binary for bytes."""
-    return build(TEXT, data.encode()) if isinstance(data, str) else build(BINARY, data)
-
-
 def build_close(code: int) -> bytes:
     """Return a close frame without a reason."""
-    return build(CLOSE, _U16.pack(code))
+    return build(_U16.pack(code), CLOSE)
 
 
 def unmask(payload: bytes, mask: bytes) -> bytes:
@@ -139,18 +145,25 @@ class FrameParser:
             self._due = 2
             return None
         first, second = buffer[at], buffer[at + 1]
-        self._check(first, second)
         length = second & _LENGTH
+        is_control = first in _WHOLE_CONTROL
+        if first not in _FIRST_BYTES[self._opcode is not None] or not second & _MASK:
+            raise self._refusal(first, second)
+        if is_control and length > _MAX_CONTROL:
+            raise self._refusal(first, second)
         begin = at + 2
         if length >= _SHORT:
-            form = _U16 if length == _SHORT else _U64
+            form, least = _EXTENDED[length]
             if there < 2 + form.size:
                 self._due = 2 + form.size
                 return None
             (length,) = form.unpack_from(buffer, begin)
             begin += form.size
-            self._check_extended(form, length)
-        if first & _OPCODE not in _CONTROL and self._size + length > self._max_size:
+            if length >> 63:
+                raise FrameError(CloseCode.PROTOCOL_ERROR, "the length's first bit is set")
+            if length < least:
+                raise FrameError(CloseCode.PROTOCOL_ERROR, "the length is not written in the shortest form")
+        if not is_control and self._size + length > self._max_size:
             raise FrameError(CloseCode.TOO_BIG, "message too big")
         end = begin + 4 + length
         if len(buffer) < end:
@@ -158,51 +171,48 @@ class FrameParser:
             return None
         return first, unmask(bytes(buffer[begin + 4 : end]), bytes(buffer[begin : begin + 4])), end
 
-    def _check(self, first: int, second: int) -> None:
-        """Refuse a header by its first two bytes (sections 5.1, 5.2, 5.4, 5.5)."""
-        opcode, final = first & _OPCODE, first & _FIN
+    def _refusal(self, first: int, second: int) -> FrameError:
+        """Return what is wrong with a header by its first two bytes (sections 5.1, 5.2, 5.4, 5.5)."""
+        opcode = first & _OPCODE
         if first & _RESERVED:
-            raise FrameError(CloseCode.PROTOCOL_ERROR, "reserved bits are set")
-        if not second & _MASK:
-            raise FrameError(CloseCode.PROTOCOL_ERROR, "a client's frame is not masked")
-        if opcode in _CONTROL:
-            if not final or second & _LENGTH > _MAX_CONTROL:
-                raise FrameError(CloseCode.PROTOCOL_ERROR, "a control frame is fragmented or too long")
+            problem = "reserved bits are set"
+        elif not second & _MASK:
+            problem = "a client's frame is not masked"
+        elif opcode in _CONTROL:
+            problem = "a control frame is fragmented or too long"
         elif opcode != CONTINUATION and opcode not in _DATA:
-            raise FrameError(CloseCode.PROTOCOL_ERROR, "unknown opcode")
-        elif (opcode == CONTINUATION) != (self._opcode is not None):
-            raise FrameError(CloseCode.PROTOCOL_ERROR, "fragments out of order")
-
-    def _check_extended(self, form: Struct, length: int) -> None:
-        if form is _U64 and length >> 63:
-            raise FrameError(CloseCode.PROTOCOL_ERROR, "the length's first bit is set")
-        if length < (_SHORT if form is _U16 else 0x10000):
-            raise FrameError(CloseCode.PROTOCOL_ERROR, "the length is not written in the shortest form")
+            problem = "unknown opcode"
+        else:
+            problem = "fragments out of order"
+        return FrameError(CloseCode.PROTOCOL_ERROR, problem)
 
     def _event(self, opcode: int, final: bool, payload: bytes) -> Event | None:
         if opcode in _CONTROL:
             return _control(opcode, payload)
-        if final and self._parts is None:
-            return _message(opcode, payload)
-        if self._parts is None:
+        if self._opcode is not None or not final:
+            whole = self._put_together(opcode, final, payload)
+            if whole is None:
+                return None
+            opcode, payload = whole
+        if opcode == BINARY:
+            return Message(payload)
+        try:
+            return Message(payload.decode("utf-8"))
+        except UnicodeDecodeError:
+            raise FrameError(CloseCode.INVALID_DATA, "text that is not UTF-8") from None
+
+    def _put_together(self, opcode: int, final: bool, payload: bytes) -> tuple[int, bytes] | None:
+        """Take a fragment; return the message's opcode and payload when it was the last (section 5.4)."""
+        if self._opcode is None or self._parts is None:
             self._parts, self._opcode = [], opcode
         self._parts.append(payload)
         # An empty fragment weighs too: endless ones must end somewhere.
         self._size += max(len(payload), 1)
         if not final:
             return None
-        whole, kind = b"".join(self._parts), self._opcode
+        whole = self._opcode, b"".join(self._parts)
         self._parts, self._opcode, self._size = None, None, 0
-        return _message(kind, whole)
-
-
-def _message(opcode: int | None, payload: bytes) -> Message:
-    if opcode == BINARY:
-        return Message(payload)
-    try:
-        return Message(payload.decode("utf-8"))
-    except UnicodeDecodeError:
-        raise FrameError(CloseCode.INVALID_DATA, "text that is not UTF-8") from None
+        return whole
 
 
 def _control(opcode: int, payload: bytes) -> Event:

@@ -2,43 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from .codec import Codec
-from .frames import Frame, build_message
+from .frames import Frame, build
 from .packets import EioPacket, EioType, SioPacket
 
 
+@dataclass(eq=False, slots=True)
 class Outgoing:
-    """A packet on its way to any number of connections, encoded once per codec and once per (codec, frame form)."""
+    """A packet on its way to any number of connections, encoded once per codec, its attachments with it."""
 
-    __slots__ = ("_encode", "_frames", "_packets", "_wire")
-
-    def __init__(self, encode: Callable[[Codec], list[EioPacket]]) -> None:
-        self._encode = encode
-        self._packets: dict[Codec, list[EioPacket]] = {}
-        self._frames: dict[Codec, list[Frame]] = {}
-        self._wire: dict[Codec, bytes] = {}
+    content: SioPacket | EioPacket
+    _packets: dict[Codec, list[EioPacket]] = field(default_factory=dict)
+    _wire: dict[Codec, bytes] = field(default_factory=dict)
 
     def packets(self, codec: Codec) -> list[EioPacket]:
         """The Engine.IO packets, for a transport that packs several into one payload."""
         packets = self._packets.get(codec)
         if packets is None:
-            packets = self._packets[codec] = self._encode(codec)
+            content = self.content
+            if isinstance(content, SioPacket):
+                packets = [EioPacket(EioType.MESSAGE, part) for part in codec.encode_message(content)]
+            else:
+                packets = [content]
+            self._packets[codec] = packets
         return packets
 
     def frames(self, codec: Codec) -> list[Frame]:
-        """The WebSocket messages."""
-        frames = self._frames.get(codec)
-        if frames is None:
-            frames = self._frames[codec] = [codec.encode_packet(packet) for packet in self.packets(codec)]
-        return frames
+        """The WebSocket messages, for a driver that makes frames of them."""
+        return [codec.encode_packet(packet) for packet in self.packets(codec)]
 
     def wire(self, codec: Codec) -> bytes:
         """The WebSocket frames that carry it, back to back, as they leave a server (RFC 6455 section 5.2)."""
         wire = self._wire.get(codec)
         if wire is None:
-            wire = self._wire[codec] = b"".join(map(build_message, self.frames(codec)))
+            wire = self._wire[codec] = b"".join([build(codec.encode_packet(each)) for each in self.packets(codec)])
         return wire
 
     def size(self, codec: Codec) -> int:
@@ -48,9 +47,4 @@ class Outgoing:
 
 def control(kind: EioType, data: str = "") -> Outgoing:
     """An Engine.IO packet of its own."""
-    return Outgoing(lambda _codec: [EioPacket(kind, data)])
-
-
-def message(packet: SioPacket) -> Outgoing:
-    """A Socket.IO packet with its attachments."""
-    return Outgoing(lambda codec: [EioPacket(EioType.MESSAGE, part) for part in codec.encode_message(packet)])
+    return Outgoing(EioPacket(kind, data))

@@ -6,7 +6,6 @@ from collections.abc import Container
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
-from . import jsoncodec
 from .errors import ProtocolError
 from .frames import Frame
 
@@ -49,11 +48,18 @@ BINARY_FORM = {SioType.EVENT: SioType.BINARY_EVENT, SioType.ACK: SioType.BINARY_
 PLAIN_FORM = {binary: plain for plain, binary in BINARY_FORM.items()}
 
 
+class Spelling(NamedTuple):
+    """How a packet of a client was written: its text's length in bytes, and whether its client is answered in ASCII."""
+
+    size: int
+    ascii_only: bool
+
+
 class SioPacket(NamedTuple):
     """One Socket.IO packet; `data` is its JSON value (None: absent), `attachments` how many binary messages follow it.
 
     The type is the plain one: binary parts are seen from `data` when encoding, from `attachments` when decoded.
-    `size`: how long its text was when it arrived, in bytes.
+    `spelling` is None for a packet that did not arrive.
     """
 
     type: SioType
@@ -61,23 +67,18 @@ class SioPacket(NamedTuple):
     id: int | None = None
     data: Any = None
     attachments: int = 0
-    size: int = 0
+    spelling: Spelling | None = None
 
 
-def split_binary(data: object, *, ascii_only: bool) -> tuple[str, list[bytes]]:
-    """`data` as JSON with placeholders, and the binary parts they stand for (Socket.IO protocol, "Packet encoding").
+class Attachments(list[bytes]):
+    """The binary parts of a packet that leaves, and what stands for them in its JSON."""
 
-    Raises TypeError or ValueError where `data` is not JSON.
-    """
-    attachments: list[bytes] = []
-
-    def placeholder(value: object) -> object:
+    def placeholder(self, value: object) -> object:
+        """Take one out (Socket.IO protocol, "Packet encoding"); TypeError for what is neither binary nor JSON."""
         if not isinstance(value, (bytes, bytearray, memoryview)):
             raise TypeError(f"{type(value).__name__} has no form in JSON")
-        attachments.append(bytes(value))
-        return {"_placeholder": True, "num": len(attachments) - 1}
-
-    return jsoncodec.dumps(data, placeholder, ascii_only=ascii_only), attachments
+        self.append(bytes(value))
+        return {"_placeholder": True, "num": len(self) - 1}
 
 
 def find_places(data: Any, attachments: int) -> list[Place]:
@@ -121,7 +122,7 @@ class Unfinished:
 
     def __init__(self, packet: SioPacket, limit: int) -> None:
         self._packet = packet
-        self._left = limit - packet.size
+        self._left = limit - (packet.spelling.size if packet.spelling is not None else 0)
         self._places = find_places(packet.data, packet.attachments)
         self._parts: list[bytes] = []
         self.deadline: Deadline | None = None
