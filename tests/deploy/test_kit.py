@@ -24,10 +24,10 @@ pytest.importorskip("yaml")
 import requests
 
 from tests.deploy.kit import DEPLOY, checked, documents
+from tests.support import service
 from tests.support.documented import DEPLOYING, code_blocks
 from tests.support.ports import free_port
 from tests.support.served import SECONDS, running
-from tests.support.service import service_environment
 from tests.support.tls import certificates
 from tests.support.until import until
 
@@ -59,6 +59,12 @@ def _listens(port: int) -> bool:
     except requests.ConnectionError:
         return False
     return True
+
+
+def settings_environment(mongo_uri: str, **environ: str) -> dict[str, str]:
+    """The service's; `serve` without a configuration folder takes no REPO_NOTIFY_ENV."""
+    found = service.service_environment(mongo_uri, **environ)
+    return {key: value for key, value in found.items() if key != "REPO_NOTIFY_ENV"}
 
 
 def instruction(name: str) -> list[str]:
@@ -97,7 +103,7 @@ def test_the_images_command_serves_and_its_health_check_tells(sample: str) -> No
     check = [*here(instruction("HEALTHCHECK"), port)]
     command = here(instruction("CMD"), port)
     assert subprocess.run(check, capture_output=True, check=False).returncode != 0
-    with started(command, service_environment(sample), port) as process:
+    with started(command, settings_environment(sample), port) as process:
         assert subprocess.run(check, check=False).returncode == 0
         process.terminate()
         assert process.wait(SECONDS) == 0
@@ -171,7 +177,7 @@ def test_the_unit_starts_answers_and_ends_in_time(sample: str, tmp_path: Path) -
     command, ready = (
         shlex.split(settings[name].replace("%i", str(port))) for name in ("ExecStart", "ExecStartPost")
     )
-    with running(here(command, port), service_environment(sample)) as process:
+    with running(here(command, port), settings_environment(sample)) as process:
         # What systemd does next, whether the service listens already or not.
         subprocess.run(ready, check=True, timeout=4 * SECONDS)
         assert requests.get(f"http://127.0.0.1:{port}/notify/healthz", timeout=SECONDS).status_code == 200
@@ -187,7 +193,7 @@ def test_the_units_settings_are_settings(sample: str) -> None:
     example = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert example.pop("SECRET_KEY") == ""
     port = free_port()
-    environ = service_environment(sample, **{**example, "REPO_NOTIFY_MONGO_URI": sample})
+    environ = settings_environment(sample, **{**example, "REPO_NOTIFY_MONGO_URI": sample})
     command = [sys.executable, "-m", "repo_notify", "serve", "--port", str(port)]
     with started(command, environ, port):
         script = urllib.request.urlopen(f"http://127.0.0.1:{port}/config/config.js", timeout=SECONDS).read()
@@ -214,7 +220,7 @@ def test_the_probes_ask_what_the_image_answers(sample: str) -> None:
     (listens,) = container["ports"]
     assert str(listens["containerPort"]) == instruction("CMD")[-1]
     port = free_port()
-    with started(here(instruction("CMD"), port), service_environment(sample), port):
+    with started(here(instruction("CMD"), port), settings_environment(sample), port):
         for probe in ("startupProbe", "livenessProbe", "readinessProbe"):
             asked = container[probe]["httpGet"]
             assert asked["port"] == listens["name"]

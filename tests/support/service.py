@@ -18,6 +18,8 @@ ROOT = Path(__file__).parent.parent.parent
 HOST_KEY = "a host's own key"
 API_KEY = "key"
 USERS = "users"
+# Each imports everything anew, with others beside it.
+START_SECONDS = 60.0
 OUR_WORKER = "repo_notify.gunicorn.Worker"
 STOCK_WORKER = "geventwebsocket.gunicorn.workers.GeventWebSocketWorker"
 
@@ -64,6 +66,6 @@ def service(command: list[str], env: dict[str, str], port: int) -> Iterator[Serv
     """Run the service with that command; the block begins when it answers."""
     with running([sys.executable, *command], {**env, "PORT": str(port), "PYTHONPATH": str(ROOT)}) as process:
         served = Served(f"http://127.0.0.1:{port}", process)
-        until(lambda: answers(served.url) or process.poll() is not None)
+        until(lambda: answers(served.url) or process.poll() is not None, seconds=START_SECONDS)
         assert process.poll() is None, "the service did not start"
         yield served
