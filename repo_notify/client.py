@@ -86,7 +86,7 @@ class QueuePublisher:
         self._inherited: list[_Line] = []
 
     def publish(self, *events: Event) -> None:
-        """Publish events in order.
+        """Publish events in order; none asks the broker for a sign of life.
 
         Raises `InvalidEvent` naming the wrong fields (nothing is published then) and `QueueUnavailable` when the
         broker cannot be reached.
@@ -133,7 +133,8 @@ class QueuePublisher:
         # Each transport raises its own kinds.
         with contextlib.suppress(Exception):
             self._send(left)
-        return not left
+            return True
+        return False
 
     def _send_at_last(self, left: deque[bytes]) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from time import monotonic
 from typing import Any
 
 from repo_notify.logs import Rarely
@@ -15,6 +16,8 @@ from .origins import as_seen_by_proxies, own_address
 logger = logging.getLogger(__name__)
 
 MAX_SHOWN = 100
+# So many polls of unknown connections within so long are nothing to tell of.
+STRAYS, STRAYS_SECONDS = 5, 60.0
 
 # By refusal: the values that disagree, and the setting to change. Where there is no line, nothing is wrong here.
 _LINES = {
@@ -36,16 +39,25 @@ class Refusals:
     def __init__(self, metrics: Metrics, settings: Settings) -> None:
         self._metrics, self._settings = metrics, settings
         self._rarely = Rarely()
+        self._strays: list[float] = []
 
     def __call__(self, refusal: str, environ: Mapping[str, Any], problem: str) -> None:
         """Count a refusal; `problem` is what the client is told."""
         if refusal == "unknown_connection":
             self._metrics.stray.inc()
+            if not self._many_stray():
+                return
         else:
             self._metrics.handshake(refusal)
         line = _LINES.get(refusal)
         if line is not None and self._rarely(refusal):
             logger.warning(line, self._values(environ, problem))
+
+    def _many_stray(self) -> bool:
+        """Whether polls go astray again and again: one may cross the end of its connection."""
+        now = monotonic()
+        self._strays = [*(at for at in self._strays[-STRAYS:] if now - at < STRAYS_SECONDS), now]
+        return len(self._strays) > STRAYS
 
     def _values(self, environ: Mapping[str, Any], problem: str) -> dict[str, str]:
         query = str(environ.get("QUERY_STRING", ""))

@@ -114,8 +114,10 @@ def test_rights_of_ones_own(folder: Callable[..., Folder], chat: Callable[..., C
     assert not joins("mallory", model)
 
 
-def test_a_checker_has_its_say(folder: Callable[..., Folder], chat: Callable[..., ChatClient]) -> None:
-    here = folder({"LOCKED = set()": 'LOCKED = {"dave"}'})
+def test_a_checker_has_its_say(
+    sample: str, folder: Callable[..., Folder], chat: Callable[..., ChatClient]
+) -> None:
+    here = folder({SHOWN_MONGO: sample, "LOCKED = set()": 'LOCKED = {"dave"}'})
     here.save(PAGE)
     here.save("mount.md")
     url = here.serve("checker")
