@@ -9,6 +9,7 @@ from contextlib import ExitStack, closing
 from typing import Any
 
 import pytest
+from flask import current_app, has_app_context
 from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 
@@ -49,6 +50,14 @@ def host_defaults(mongo_uri: str) -> dict[str, Any]:
         "REPO_NOTIFY_USERS_COLLECTION": USERS,
         "REPO_NOTIFY_LEGACY_V4": importlib.util.find_spec("legacy_v4") is not None,
     }
+
+
+@pytest.fixture(autouse=True)
+def no_context_is_left() -> Iterator[None]:
+    """Have the test that leaves an app's context behind fail, and not those that come after it."""
+    yield
+    left = current_app._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]
+    assert left is None, f"the context of {left} was left behind"
 
 
 @pytest.fixture(scope="session")

@@ -45,9 +45,15 @@ def people(serve_host: Serve, request: pytest.FixtureRequest) -> Iterator[People
     """People of an app that looks at rights in one of both ways, and caches for longer than it may."""
     served = serve_host(REPO_NOTIFY_PERMISSION_CACHE_SECONDS=NEVER, **WAYS[request.param])
     if request.param == "streams":
-        until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
+        await_stream(served)
     with closing(People(served)) as found:
         yield found
+
+
+def await_stream(served: Served) -> None:
+    """Wait until changes are heard of, which begins with the first connection."""
+    with closing(ChatClient(served.url)):
+        until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
 
 
 def refusal(joined: dict[str, Any], message: str = "Model not found") -> dict[str, Any]:
@@ -155,7 +161,7 @@ def test_a_right_that_was_gained_counts_at_the_next_join(people: People, teamspa
 @pytest.mark.parametrize("engine", ENGINES)
 def test_on_either_engine(serve_host: Serve, teamspaces: Make, engine: str) -> None:
     served = serve_host(REPO_NOTIFY_RECHECK_SECONDS=NEVER, **ENGINES[engine])
-    until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
+    await_stream(served)
     place = Place(teamspaces())
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with closing(People(served)) as people:
@@ -172,7 +178,7 @@ def test_a_join_that_was_under_way_at_the_write_does_not_stay(sample: str, serve
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with MongoProxy(sample) as database, ThreadPoolExecutor(1) as pool:
         served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
-        until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
+        await_stream(served)
         with closing(People(served)) as people:
             client = people.client("uma")
             # The settings are read, the projects not yet.
@@ -194,7 +200,7 @@ def test_what_changed_while_the_stream_was_away_is_seen(sample: str, serve_host:
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with MongoProxy(sample) as database:
         served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
-        until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
+        await_stream(served)
         with closing(People(served)) as people:
             client = people.client("uma")
             client.join(place.in_model)
@@ -261,7 +267,7 @@ def test_thousands_of_changes_are_not_thousands_of_questions(
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with MongoProxy(sample) as database:
         served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
-        until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
+        await_stream(served)
         with closing(People(served)) as people:
             client = people.client("uma")
             client.join(place.in_model)

@@ -77,7 +77,8 @@ def test_what_is_refused_at_the_door_is_logged_once_with_the_cure(sample: str, t
             refused(served.url, POLLING, Origin="https://elsewhere.example")
             refused(served.url, "EIO=3&transport=polling")
             refused(served.url, WEBSOCKET)
-            refused(served.url, POLLING + "&sid=nobodys")
+            for _ in range(3):
+                refused(served.url, POLLING + "&sid=nobodys")
         until(lambda: len(log.lines) >= 4, lambda: log.text)
         (origin,) = log.having("https://elsewhere.example")
         assert f"asked as http://127.0.0.1:{served.port}" in origin

@@ -66,7 +66,13 @@ def queue_settings(queue: str, channel: str = CHANNEL) -> dict[str, Any]:
 def pair(request: pytest.FixtureRequest, sample: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with ExitStack() as stack:
         queue = stack.enter_context(brokers.BROKERS[request.param](tmp_path_factory.mktemp("broker")))
-        config = {**host_defaults(sample), **queue_settings(queue), "REPO_NOTIFY_PERMISSION_CACHE_SECONDS": 60}
+        config = {
+            **host_defaults(sample),
+            **queue_settings(queue),
+            "REPO_NOTIFY_PERMISSION_CACHE_SECONDS": 60,
+            # What the queue tells is to be seen alone.
+            "REPO_NOTIFY_CHANGE_STREAMS": False,
+        }
         here, there = (stack.enter_context(host_app(config)) for _ in range(2))
         for served in (here, there):
             until_ready(served)

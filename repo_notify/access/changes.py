@@ -93,6 +93,7 @@ class Changes:
         self._changed = changed
         self._doubted = doubted
         self._closing = threading.Event()
+        self._random = random.Random()  # noqa: S311 - spreads the processes, keeps no secret
         self._token: Mapping[str, Any] | None = None
         self._problem: str | None = "changes are not watched yet"
         self._told: str | None = None
@@ -166,6 +167,6 @@ class Changes:
             self._told = reason
             logger.warning("%s; until it works a right that ends is seen by the sweep alone", reason)
         wait = REFUSED_PAUSE_SECONDS if refused else pause
-        self._closing.wait(wait * random.uniform(0.5, 1.0))  # noqa: S311 - spreads the processes, keeps no secret
+        self._closing.wait(wait * self._random.uniform(0.5, 1.0))
         return min(pause * 2, LONGEST_PAUSE_SECONDS)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from repo_notify.protocol.dialect import Dialects
 from repo_notify.protocol.ids import fold_uuid
-from repo_notify.protocol.rooms import Room
+from repo_notify.protocol.rooms import Room, RoomRequest
 from repo_notify.sockets import Socket, Sockets
 
 # How much is kept of the objects of one connection, in characters of their JSON; what goes beyond is told by its ids.
@@ -49,20 +50,24 @@ class Register:
         self._keys: dict[str, set[str]] = {}
         self._objects: dict[str, dict[tuple[str, str], Any]] = {}
         self._lengths: dict[str, int] = {}
+        # The same few rooms are entered by many.
+        self._usual_object = lru_cache(1024)(self._object_of)
 
-    def entered(self, socket: Socket, room: Room, sent: Any) -> None:
+    def entered(self, socket: Socket, found: RoomRequest, sent: Any) -> None:
         """Note that a socket has entered a room by the object `sent`."""
-        kind, _ = self._kinds[room.kind]
-        where = kind.request(room).where
-        if not where:
+        if not found.where:
             return
-        key = room.key
+        key = found.room.key
         with self._lock:
-            self._keys.setdefault(str(where[0]), set()).add(key)
-        if sent != kind.join_object(Room.parse(key)):
+            self._keys.setdefault(str(found.where[0]), set()).add(key)
+        if sent != self._usual_object(key):
             self._keep(socket, key, sent)
         elif socket.connection_id in self._objects:
-            self.left(socket, room)
+            self.left(socket, found.room)
+
+    def _object_of(self, key: str) -> dict[str, Any]:
+        room = Room.parse(key)
+        return self._kinds[room.kind][0].join_object(room)
 
     def _keep(self, socket: Socket, key: str, sent: Any) -> None:
         length = len(json.dumps(sent, default=str))

@@ -39,10 +39,10 @@ def test_binary_travels_as_base64(engine: Served) -> None:
     assert poller.receive() == "bAQIDBA=="
 
 
-def test_a_hundred_packets_are_taken_and_no_more(engine: Served) -> None:
+def test_a_thousand_packets_are_taken_and_no_more(engine: Served) -> None:
     poller = engine.polling_client()
-    assert poller.post("\x1e".join(['42["message"]'] * 100)).text == "ok"
-    assert poller.post("\x1e".join(['42["message"]'] * 101)).status == 400
+    assert poller.post("\x1e".join(['42["message"]'] * 1_000)).text == "ok"
+    assert poller.post("\x1e".join(['42["message"]'] * 1_001)).status == 400
     assert poller.is_gone
 
 

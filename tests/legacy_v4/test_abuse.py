@@ -85,7 +85,7 @@ def test_a_poll_that_is_left_hanging(hasty: Served, cookie: str) -> None:
         (b"3:47x", "text/plain", "unknown Socket.IO packet type"),
         (b"3:42x", "text/plain", "invalid JSON"),
         (b'39:451-["x",{"_placeholder":true,"num":0}]4:42[]', "text/plain", "text where an attachment is due"),
-        (b"1:2" * 101, "text/plain", "too many packets in one payload"),
+        (b"1:2" * 1_001, "text/plain", "too many packets in one payload"),
         (b"2:40", "text/plain", "already connected to the namespace"),
     ],
 )
