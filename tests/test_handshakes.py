@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import copy_context
 from datetime import timedelta
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
-from flask import Flask, session
+from flask import Flask, Request, has_app_context, session
 from flask.sessions import SecureCookieSessionInterface
 from hypothesis import given
 from hypothesis import strategies as st
 from itsdangerous import BadData
 from werkzeug.test import create_environ
 
+from repo_notify import RepoNotify
+from repo_notify.serving import state_of
 from repo_notify.sessions.flask import HandshakeSessions, with_session_cookie
+from repo_notify.sessions.reads import SessionsUnavailable
 
 USER = {"user": {"username": "carol"}, "seen": ("a", b"b")}
 NAME = "connect.sid"
@@ -37,8 +41,12 @@ def environ(header: str, query: str = "EIO=4&transport=websocket") -> dict[str, 
 
 
 def as_flask(app: Flask, found: dict[str, Any]) -> dict[str, Any]:
-    with app.request_context(dict(found)):
-        return dict(session)
+    def read() -> dict[str, Any]:
+        with app.request_context(dict(found)):
+            return dict(session)
+
+    # Flask leaves the app's context behind where the session cannot be opened.
+    return copy_context().run(read)
 
 
 APP = make_app()
@@ -106,6 +114,26 @@ def test_what_is_signed_but_no_session_is_the_hosts_mistake() -> None:
     for read in (sessions.open, lambda found: as_flask(APP, found)):
         with pytest.raises(BadData):
             read(broken)
+
+
+class Failing(SecureCookieSessionInterface):
+    """A store that is away."""
+
+    def open_session(self, app: Flask, request: Request) -> NoReturn:
+        raise ConnectionError
+
+
+def test_a_store_that_raises_leaves_no_context_behind() -> None:
+    app = make_app(REPO_NOTIFY_LEGACY_V4=False)
+    notify = RepoNotify(app)
+    notify.identity_loader(lambda: "carol")
+    app.session_interface = Failing()
+    identities = state_of(app).identities
+    identities.opened("a connection", environ(HEADERS["alone"]))
+    assert not has_app_context()
+    with pytest.raises(SessionsUnavailable):
+        identities.of("a connection")
+    notify.close(app)
 
 
 class Subclass(SecureCookieSessionInterface):

@@ -9,6 +9,7 @@ import logging
 import secrets
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import copy_context
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -200,6 +201,10 @@ class Identities:
         if self.loader is session_user and self._sessions.need_no_request:
             found = self._sessions.open(environ)
             return user_of(found) if found is not None else None, found
+        # Flask leaves the app's context behind where the session's store raises: not in this greenlet's own.
+        return copy_context().run(self._read_in_request, environ)
+
+    def _read_in_request(self, environ: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any] | None]:
         with self._app.request_context(dict(environ)):
             username = self.loader()
             current: Any = session
