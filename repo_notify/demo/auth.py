@@ -6,6 +6,7 @@ and from where, is kept in `admin.demo_logins`, because Flask-Session's own docu
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Sequence
 from datetime import datetime, timezone
 from typing import Any, cast
@@ -78,10 +79,13 @@ def _login(username: str, password: str) -> Response:
     if former and former["username"] != username:
         session.clear()  # nothing of one user's session passes to another; sockets stay whose they are
     session["user"] = {"username": username}
-    if not former or former["username"] != username:
-        # A session id that somebody knew before this login must not become a logged-in one. The same user's keeps its
-        # id, so that the sockets bound to it stay bound.
+    # A session id that somebody knew before this login must not become a logged-in one. The same user's keeps its id, so
+    # that the sockets bound to it stay bound; another user's session lives on in the store, as its sockets would end
+    # with it.
+    if not former:
         cast("Any", current_app.session_interface).regenerate(session)
+    elif former["username"] != username:
+        cast("Any", session).sid = secrets.token_urlsafe(32)
     session.permanent = True
     _register(username, _origin(request.headers.get("Referer")))
     return jsonify(username=username)

@@ -58,7 +58,8 @@ def test_a_session_id_of_somebody_elses_choice_is_not_used(port: int) -> None:
     mallory = Client(port).log_in("mallory")
     victim = Client(port, cookies=dict(mallory.cookies)).log_in("carol")
     assert victim.cookies != mallory.cookies
-    assert not logged_in(mallory)
+    # Its own goes on: sockets end with their session.
+    assert mallory.call("GET", "/v5/login").json == {"username": "mallory"}
     assert victim.call("GET", "/v5/login").json == {"username": "carol"}
 
 
@@ -117,10 +118,17 @@ def test_a_logout_is_heard_by_the_sockets_of_that_session(port: int, listen: Lis
     assert hear_until(listener, "loggedOut") == {"reason": "You have logged out"}
 
 
-def test_another_user_in_the_same_browser_leaves_the_sockets_of_the_first_alone(port: int, listen: Listen) -> None:
+def test_another_user_in_the_same_browser_leaves_the_sockets_of_the_first_alone(
+    port: int, mongo: MongoClient[Document], listen: Listen
+) -> None:
     browser = Client(port).log_in("carol", Referer=f"{SITE}/")
     listener = listen(browser)
     join(listener, notifications=True)
     browser.log_in("dave", Referer=f"{SITE}/", x_socket_id=listener.id)
+    # Another one that is deleted ends: by then the store has been looked at.
+    other = Client(port).log_in("bob")
+    other_listener = listen(other)
+    mongo["admin"]["demo_sessions"].delete_one({"id": f"session:{other.cookies['connect.sid']}"})
+    assert hear_until(other_listener, "loggedOut")["reason"] == "Your session has ended"
     browser.call("POST", "/v5/notifications", {"username": "carol", "message": "hi"})
     assert hear_until(listener, "carol::notificationUpserted")["message"] == "hi"
