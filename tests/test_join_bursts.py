@@ -18,6 +18,7 @@ from tests.support.mongo_proxy import MongoProxy
 from tests.support.raw import RawSocket
 from tests.support.served import SECONDS, Served, User
 from tests.support.teamspaces import Teamspace
+from tests.support.until import until
 
 Json = Any
 Make = Callable[..., Teamspace]
@@ -30,7 +31,8 @@ UNAVAILABLE = "SERVICE_UNAVAILABLE"
 
 @pytest.fixture
 def database(sample: str) -> Iterator[MongoProxy]:
-    with MongoProxy(sample) as proxy:
+    # No change streams: whatever is read is read by joins and sweeps.
+    with MongoProxy(sample, streams=False) as proxy:
         yield proxy
 
 
@@ -248,3 +250,29 @@ def test_a_small_cache_is_enough(
     rooms = in_models(teamspace, teamspace.project(models), models)
     served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, REPO_NOTIFY_PERMISSION_CACHE_SIZE=3, **BRIEF)
     assert set(outcomes(in_one_go(connect(served, "reader"), rooms))) == {"success"}
+
+
+def test_a_sweep_costs_few_queries_and_misses_nobody(
+    serve_host: Serve, connect: Callable[..., RawSocket], database: MongoProxy, teamspaces: Make
+) -> None:
+    teamspace, other = teamspaces(), teamspaces()
+    rooms = []
+    for place in (teamspace, other):
+        models = models_of(place, 150, **readable_by("reader"))
+        rooms += in_models(place, place.project(models), models)
+    served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, REPO_NOTIFY_RECHECK_SECONDS=1, **BRIEF)
+    client = connect(served, "reader")
+    assert set(outcomes(in_one_go(client, rooms))) == {"success"}
+
+    def swept() -> float:
+        return metric(served, "repo_notify_revalidations_total", cause="sweep", outcome="kept")
+
+    before = swept()
+    until(lambda: swept() >= before + 2 * len(rooms))
+    sweeps = (swept() - before) / len(rooms)
+    assert database.finds.total() <= MOST_QUERIES * (sweeps + 2), database.finds
+    lost = {room["model"] for room in rooms[::7]}
+    for place in (teamspace, other):
+        wanted = {"_id": {"$in": sorted(lost)}}
+        place.mongo[place.name]["settings"].update_many(wanted, {"$set": {"permissions": []}})
+    assert {answer["details"]["data"]["model"] for answer in answers_of(client, len(lost))} == lost

@@ -126,7 +126,7 @@ class Handlers:
         if request.action == "join":
             self._enter(socket, identity, granted)
             for found in granted:
-                self._register.entered(socket, found.room, request.data)
+                self._register.entered(socket, found, request.data)
                 self._settle(found.room, found.where, started)
 
     def _identity(self, connection_id: str, expected: Identity | None = None) -> Identity:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from repo_notify.protocol.dialect import Dialects
 from repo_notify.protocol.ids import fold_uuid
-from repo_notify.protocol.rooms import Room
+from repo_notify.protocol.rooms import Room, RoomRequest
 from repo_notify.sockets import Socket, Sockets
 
 # How much is kept of the objects of one connection, in characters of their JSON; what goes beyond is told by its ids.
@@ -50,16 +50,15 @@ class Register:
         self._objects: dict[str, dict[tuple[str, str], Any]] = {}
         self._lengths: dict[str, int] = {}
 
-    def entered(self, socket: Socket, room: Room, sent: Any) -> None:
+    def entered(self, socket: Socket, request: RoomRequest, sent: Any) -> None:
         """Note that a socket has entered a room by the object `sent`."""
-        kind, _ = self._kinds[room.kind]
-        where = kind.request(room).where
+        room, where = request.room, request.where
         if not where:
             return
         key = room.key
         with self._lock:
             self._keys.setdefault(str(where[0]), set()).add(key)
-        if sent != kind.join_object(Room.parse(key)):
+        if not room.told_by_key or sent != self._kinds[room.kind][0].join_object(room):
             self._keep(socket, key, sent)
         elif socket.connection_id in self._objects:
             self.left(socket, room)
