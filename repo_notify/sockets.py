@@ -47,6 +47,8 @@ class Socket(Protocol):
 
 # (event, socket, arguments, how the packet was written where that is known) -> the acknowledgement.
 Handler = Callable[[Any, Socket, Sequence[Any], "Spelling | None"], Any]
+# (event, socket, arguments): it waits for its turn behind others of its connection.
+Arriving = Callable[[Any, Socket, Sequence[Any]], None]
 Opened = Callable[[str, Mapping[str, Any]], None]
 Closed = Callable[[str], None]
 # (connection id, the reason in python-engineio's words)
@@ -71,8 +73,11 @@ class Sockets(Protocol):
 
     namespaces: tuple[str, ...]
 
-    def attach(self, events: Sequence[str], handle: Handler) -> None:
-        """Have the clients' `events` handled, one after another for each connection."""
+    def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
+        """Have the clients' `events` handled, one after another for each connection.
+
+        `arriving` is told of those that wait for their turn, beforehand.
+        """
 
     def watch(self, opened: Opened, closed: Closed) -> None:
         """Have `opened(connection_id, environ)` and `closed(connection_id)` called for each connection."""
@@ -148,11 +153,12 @@ class OwnSockets:
         # Two publications must not overtake one another on the way to one socket.
         self._order = server.new_lock()
 
-    def attach(self, events: Sequence[str], handle: Handler) -> None:
+    def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have every event of the clients handled: there is no host whose handlers could want the others."""
         del events
         for namespace in self.namespaces:
             self._server.fallbacks[namespace] = handle
+            self._server.arrivals[namespace] = arriving
 
     def watch(self, opened: Opened, closed: Closed) -> None:
         """Have the ends of connections told by the engine."""

@@ -17,6 +17,7 @@ from .engine.engine_io.timers import Lock
 from .protocol.rooms import Room
 from .sockets import (
     MAX_ID_LENGTH,
+    Arriving,
     Closed,
     Ended,
     Handler,
@@ -72,18 +73,21 @@ class StockSockets:
         self._since: dict[str, float] = {}
         self._lock = threading.Lock()
 
-    def attach(self, events: Sequence[str], handle: Handler) -> None:
+    def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have the clients' `events` handled; everything else is the host's."""
         for namespace in self.namespaces:
             for event in events:
-                self._server.on(event, self._handler(event, namespace, handle), namespace=namespace)
+                self._server.on(event, self._handler(event, namespace, handle, arriving), namespace=namespace)
 
-    def _handler(self, event: str, namespace: str, handle: Handler) -> Callable[..., Any]:
+    def _handler(self, event: str, namespace: str, handle: Handler, arriving: Arriving) -> Callable[..., Any]:
         def on_event(sid: str, *arguments: Any) -> Any:
             socket = self._socket(sid, namespace)
             if socket is None:
                 return None
-            with self._queue(socket.connection_id):
+            queue = self._queue(socket.connection_id)
+            if queue.held:
+                arriving(event, socket, arguments)
+            with queue:
                 return handle(event, socket, arguments, None)
 
         return on_event
@@ -219,6 +223,11 @@ class FifoLock:
         # Most connections never ask for a second thing before the first is answered.
         self._waiting: deque[threading.Event] | None = None
         self._guard = guard
+
+    @property
+    def held(self) -> bool:
+        """Whether who asks now has to wait."""
+        return self._held
 
     @property
     def waiting(self) -> int:

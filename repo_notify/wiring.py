@@ -192,6 +192,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     store = Store(
         connect(settings.mongo_uri, timeout=settings.permission_timeout), users_collection=settings.users_collection
     )
+    socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
     permissions = Permissions(
         store,
         metrics,
@@ -199,8 +200,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         size=settings.permission_cache_size,
         timeout=settings.permission_timeout,
         legacy=settings.legacy_permissions,
+        give_way=lambda: socketio.server.sleep(0),
     )
-    socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
     sockets = _sockets_of(socketio.server, dialects.namespaces)
     reads = SessionReads(socketio.server, seconds=settings.permission_timeout)
     identities = Identities(app, reads, metrics)
@@ -335,7 +336,7 @@ def _attach(state: State, handlers: Handlers) -> None:
 
     state.sockets.watch(opened, closed)
     state.sockets.watch_ends(ended)
-    state.sockets.attach(ACTIONS, handlers.handle)
+    state.sockets.attach(ACTIONS, handlers.handle, handlers.arriving)
     reserved.keep()
 
 

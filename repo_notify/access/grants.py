@@ -8,7 +8,7 @@ from uuid import UUID
 
 from repo_notify.protocol.ids import is_model_id, is_teamspace, is_uuid
 
-from .permissions import MODEL_READERS, holders, model_permissions, older_data, reading_templates, stored_ids
+from .lists import MODEL_READERS, holders, model_permissions, older_data, reading_templates, stored_ids
 from .store import Document, Store, uuid_of
 
 

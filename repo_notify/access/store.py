@@ -5,11 +5,13 @@ Nothing that a client sent becomes the name of a database before `protocol.ids.i
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import UUID
 
+import bson
 import pymongo
 from bson import Binary
 from bson.codec_options import CodecOptions
@@ -23,6 +25,12 @@ Document = dict[str, Any]
 # A server that waits for changes answers each second; one that says nothing for so long is gone.
 STREAM_SILENCE_MILLISECONDS = 5_000
 
+# UUIDs stay binary, so that one older document cannot make a whole query fail to decode.
+_AS_STORED: CodecOptions[Document] = CodecOptions()
+_READABLE: CodecOptions[Document] = CodecOptions(unicode_decode_error_handler="replace")
+# As many documents as one look-up finds come with the first answer.
+_BATCH = 1_000
+_LENGTH = struct.Struct("<i")
 
 # What the server answers to a user without the right, and to a wrong name or password.
 _UNAUTHORISED, _AUTHENTICATION_FAILED = 13, 18
@@ -86,6 +94,21 @@ def connect_stream(uri: str, *, timeout: float) -> MongoClient[Document]:
     )
 
 
+class Read(NamedTuple):
+    """A document that was read; with an `error` its texts are not all what is stored."""
+
+    document: Document
+    error: UnicodeError | BSONError | None = None
+
+
+def _decoded(data: bytes) -> Read:
+    try:
+        return Read(bson.decode(data, _AS_STORED))
+    # A stored string that is no UTF-8.
+    except (BSONError, UnicodeError) as error:
+        return Read(bson.decode(data, _READABLE), error)
+
+
 class Store:
     """3D Repo's documents, read with as few queries as possible.
 
@@ -98,9 +121,7 @@ class Store:
         self.users = users_collection
 
     def _collection(self, database: str, name: str) -> Collection[Document]:
-        # UUIDs stay binary, so that one older document cannot make a whole query fail to decode.
-        options: CodecOptions[Document] = CodecOptions()
-        return self.client.get_database(database, codec_options=options)[name]
+        return self.client.get_database(database, codec_options=_AS_STORED)[name]
 
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
@@ -121,10 +142,32 @@ class Store:
         found = self._collection(teamspace, "projects").find({"models": {"$in": models}}, {"permissions": 1})
         return list(found)
 
-    def projects(self, teamspace: str, project: UUID) -> list[Document]:
-        """Return the `permissions` of the project with that id."""
-        wanted = {"_id": {"$in": project_ids(project)}}
-        return list(self._collection(teamspace, "projects").find(wanted, {"permissions": 1}))
+    def settings_of(self, teamspace: str, models: list[str]) -> Iterator[Read]:
+        """Yield `_id` and `permissions` of every model that has one of these ids, as they are decoded."""
+        return self._read(teamspace, "settings", {"_id": {"$in": models}}, "permissions")
+
+    def projects_of_any(self, teamspace: str, models: list[str], *, name_them: bool) -> Iterator[Read]:
+        """Yield `_id` and `permissions` of the projects that hold one of these models, and all `models` of each."""
+        fields = ("permissions", "models") if name_them else ("permissions",)
+        return self._read(teamspace, "projects", {"models": {"$in": models}}, *fields)
+
+    def projects(self, teamspace: str, projects: list[UUID]) -> Iterator[Read]:
+        """Yield `_id` and `permissions` of the projects with these ids."""
+        wanted = [stored for project in projects for stored in project_ids(project)]
+        return self._read(teamspace, "projects", {"_id": {"$in": wanted}}, "permissions")
+
+    def _read(self, database: str, collection: str, wanted: Document, *fields: str) -> Iterator[Read]:
+        """Yield documents one by one: lists may be long, and one that cannot be read is not the others' trouble."""
+        found = self._collection(database, collection)
+        batches: Any = found.find_raw_batches(wanted, dict.fromkeys(fields, 1), batch_size=_BATCH)
+        batch: bytes
+        for batch in batches:
+            at = 0
+            while at < len(batch):
+                # BSON begins with its length.
+                (length,) = _LENGTH.unpack_from(batch, at)
+                yield _decoded(batch[at : at + length])
+                at += length
 
     def teamspace(self, teamspace: str) -> Document | None:
         """Return the teamspace's own document."""

@@ -79,9 +79,9 @@ def _login(username: str, password: str) -> Response:
     if former and former["username"] != username:
         session.clear()  # nothing of one user's session passes to another; sockets stay whose they are
     session["user"] = {"username": username}
-    # A session id that somebody knew before this login must not become a logged-in one. The same user's keeps its id, so
-    # that the sockets bound to it stay bound; another user's session lives on in the store, as its sockets would end
-    # with it.
+    # A session id that somebody knew before this login must not become a logged-in one. The same user's keeps its id,
+    # so that the sockets bound to it stay bound; another user's session lives on in the store, as its sockets would
+    # end with it.
     if not former:
         cast("Any", current_app.session_interface).regenerate(session)
     elif former["username"] != username:

@@ -80,6 +80,20 @@ class Handlers:
             return self._answer(request, socket, error.code.lower(), request.dialect.denied(request, error))
         return self._answer(request, socket, "success", request.dialect.entered(request))
 
+    def arriving(self, action: Any, socket: Socket, arguments: Sequence[Any]) -> None:
+        """Announce the rooms of a join that waits for its turn, so that one look-up answers for many."""
+        identity = self._identities.known(socket.connection_id)
+        if action != "join" or identity is None:
+            return
+        request = self._dialects.request(action, socket.namespace, arguments[0] if arguments else None, None)
+        if request.shape is None:
+            return
+        try:
+            wanted = request.shape.read(request.data, identity.username)
+        except RoomNotFound:
+            return
+        self._permissions.announce([found.where for found in wanted])
+
     def _new_bucket(self, connection_id: str) -> Bucket:
         with self._lock:
             return self._buckets.setdefault(connection_id, self._rate_limit.bucket())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any, NamedTuple
 
 from repo_notify.protocol.dialect import Dialects
@@ -50,24 +49,19 @@ class Register:
         self._keys: dict[str, set[str]] = {}
         self._objects: dict[str, dict[tuple[str, str], Any]] = {}
         self._lengths: dict[str, int] = {}
-        # The same few rooms are entered by many.
-        self._usual_object = lru_cache(1024)(self._object_of)
 
-    def entered(self, socket: Socket, found: RoomRequest, sent: Any) -> None:
+    def entered(self, socket: Socket, request: RoomRequest, sent: Any) -> None:
         """Note that a socket has entered a room by the object `sent`."""
-        if not found.where:
+        room, where = request.room, request.where
+        if not where:
             return
-        key = found.room.key
+        key = room.key
         with self._lock:
-            self._keys.setdefault(str(found.where[0]), set()).add(key)
-        if sent != self._usual_object(key):
+            self._keys.setdefault(str(where[0]), set()).add(key)
+        if not room.told_by_key or sent != self._kinds[room.kind][0].join_object(room):
             self._keep(socket, key, sent)
         elif socket.connection_id in self._objects:
-            self.left(socket, found.room)
-
-    def _object_of(self, key: str) -> dict[str, Any]:
-        room = Room.parse(key)
-        return self._kinds[room.kind][0].join_object(room)
+            self.left(socket, room)
 
     def _keep(self, socket: Socket, key: str, sent: Any) -> None:
         length = len(json.dumps(sent, default=str))

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from time import monotonic
 from typing import NamedTuple
 
@@ -34,6 +35,8 @@ SLICE_SECONDS = 0.001
 COALESCE_SECONDS = 0.02
 # So long the members of what was removed still hear what a publisher says of the removal (spec section 10).
 FAREWELL_SECONDS = 0.5
+# How many rooms are announced at a time: what is read of them is not to hold up others for long.
+ROOMS_TOGETHER = 100
 # When a database that did not answer is asked again.
 AGAIN_SECONDS = 1.0
 # Beyond so many concerns of one teamspace all of its rooms are looked at.
@@ -219,12 +222,22 @@ class Revalidation:
         return list(by_cause.items())
 
     def _look_at(self, rooms: Iterable[Room], look: _Look) -> None:
-        for room in rooms:
+        for room in self._announced(rooms, look):
             kind, dialect = self._dialects.kinds[room.kind]
             if not self._look_at_room(room, kind, dialect, look) and look.named.cause != "sweep":
                 self._look_later(room, look.named, AGAIN_SECONDS, farewell=look.farewell)
             if self._closing.is_set():
                 return
+
+    def _announced(self, rooms: Iterable[Room], look: _Look) -> Iterator[Room]:
+        """Yield the rooms; some are announced at a time, so that one look-up answers for all of them."""
+        remaining = iter(rooms)
+        while together := list(islice(remaining, ROOMS_TOGETHER)):
+            if len(together) > 1:
+                kinds = self._dialects.kinds
+                where = [kinds[room.kind][0].request(room).where for room in together]
+                self._permissions.announce(where, since=look.since)
+            yield from together
 
     def _look_at_room(self, room: Room, kind: RoomKind, dialect: Dialect, look: _Look) -> bool:
         """Return whether every member's right is known; members without are removed."""

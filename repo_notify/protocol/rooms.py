@@ -29,16 +29,20 @@ Right = Literal["self", "model", "project", "teamspace"]
 class Room:
     """A room: its kind's name and the ids that make it, as the client or publisher gave them.
 
-    `key` is the engine's name for it: injective; project and model UUIDs without regard to case.
+    `key` is the engine's name for it: injective; project and model UUIDs without regard to case. `told_by_key` is
+    whether it holds the ids as they were given.
     """
 
     kind: str
     ids: tuple[str, ...]
     key: str = field(init=False, compare=False)
+    told_by_key: bool = field(init=False, compare=False)
 
     def __post_init__(self) -> None:
         owner, *inner = self.ids
-        object.__setattr__(self, "key", PREFIX + _compact([self.kind, owner, *map(fold_uuid, inner)]))
+        folded = list(map(fold_uuid, inner))
+        object.__setattr__(self, "key", PREFIX + _compact([self.kind, owner, *folded]))
+        object.__setattr__(self, "told_by_key", folded == inner)
 
     @classmethod
     def parse(cls, key: str) -> Room:

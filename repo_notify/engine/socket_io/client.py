@@ -6,6 +6,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from functools import partial
+from time import monotonic
 from typing import Any, Protocol
 
 from repo_notify.engine.engine_io.connection import Connection, Reason
@@ -19,6 +20,8 @@ from repo_notify.engine.wire.packets import SioPacket, SioType, Unfinished
 from .manager import RoomManager
 from .members import Member
 
+# How long one connection's calls may run before others have their turn.
+SLICE_SECONDS = 0.005
 # Calls that may wait for their turn before the reader of the connection waits too.
 MAX_WAITING_CALLS = 1000
 
@@ -50,6 +53,12 @@ class Host(Protocol):
 
     def handle_event(self, client: Client, packet: SioPacket) -> None:
         """Call the event's handler and send its acknowledgement, unless its namespace was left; never raises."""
+
+    def arriving(self, client: Client, packet: SioPacket) -> None:
+        """Tell of an event that waits for its turn behind others; never raises."""
+
+    def give_way(self) -> None:
+        """Let other tasks run, and what has arrived be read."""
 
     def handle_disconnect(self, member: Member, reason: str) -> None:
         """Call the disconnect handler; never raises."""
@@ -118,6 +127,8 @@ class Client:
         if calls is not None and len(calls) >= MAX_WAITING_CALLS and packet.type is not SioType.ACK:
             self._wait_for_room()
         if packet.type is SioType.EVENT:
+            if calls is not None:
+                self._host.arriving(self, packet)
             self._call(partial(self._host.handle_event, self, packet))
         else:
             _OTHERS[packet.type](self, packet)
@@ -260,6 +271,7 @@ class Client:
             self._host.spawn(self._work)
 
     def _work(self) -> None:
+        turn = monotonic()
         while True:
             with self._lock:
                 if not self._calls:
@@ -270,6 +282,9 @@ class Client:
                 if self._room_for_calls is not None and len(self._calls) < MAX_WAITING_CALLS // 2:
                     self.connection.release()
                     self._room_for_calls.set()
+            if monotonic() - turn > SLICE_SECONDS:
+                self._host.give_way()
+                turn = monotonic()
             try:
                 call()
             except Exception:

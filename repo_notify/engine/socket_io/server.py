@@ -28,7 +28,11 @@ OnOpen = Callable[[str, Environ], None]
 OnClose = Callable[[str, str], None]
 # (event, member, arguments, how the packet was written) -> the acknowledgement.
 Fallback = Callable[[Any, Member, Sequence[Any], "Spelling | None"], Any]
+# (event, member, arguments): it waits for its turn.
+Arriving = Callable[[Any, Member, Sequence[Any]], None]
 
+# Who waits for no time at all under gevent lets other greenlets run, but nothing be read.
+_MOMENT = 0.0001
 _FAILED = "connection %s: %s handler of %s failed"
 _REJECTED = {"message": "Connection rejected by server"}
 # Handlers that stand under these names are called for something else than an event of that name.
@@ -39,12 +43,14 @@ class Server(socketio.Server):
     """A Socket.IO server to the letter of the protocol documents.
 
     `on_open(eio_sid, environ)`, `on_close(eio_sid, reason)`: lists of calls before the first namespace, after the last.
-    `fallbacks`: by namespace, what gets the events for which no handler is registered.
+    `fallbacks`: by namespace, what gets the events for which no handler is registered. `arrivals`: what is told of an
+    event beforehand that waits for its turn behind others of its connection.
     """
 
     def __init__(self, options: Options) -> None:
         self.options = options
         self.fallbacks: dict[str, Fallback] = {}
+        self.arrivals: dict[str, Arriving] = {}
         self.on_open: list[OnOpen] = []
         self.on_close: list[OnClose] = []
         self.manager: RoomManager
@@ -174,6 +180,18 @@ class Server(socketio.Server):
             member.connection.send(Outgoing(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
         except Exception:
             self.logger.exception(_FAILED, member.connection.label, "an event", member.namespace)
+
+    def arriving(self, client: Client, packet: SioPacket) -> None:
+        """Tell of an event that waits for its turn behind others."""
+        hook = self.arrivals.get(packet.namespace)
+        member = client.members.get(packet.namespace)
+        if hook is not None and member is not None:
+            event, *arguments = packet.data
+            self._guarded(hook, event, member, arguments)
+
+    def give_way(self) -> None:
+        """Let other tasks run, and what has arrived be read."""
+        self.eio.sleep(_MOMENT)
 
     def _dispatch(self, member: Member, event: Any, arguments: Sequence[Any]) -> Any:
         """Call the handler of an event, found as python-socketio does: no name that a client thinks of is another's."""
