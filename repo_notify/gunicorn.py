@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +20,21 @@ from gunicorn.workers.ggevent import GeventPyWSGIWorker
 from .errors import SettingsError
 from .loaded import LOADED
 
+INHERITANCE = frozenset({"LISTEN_FDS", "GUNICORN_FD"})
+
+
+def _is_ours(listener: Any) -> bool:
+    """Whether that socket of gunicorn's can stop listening and start again: a TCP port that was asked for by number."""
+    if sys.platform != "linux" or listener.FAMILY not in (socket.AF_INET, socket.AF_INET6):
+        return False
+    return isinstance(listener.cfg_addr, tuple) and listener.cfg_addr[1] != 0
+
 
 class Worker(GeventPyWSGIWorker):  # type: ignore[misc]  # gunicorn has no annotations
     """Serves WSGI with gevent, WebSockets included; ends after `--max-requests` requests.
+
+    A gunicorn that starts refuses connections until its first worker has loaded the app: a proxy passes them to another
+    process at once, where they would wait otherwise, as gunicorn listens before it loads.
 
     At SIGTERM it stops accepting at once, closes the connections of every app in the process so that their clients
     reconnect elsewhere, sends what waits for the message queue, and ends.
@@ -29,11 +42,23 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]  # gunicorn has no annot
 
     _ending: gevent.Greenlet[[], None] | None = None
     _loaded: Sequence[object] = ()
+    _inherits = False
+
+    def __init__(self, age: int, ppid: int, sockets: Sequence[Any], *rest: Any) -> None:
+        stock: Any = super()
+        stock.__init__(age, ppid, sockets, *rest)
+        # Later ones take the place of a worker, or stand beside one, that listens on the same sockets.
+        if age == 1 and not self._inherits:
+            for listener in filter(_is_ours, sockets):
+                # To Linux the port stays taken, without anybody who listens: `load_wsgi` takes it up again.
+                listener.shutdown(socket.SHUT_RDWR)
 
     @classmethod
     def setup(cls) -> None:
         """Note the apps that are loaded from now on: in the master with `--preload`, else in the worker."""
         LOADED.set([])
+        # Of systemd, or of the gunicorn that this one succeeds (SIGUSR2): others listen on the sockets, too.
+        cls._inherits = cls._inherits or not INHERITANCE.isdisjoint(os.environ)
 
     def patch(self) -> None:
         """Patch the standard library, then import what serves."""
@@ -71,6 +96,9 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]  # gunicorn has no annot
         own.wsgi_handler = with_limits(DrainingHandler, [state.settings for state in states])
         if own.cfg.max_requests > 0:
             own.wsgi = self._counted(own.wsgi)
+        for listener in own.sockets:
+            if not listener.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                listener.listen(own.cfg.backlog)
 
     def run(self) -> None:
         """Serve until a signal; return when the apps have ended, too."""

@@ -21,8 +21,8 @@ from tests.support import brokers
 from tests.support.chat import ChatClient
 from tests.support.command import environment
 from tests.support.ports import free_port
-from tests.support.served import SECONDS, Served, User, host_app
-from tests.support.service import HOST_KEY, OUR_WORKER, ROOT, service
+from tests.support.served import SECONDS, Served, User, host_app, running
+from tests.support.service import HOST_KEY, OUR_WORKER, ROOT, START_SECONDS, answers, service
 from tests.support.until import until
 
 pytestmark = pytest.mark.slow
@@ -66,12 +66,26 @@ from mounted import inner, make
 
 app = DispatcherMiddleware(inner, {"/two": make("two")})
 """
+# An app that takes until it may to load.
+SLOW = """
+import os, time
+from pathlib import Path
+
+Path("loading").touch()
+while not Path("may-load").exists():
+    time.sleep(0.02)
+
+def app(environ, start_response):
+    start_response("200 OK", [])
+    return [b"loaded"]
+"""
 
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
     (tmp_path / "mounted.py").write_text(MOUNTED)
     (tmp_path / "several.py").write_text(SEVERAL)
+    (tmp_path / "slow.py").write_text(SLOW)
     return tmp_path
 
 
@@ -128,6 +142,18 @@ def test_wrong_settings_end_gunicorn_with_one_message(sample: str, programs: Pat
     assert done.returncode != 0
     assert done.stderr.count("REPO_NOTIFY_PING_INTERVAL should be") == 1
     assert "Traceback" not in done.stderr
+
+
+def test_nobody_waits_for_an_app_that_is_still_loading(programs: Path) -> None:
+    """Refused, they are another process's at once; else a proxy would wait here for as long as it takes to load."""
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    with running([sys.executable, *gunicorn("slow:app", programs, port, "--workers", "2")], environment()):
+        until((programs / "loading").exists, seconds=START_SECONDS)
+        with pytest.raises(requests.ConnectionError):
+            requests.get(url, timeout=SECONDS)
+        (programs / "may-load").touch()
+        until(lambda: answers(url))
 
 
 def test_at_sigterm_a_mounted_apps_clients_come_back_to_the_next_process(sample: str, programs: Path) -> None:

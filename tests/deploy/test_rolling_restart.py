@@ -79,7 +79,8 @@ def report(process: subprocess.Popen[str]) -> list[dict[str, Any]]:
 class Site:
     """The standalone service in two processes, which can be restarted one by one."""
 
-    def __init__(self, environ: dict[str, str]) -> None:
+    def __init__(self, way: str, environ: dict[str, str]) -> None:
+        self._way = way
         self.ports = [free_port(), free_port()]
         self._environ = environ
         self._stacks = [ExitStack(), ExitStack()]
@@ -88,7 +89,7 @@ class Site:
     def start(self, number: int) -> None:
         """Start that process and wait until it is ready."""
         port = self.ports[number]
-        served = self._stacks[number].enter_context(service(command("serve", port), self._environ, port))
+        served = self._stacks[number].enter_context(service(command(self._way, port), self._environ, port))
         self._served[number] = served
         until(lambda: requests.get(f"{served.url}/notify/readyz", timeout=SECONDS).status_code == 200)
 
@@ -105,14 +106,15 @@ class Site:
             stack.close()
 
 
-def test_a_rolling_restart_keeps_nobody_away_for_long(sample: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("way", ["serve", "gunicorn"])
+def test_a_rolling_restart_keeps_nobody_away_for_long(way: str, sample: str, tmp_path: Path) -> None:
     """Measured at each client: how long it was out of its room, and how long it heard nothing."""
     authority, certificate = certificates(tmp_path)
     port = free_port()
     with ExitStack() as stack:
         queue = stack.enter_context(brokers.redis(tmp_path))
         environ = {"REPO_NOTIFY_MESSAGE_QUEUE": queue, "REPO_NOTIFY_TRUSTED_PROXIES": "1"}
-        site = Site(service_environment(sample, **environ))
+        site = Site(way, service_environment(sample, **environ))
         stack.callback(site.close)
         for number in range(2):
             site.start(number)
