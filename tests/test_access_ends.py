@@ -18,6 +18,7 @@ from tests.support.metrics import metric
 from tests.support.mongo_proxy import MongoProxy
 from tests.support.people import People
 from tests.support.served import Served
+from tests.support.streams import await_stream
 from tests.support.teamspaces import Teamspace, binary
 from tests.support.until import until
 
@@ -45,7 +46,7 @@ def people(serve_host: Serve, request: pytest.FixtureRequest) -> Iterator[People
     """People of an app that looks at rights in one of both ways, and caches for longer than it may."""
     served = serve_host(REPO_NOTIFY_PERMISSION_CACHE_SECONDS=NEVER, **WAYS[request.param])
     if request.param == "streams":
-        until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
+        await_stream(served)
     with closing(People(served)) as found:
         yield found
 
@@ -155,7 +156,7 @@ def test_a_right_that_was_gained_counts_at_the_next_join(people: People, teamspa
 @pytest.mark.parametrize("engine", ENGINES)
 def test_on_either_engine(serve_host: Serve, teamspaces: Make, engine: str) -> None:
     served = serve_host(REPO_NOTIFY_RECHECK_SECONDS=NEVER, **ENGINES[engine])
-    until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
+    await_stream(served)
     place = Place(teamspaces())
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with closing(People(served)) as people:
@@ -172,7 +173,7 @@ def test_a_join_that_was_under_way_at_the_write_does_not_stay(sample: str, serve
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with MongoProxy(sample) as database, ThreadPoolExecutor(1) as pool:
         served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
-        until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
+        await_stream(served)
         with closing(People(served)) as people:
             client = people.client("uma")
             # The settings are read, the projects not yet.
@@ -194,7 +195,7 @@ def test_what_changed_while_the_stream_was_away_is_seen(sample: str, serve_host:
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with MongoProxy(sample) as database:
         served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
-        until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
+        await_stream(served)
         with closing(People(served)) as people:
             client = people.client("uma")
             client.join(place.in_model)
@@ -261,7 +262,7 @@ def test_thousands_of_changes_are_not_thousands_of_questions(
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
     with MongoProxy(sample) as database:
         served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
-        until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
+        await_stream(served)
         with closing(People(served)) as people:
             client = people.client("uma")
             client.join(place.in_model)
