@@ -40,7 +40,7 @@ CONFIG: dict[str, Any] = {
     "REPO_NOTIFY_PERMISSION_CACHE_SECONDS": NEVER,
     "REPO_NOTIFY_LEGACY_PERMISSIONS": False,
 }
-# How many models there are in each project of each teamspace. Rooms of the last are empty most of the time, so that only
+# How many models each project of each teamspace has. Rooms of the last are empty most of the time, so that only
 # the cache may know what was right there; nor is a new model published there, which would empty the cache.
 MODELS = {"a": (2, 1), "b": (1,), "quiet": (1,)}
 IN_QUIET = 2
