@@ -18,6 +18,7 @@ from tests.support.metrics import metric
 from tests.support.mongo_proxy import MongoProxy
 from tests.support.people import People
 from tests.support.served import Served
+from tests.support.streams import await_stream
 from tests.support.teamspaces import Teamspace, binary
 from tests.support.until import until
 

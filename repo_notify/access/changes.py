@@ -41,8 +41,8 @@ PIPELINE = (
     },
     {"$project": {"operationType": 1, "ns": 1, "documentKey": 1}},
 )
-# ChangeStreamHistoryLost: the oplog holds no longer what came after the token.
-_LOST = frozenset({286})
+# What the server says of an error after which the same token works again, such as an election.
+_RESUMABLE = "ResumableChangeStreamError"
 # Unauthorized; IllegalOperation, CommandNotFound, CommandNotSupported and the stage's own errors: no replica set.
 _REFUSED = frozenset({13, 20, 59, 115, 303, 40324, 40573})
 
@@ -150,12 +150,11 @@ class Changes:
         """Wait, and return how long to wait the next time."""
         if self._closing.is_set():
             return pause
-        code = error.code if isinstance(error, OperationFailure) else None
-        if code in _LOST:
+        refused = isinstance(error, OperationFailure) and error.code in _REFUSED
+        if self._token is not None and not refused and _has_lost(error):
             self._metrics.change_stream_losses.inc()
             self._token = None
         self._metrics.change_stream_restarts.inc()
-        refused = code in _REFUSED
         reason = (
             f"MongoDB refuses change streams ({error}); a replica set is needed, and `find` and `changeStream` on all "
             "databases"
@@ -170,3 +169,7 @@ class Changes:
         self._closing.wait(wait * self._random.uniform(0.5, 1.0))
         return min(pause * 2, LONGEST_PAUSE_SECONDS)
 
+
+def _has_lost(error: PyMongoError) -> bool:
+    """Return whether the server will not go on from the token: its log is shorter by now, or it knows it no more."""
+    return isinstance(error, OperationFailure) and not error.has_error_label(_RESUMABLE)

@@ -107,13 +107,16 @@ class Register:
     def members(self, room: Room) -> Iterator[Socket]:
         """Yield the sockets in a room as it is asked, and forget a room that has none."""
         found = self._sockets.in_room(room)
-        if found:
-            yield from found
-            return
+        if not found:
+            self.forget_if_empty(room)
+        yield from found
+
+    def forget_if_empty(self, room: Room) -> None:
+        """Forget a room that has no members."""
         where = self._kinds[room.kind][0].request(room).where
         with self._lock:
             keys = self._keys.get(str(where[0]))
-            # Somebody may have entered since.
+            # Within the lock: somebody may just have entered.
             if keys is None or self._sockets.in_room(room):
                 return
             keys.discard(room.key)

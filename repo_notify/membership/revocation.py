@@ -6,6 +6,7 @@ Whose right may have ended is named by MongoDB's change stream, by the host, or 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -43,6 +44,8 @@ AGAIN_SECONDS = 1.0
 MANY_CONCERNS = 100
 # For how long a change is remembered, for joins that were under way: longer than any of them may take.
 REMEMBERED_SECONDS = 60.0
+# How long the rooms that everybody has left are kept at most.
+FORGET_SECONDS = 60.0
 
 
 class _Named(NamedTuple):
@@ -151,9 +154,23 @@ class Revalidation:
         """Sweep each `seconds`, and when changes may have been missed, until `close`."""
         self._ended = monotonic()
         while not self._closing.is_set():
-            self._sweep_wanted.wait(self._seconds or None)
+            self._await_sweep()
             self._sweep_wanted.clear()
             self._guarded(self.sweep)
+
+    def _await_sweep(self) -> None:
+        """Wait for the next sweep, which forgets the rooms that are empty; where it is far off, forget them now."""
+        due = monotonic() + (self._seconds or math.inf)
+        while not self._sweep_wanted.wait(min(FORGET_SECONDS, max(0.0, due - monotonic()))) and monotonic() < due:
+            self._guarded(self._forget_empty)
+
+    def _forget_empty(self) -> None:
+        turn = monotonic()
+        for room in self._register.rooms():
+            self._register.forget_if_empty(room)
+            if monotonic() - turn > SLICE_SECONDS:
+                self._give_way()
+                turn = monotonic()
 
     def run(self) -> None:
         """Look at whoever is named, until `close`."""

@@ -16,10 +16,13 @@ _HEADER = struct.Struct("<i")
 _FIND = b"\x02find\x00"
 
 
-def _no_replica_set(question: bytes) -> bytes:
-    """Return what MongoDB answers to a change stream where it is no replica set."""
-    text = "The $changeStream stage is only supported on replica sets"
-    body = bson.encode({"ok": 0.0, "errmsg": text, "code": 40573, "codeName": "Location40573"})
+# What MongoDB answers to a change stream where it is no replica set.
+NO_REPLICA_SET = (40573, "The $changeStream stage is only supported on replica sets")
+
+
+def _failure(question: bytes, code: int, text: str) -> bytes:
+    """Return the answer that a question has failed."""
+    body = bson.encode({"ok": 0.0, "errmsg": text, "code": code, "codeName": f"Location{code}"})
     (request_id,) = struct.unpack_from("<i", question, 4)
     # A header, no flags, and one section that is a document (MongoDB wire protocol, "OP_MSG").
     return struct.pack("<iiiiIB", 21 + len(body), 1, request_id, 2013, 0, 0) + body
@@ -30,7 +33,7 @@ class MongoProxy(Proxy):
 
     `finds` counts queries by collection. While held back, queries wait; `asked` is set whenever one arrives.
     Answers that hold a text of `garbled` show it as bytes that are no UTF-8. Without `streams` it is a database that is
-    no replica set.
+    no replica set. A change stream that is to go on from a token is answered with `no_resuming`, if that is set.
     """
 
     def __init__(self, uri: str, *, streams: bool = True) -> None:
@@ -43,6 +46,7 @@ class MongoProxy(Proxy):
         self.finds: Counter[str] = Counter()
         self.asked = threading.Event()
         self.garbled: set[bytes] = set()
+        self.no_resuming: tuple[int, str] | None = None
         self._held = b""
         self._gate = threading.Event()
         self._gate.set()
@@ -75,10 +79,23 @@ class MongoProxy(Proxy):
                 (length,) = _HEADER.unpack(header)
                 message = header + stream.read(length - _HEADER.size)
                 self._count(message)
-                if not self._streams and b"$changeStream\x00" in message:
-                    pair.client.sendall(_no_replica_set(message))
+                refusal = self._refusal(message)
+                if refusal is not None:
+                    pair.client.sendall(_failure(message, *refusal))
                 else:
                     pair.server.sendall(message)
+
+    def _refusal(self, message: bytes) -> tuple[int, str] | None:
+        if b"$changeStream\x00" not in message:
+            return None
+        if not self._streams:
+            return NO_REPLICA_SET
+        return self.no_resuming if b"resumeAfter\x00" in message else None
+
+    def move(self, uri: str) -> None:
+        """Let new connections end at the database at `uri`."""
+        parts = urlsplit(uri)
+        self._target = (str(parts.hostname), int(parts.port or 0))
 
     def _count(self, message: bytes) -> None:
         at = message.find(_FIND)
