@@ -51,12 +51,6 @@ def people(serve_host: Serve, request: pytest.FixtureRequest) -> Iterator[People
         yield found
 
 
-def await_stream(served: Served) -> None:
-    """Wait until changes are heard of, which begins with the first connection."""
-    with closing(ChatClient(served.url)):
-        until(lambda: metric(served, "repo_notify_change_stream_up") == 1)
-
-
 def refusal(joined: dict[str, Any], message: str = "Model not found") -> dict[str, Any]:
     return {"code": "ROOM_NOT_FOUND", "message": message, "details": {"action": "join", "data": joined}}
 

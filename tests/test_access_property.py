@@ -288,9 +288,9 @@ class World:
             body = {"type": "IssuesCreated", "teamspace": name, "model": room.model, "issues": [{"n": number}]}
             return body, {True: (room, whole)}
         project = room.project or self.chance.choice(list(self.of[room].projects))
-        data = {"_id": f"new{number}", "n": number}
-        body = {"type": "ModelCreated", "teamspace": name, "project": project, "kind": "container", "data": data}
-        return body, {False: (RoomOf(name, project, None),), True: (whole,)}
+        data: dict[str, Any] = {"_id": f"new{number}", "n": number}
+        created = {"type": "ModelCreated", "teamspace": name, "project": project, "kind": "container", "data": data}
+        return created, {False: (RoomOf(name, project, None),), True: (whole,)}
 
     # The verdict
 
