@@ -32,7 +32,7 @@ _REFUSALS = {
     "Not a WebSocket opening handshake": "the proxy does not pass the upgrade on: in nginx `proxy_http_version 1.1;`, "
     '`proxy_set_header Upgrade $http_upgrade;` and `proxy_set_header Connection "upgrade";`',
     "Session ID unknown": "a second request reached another process: have the proxy send a client's requests to one "
-    "(`ip_hash` in nginx)",
+    "(`hash` or `ip_hash` in nginx)",
     "Unsupported protocol version": "the server does not speak Engine.IO 4: have the proxy pass the query on",
     "The server is shutting down": "this process is about to end: try again",
 }

@@ -29,7 +29,7 @@ _LINES = {
     "no_upgrade": "a WebSocket's handshake came without the header Upgrade (Connection: %(connection)s): the proxy in "
     "front should speak HTTP/1.1 and pass on Upgrade and Connection (docs/operating.md); until then clients poll",
     "unknown_connection": "a client polls for a connection that this process does not have: normal after a restart; "
-    "if it goes on, let each client reach the same process (sticky sessions, ip_hash), or use WebSocket alone",
+    "if it goes on, let each client reach the same process (sticky sessions), or use WebSocket alone",
 }
 
 
