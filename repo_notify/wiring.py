@@ -53,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 # How long a process's first client waits for the queue.
 SUBSCRIBE_SECONDS = 2.0
+GIVE_WAY_SECONDS = 0.0005
 # Shown although there are none.
 _NO_CONNECTIONS: Samples = {("4", "polling"): 0, ("4", "websocket"): 0}
 
@@ -193,6 +194,11 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         connect(settings.mongo_uri, timeout=settings.permission_timeout), users_collection=settings.users_collection
     )
     socketio = host if host is not None else make_socketio(settings, dialects.namespaces, dialects.codecs)
+
+    def give_way() -> None:
+        # A timer: where nobody sleeps gevent runs what is ready before it looks at sockets.
+        socketio.server.sleep(GIVE_WAY_SECONDS)
+
     permissions = Permissions(
         store,
         metrics,
@@ -200,7 +206,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         size=settings.permission_cache_size,
         timeout=settings.permission_timeout,
         legacy=settings.legacy_permissions,
-        give_way=lambda: socketio.server.sleep(0),
+        give_way=give_way,
     )
     sockets = _sockets_of(socketio.server, dialects.namespaces)
     reads = SessionReads(socketio.server, seconds=settings.permission_timeout)
@@ -222,7 +228,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         metrics,
         dialects=dialects,
         seconds=settings.recheck_seconds,
-        give_way=lambda: socketio.server.sleep(0),
+        give_way=give_way,
     )
     revalidations.append(revalidation)
     handlers = Handlers(
