@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable
 from time import monotonic
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 # The engine's access log.
 ACCESS = "repo_notify.access"
@@ -62,7 +62,13 @@ _FORMATTERS: dict[str, Callable[[], logging.Formatter]] = {
 }
 
 
-class _StandardError(logging.StreamHandler[Any]):
+if TYPE_CHECKING:
+    _StreamHandler = logging.StreamHandler[Any]
+else:  # it takes no parameters before Python 3.11
+    _StreamHandler = logging.StreamHandler
+
+
+class _StandardError(_StreamHandler):
     """Writes to what `sys.stderr` is at the time."""
 
     def __init__(self) -> None:
