@@ -305,7 +305,7 @@ def test_several_workers_on_one_port_say_so(sample: str) -> None:
 
 
 def test_on_threads_there_is_no_loop_to_be_late(sample: str) -> None:
-    app = make_app(sample)
+    app = make_app(sample, REPO_NOTIFY_LEGACY_V4=False)
     RepoNotify(app)
     with serving(app) as url:
         text = requests.get(url + "/notify/metrics", timeout=SECONDS).text

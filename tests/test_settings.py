@@ -242,7 +242,7 @@ def test_environment() -> None:
     ],
 )
 def test_the_start_stops_with_the_message_alone(environ: dict[str, str], says: str) -> None:
-    done = run("wsgi", **environ)
+    done = run("wsgi", REPO_NOTIFY_LEGACY_V4="no", **environ)
     assert done.returncode == 1
     assert says in done.stderr
     assert "Traceback" not in done.stderr + done.stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ def service_environment(mongo_uri: str, **environ: str) -> dict[str, str]:
         "REPO_NOTIFY_API_KEY": API_KEY,
         "SECRET_KEY": HOST_KEY,
         "HOST": "127.0.0.1",
+        # v5 is served all the same where `legacy_v4` was deleted.
+        "REPO_NOTIFY_LEGACY_V4": "yes" if importlib.util.find_spec("legacy_v4") else "no",
     }
     return environment(**{**defaults, **environ})
 
