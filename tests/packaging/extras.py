@@ -34,6 +34,7 @@ EVENT = {"type": "TicketUpdated", **ROOM, "kind": "container", "data": {"n": 1}}
 INSTALL_SECONDS, START_SECONDS = 120, 60
 # Extra -> what runs where it is installed; `test` and `benchmarks` are `demo` with libraries.
 COMMANDS = {
+    "docs": "python -m sphinx --version",
     "sessions": "python -c 'import flask_session'",
     "benchmarks": "python -c 'import flask_session, requests, secantus'",
     "testing": "python -m pytest -p repo_notify.testing.plugin --fixtures",
