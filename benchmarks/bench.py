@@ -104,10 +104,10 @@ class Bench:
             yield self._start(stack, chosen, config)
 
     @contextmanager
-    def alone(self, peer: Peer) -> Iterator[Contestant | None]:
-        """Start one peer; None where it cannot run."""
+    def alone(self, peer: Peer, config: Config | None = None) -> Iterator[Contestant | None]:
+        """Start one peer, with a configuration of its own if one is given; None where it cannot run."""
         with ExitStack() as stack:
-            yield next(iter(self._start(stack, [peer], self.config)), None)
+            yield next(iter(self._start(stack, [peer], config or self.config)), None)
 
     def turns(self, contestants: list[Contestant]) -> Iterator[Contestant]:
         """Yield each contestant once a round; another begins each time, so that none always follows the same."""

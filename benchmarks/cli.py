@@ -57,7 +57,8 @@ def main(names: tuple[str, ...], peer_names: tuple[str, ...], rounds: int | None
 
 
 def _run(bench: Bench, scenario: Scenario) -> None:
-    turns = scenario.steps(bench.sizes) * bench.rounds * len(bench.peers)
+    peers = [peer for peer in bench.peers if scenario.only in (None, peer.name)]
+    turns = scenario.steps(bench.sizes) * bench.rounds * len(peers)
     with click.progressbar(length=turns, label=f"{scenario.title:<26}") as bar:
         bench.step = lambda: bar.update(1)
         scenario.run(bench)

@@ -29,6 +29,7 @@ MICROSECONDS = Unit("microseconds", _scaled(1e-6, "us"))
 MILLISECONDS = Unit("milliseconds", _scaled(1e-3, "ms"))
 KILOBYTES = Unit("kB", _scaled(1e3, "kB"))
 MEBIBYTES = Unit("MiB", _scaled(2**20, "MiB"))
+COUNT = Unit("number", _grouped)
 SHARE = Unit("share", lambda value: f"{100 * value:.3g} %", more_is_better=True)
 
 

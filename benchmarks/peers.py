@@ -44,6 +44,7 @@ class Config:
     cache_seconds: float = 3.0
     ping_seconds: int = 600
     sessions: Sessions = "cookie"
+    recheck_seconds: float = 30.0
     room: Mapping[str, str] = field(default_factory=lambda: dict(ROOM))
 
 
@@ -96,6 +97,12 @@ class WebServer:
         cookie = "; ".join(f"{found.name}={found.value}" for found in answer.cookies)
         join = "42" + json.dumps(["join", ROOM], separators=(",", ":"))
         return Script.joining(HOST, self.port, CHAT_PATH, cookie, join.encode())
+
+    def ask(self, path: str) -> requests.Response:
+        """Get a page of its."""
+        answer = requests.get(f"http://{HOST}:{self.port}{path}", timeout=REQUEST_SECONDS)
+        answer.raise_for_status()
+        return answer
 
     def generate(self, order: Order, frame: int) -> int:  # noqa: ARG002 - its frames are as long as they are
         """Have it publish; return when it began."""

@@ -95,7 +95,8 @@ def _scenario(scenario: Scenario, results: Results, peers: Sequence[str], plots:
         if chart := _chart(scenario, metric, results):
             (plots / name).write_text(chart)
             yield f"![{scenario.title}: {metric}]({plots.name}/{name})\n"
-    yield table(["case", "metric", *peers], list(_rows(scenario, results, peers)))
+    taking_part = [peer for peer in peers if scenario.only in (None, peer)]
+    yield table(["case", "metric", *taking_part], list(_rows(scenario, results, taking_part)))
     remarks = [(key, text) for key, text in results.remarks.items() if key.scenario == scenario.name]
     if remarks:
         yield "".join(f"- `{key.peer}`, {key.case}: {text}.\n" for key, text in remarks)

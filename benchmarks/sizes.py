@@ -10,6 +10,7 @@ class Sizes:
     """Numbers of sockets, events and seconds; `deliveries` bounds one measurement of the fan-out.
 
     `slow` is the fan-out with stalled clients: members, how many stall, events and bytes of each event's filling.
+    `evicted` members lose a right, `evictions` times; each time events go to as many others for `eviction_seconds`.
     """
 
     rounds: int
@@ -27,6 +28,12 @@ class Sizes:
     slow_stalled: int
     slow_events: int
     slow_bytes: int
+    evicted: int
+    evictions: int
+    eviction_seconds: float
+    sweep_members: int
+    sweep_seconds: float
+    rooms_at_once: int
     probe_seconds: float
     publish_seconds: float
 
@@ -47,6 +54,12 @@ FULL = Sizes(
     slow_stalled=100,
     slow_events=100,
     slow_bytes=32_000,
+    evicted=1_000,
+    evictions=20,
+    eviction_seconds=2.0,
+    sweep_members=15_000,
+    sweep_seconds=4.0,
+    rooms_at_once=500,
     probe_seconds=0.5,
     publish_seconds=1.0,
 )
@@ -66,6 +79,12 @@ QUICK = Sizes(
     slow_stalled=10,
     slow_events=100,
     slow_bytes=32_000,
+    evicted=200,
+    evictions=3,
+    eviction_seconds=1.0,
+    sweep_members=2_000,
+    sweep_seconds=2.0,
+    rooms_at_once=200,
     probe_seconds=0.3,
     publish_seconds=0.3,
 )
@@ -85,6 +104,12 @@ SMOKE = Sizes(
     slow_stalled=2,
     slow_events=50,
     slow_bytes=32_000,
+    evicted=5,
+    evictions=2,
+    eviction_seconds=0.5,
+    sweep_members=20,
+    sweep_seconds=0.3,
+    rooms_at_once=10,
     probe_seconds=0.2,
     publish_seconds=0.1,
 )

@@ -5,8 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from benchmarks.figures import KILOBYTES, MEBIBYTES, MICROSECONDS, MILLISECONDS, PER_SECOND, SHARE, Key, Results, Unit
-from benchmarks.scenarios import fanout, idle, inbound, joining, latency, leaving, slow
+from benchmarks.figures import (
+    COUNT,
+    KILOBYTES,
+    MEBIBYTES,
+    MICROSECONDS,
+    MILLISECONDS,
+    PER_SECOND,
+    SHARE,
+    Key,
+    Results,
+    Unit,
+)
+from benchmarks.scenarios import access, fanout, idle, inbound, joining, latency, leaving, slow
 
 OURS = "ours"
 RATE = PER_SECOND
@@ -76,6 +87,31 @@ def _at_most(key: Key, most: float, unit: Unit) -> Judge:
     return judge
 
 
+def _always_at_most(key: Key, most: float, unit: Unit) -> Judge:
+    """Judge our slowest round, which of twenty is the 99th percentile."""
+
+    def judge(results: Results) -> Verdict:
+        mine = results.figure(key)
+        if mine is None:
+            return NOT_MEASURED
+        return Verdict(mine.high <= most, mine.text(unit))
+
+    return judge
+
+
+def _more_by_at_most(calm: Key, meanwhile: Key, most: float, unit: Unit) -> Judge:
+    """Judge by how much a figure grows meanwhile."""
+
+    def judge(results: Results) -> Verdict:
+        before, after = results.figure(calm), results.figure(meanwhile)
+        if before is None or after is None:
+            return NOT_MEASURED
+        shown = f"{unit.write(after.median)} in place of {unit.write(before.median)}"
+        return Verdict(after.median - before.median <= most, shown)
+
+    return judge
+
+
 def _at_least(key: Key, least: float, unit: Unit) -> Judge:
     def judge(results: Results) -> Verdict:
         mine = results.figure(key)
@@ -96,15 +132,16 @@ def _place(key: Key) -> tuple[str, str, str]:
     return key.scenario, key.case, key.metric
 
 
-def _growth(few: Key, many: Key, most: float) -> Judge:
-    """Judge how a cost grows with the number of sockets."""
+def _growth(few: Key, many: Key, most: float, unit: Unit = MICROSECONDS) -> Judge:
+    """Judge how a cost grows with the number of sockets, or with what goes on meanwhile."""
 
     def judge(results: Results) -> Verdict:
         ratio, first, last = results.ratio(many, few), results.figure(few), results.figure(many)
         if ratio is None or first is None or last is None:
             return NOT_MEASURED
         shown = f"{ratio.median:.2f} × ({ratio.low:.2f} .. {ratio.high:.2f})"
-        why = f"{few.case}: {MICROSECONDS.write(first.median)}, {many.case}: {MICROSECONDS.write(last.median)}"
+        figures = ((few, first), (many, last))
+        why = "; ".join(f"{key.case}, {key.metric}: {unit.write(figure.median)}" for key, figure in figures)
         return Verdict(ratio.median <= most, shown, why)
 
     return judge
@@ -127,6 +164,14 @@ STORED = _key(joining.NAME, joining.case(3_000, "mongodb"), joining.CPU)
 FEW, MANY = (_key(leaving.NAME, leaving.case(number), leaving.CPU) for number in (1_000, 15_000))
 INBOUND = _key(inbound.NAME, inbound.CASE, inbound.DURING)
 KEPT, MEMORY = (_key(slow.NAME, slow.case(1_000, 100), metric) for metric in (slow.KEPT, slow.GROWTH))
+LAST, CALM, MEANWHILE = (
+    _key(access.NAME, access.evicted(1_000), metric) for metric in (access.LAST, access.CALM, access.MEANWHILE)
+)
+SWEEP = _key(access.NAME, access.swept(15_000), access.PING_SWEEP)
+ANSWERED, QUERIES, ALONE, BESIDE = (
+    _key(access.NAME, access.joined(500), metric)
+    for metric in (access.ANSWERED, access.QUERIES, access.LATEST_CALM, access.LATEST_JOINING)
+)
 
 TARGETS = (
     Target("fan-out, room of 1,000, single events", "at least 1.5 × Node", _times(SINGLE, "node", 1.5, unit=RATE)),
@@ -142,4 +187,12 @@ TARGETS = (
     Target("the same", "others delayed by at most 5 ms", _at_most(INBOUND, 5e-3, MILLISECONDS)),
     Target("100 stalled in a room of 1,000", "the rest keep 90 % of the rate", _at_least(KEPT, 0.9, SHARE)),
     Target("the same", "memory grows by less than 120 MiB", _at_most(MEMORY, 120 * 2**20, MEBIBYTES)),
+    Target(
+        "a right taken from 1,000 members", "the last is out within 1 s (p99)", _always_at_most(LAST, 1.0, MILLISECONDS)
+    ),
+    Target("the same", "p99 of 1,000 others at most 1.5 × calm", _growth(CALM, MEANWHILE, 1.5, MILLISECONDS)),
+    Target("a sweep over 15,000 members", "holds others up for at most 5 ms", _at_most(SWEEP, 5e-3, MILLISECONDS)),
+    Target("500 rooms joined in one go, cold", "answered within 1 s", _at_most(ANSWERED, 1.0, MILLISECONDS)),
+    Target("the same", "at most 20 queries", _at_most(QUERIES, 20, COUNT)),
+    Target("the same", "an event of others at most 50 ms later", _more_by_at_most(ALONE, BESIDE, 50e-3, MILLISECONDS)),
 )

@@ -27,7 +27,7 @@ class Probed:
 
 def probe(script: Script, message: bytes, seconds: float) -> Probed:
     """Ping each millisecond for `seconds`, then again for `seconds` from the moment at which `message` is sent."""
-    others, sender = _enter(script), _enter(script)
+    others, sender = enter(script), enter(script)
     try:
         before, _ = _slowest(others, sender, b"", seconds)
         during, outcome = _slowest(others, sender, message, seconds)
@@ -37,7 +37,8 @@ def probe(script: Script, message: bytes, seconds: float) -> Probed:
     return Probed(before, during, outcome)
 
 
-def _enter(script: Script) -> socket.socket:
+def enter(script: Script) -> socket.socket:
+    """Return a connection that has taken the steps of a script; raises `LoadError`."""
     client = socket.create_connection((script.host, script.port), timeout=10)
     client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     for data, awaited in script.steps:

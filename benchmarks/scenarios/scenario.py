@@ -15,7 +15,8 @@ class Scenario:
     """One row of the table.
 
     `how` says how it is measured; the `plotted` metrics become one plot each, on a logarithmic scale; `steps` are the
-    measurements of one peer in one round.
+    measurements of one peer in one round. `only` names the peer that takes part, where the others
+    have no such thing.
     """
 
     name: str
@@ -25,3 +26,4 @@ class Scenario:
     plotted: tuple[str, ...]
     steps: Callable[[Sizes], int]
     run: Callable[[Bench], None]
+    only: str | None = None

@@ -10,23 +10,48 @@ import json
 import sys
 from typing import Any
 
-from flask import Flask
+from flask import Flask, jsonify
+from pymongo import monitoring
 
 from benchmarks.servers.control import add_control, use_sessions
 from repo_notify import RepoNotify
 from repo_notify.events import ModelSettingsUpdated
 from repo_notify.serving import serve
 
+# What a look-up of rights sends.
+QUERIES = frozenset({"find", "aggregate"})
+
+
+class Queries(monitoring.CommandListener):
+    """Counts what is asked of the database."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def started(self, event: monitoring.CommandStartedEvent) -> None:
+        """Count a query."""
+        self.count += event.command_name in QUERIES
+
+    def succeeded(self, event: monitoring.CommandSucceededEvent) -> None:
+        """Do nothing."""
+
+    def failed(self, event: monitoring.CommandFailedEvent) -> None:
+        """Do nothing."""
+
 
 def make_app(config: dict[str, Any]) -> Flask:
     """Return the host app."""
     app = Flask("ours")
+    queries = Queries()
+    monitoring.register(queries)
+    app.add_url_rule("/bench/queries", view_func=lambda: jsonify(queries.count))
     app.config.update(
         SECRET_KEY=config["secret"],
         REPO_NOTIFY_MONGO_URI=config["mongo_uri"],
         REPO_NOTIFY_USERS_COLLECTION=config["users_collection"],
         REPO_NOTIFY_API_KEY=config["api_key"],
         REPO_NOTIFY_PERMISSION_CACHE_SECONDS=config["cache_seconds"],
+        REPO_NOTIFY_RECHECK_SECONDS=config["recheck_seconds"],
         REPO_NOTIFY_PING_INTERVAL=config["ping_seconds"],
         REPO_NOTIFY_PING_TIMEOUT=config["ping_seconds"],
     )
