@@ -112,9 +112,6 @@ class Sockets(Protocol):
     def room_keys(self) -> set[str]:
         """Return the keys of the rooms of ours that have members."""
 
-    def members(self, room: Room) -> list[str]:
-        """Return the ids of the connections in a room."""
-
     def peer(self, connection_id: str) -> Peer | None:
         """Return how a connection is, None where there is none."""
 
@@ -203,10 +200,6 @@ class OwnSockets:
         """Return the keys of the rooms of ours that have members."""
         return keys_of(self._server)
 
-    def members(self, room: Room) -> list[str]:
-        """Return the ids of the connections in a room."""
-        return members_of(self._server, self.namespaces, room)
-
     def peer(self, connection_id: str) -> Peer | None:
         """Return how a connection is."""
         connection = self._server.eio.sockets.get(connection_id)
@@ -235,9 +228,3 @@ def keys_of(server: socketio.Server) -> set[str]:
     """Return the keys of the rooms of ours that a server has."""
     keys = (key for members in list(server.manager.rooms.values()) for key in list(members))
     return {key for key in keys if isinstance(key, str) and key.startswith(PREFIX)}
-
-
-def members_of(server: socketio.Server, namespaces: Iterable[str], room: Room) -> list[str]:
-    """Return the ids of the connections that are in a room in any of the namespaces."""
-    found = [server.manager.get_participants(namespace, room.key) for namespace in namespaces]
-    return sorted({connection_id for members in found for _, connection_id in list(members)})

@@ -27,7 +27,6 @@ from .sockets import (
     bare,
     count_our_rooms,
     keys_of,
-    members_of,
 )
 
 
@@ -181,10 +180,6 @@ class StockSockets:
     def room_keys(self) -> set[str]:
         """Return the keys of the rooms of ours that have members."""
         return keys_of(self._server)
-
-    def members(self, room: Room) -> list[str]:
-        """Return the ids of the connections in a room."""
-        return members_of(self._server, self.namespaces, room)
 
     def peer(self, connection_id: str) -> Peer | None:
         """Return how a connection is."""

@@ -13,6 +13,7 @@ from typing import Any
 
 from flask import Response, jsonify, request
 
+from repo_notify.logs import connection_label
 from repo_notify.protocol.dialect import Dialects
 from repo_notify.protocol.ids import fold_uuid
 from repo_notify.protocol.rooms import Room
@@ -24,8 +25,6 @@ from .blueprint import Answer, Route, error, without_key
 from .explain import Asked, Explainer, summary
 
 PAGE, MAX_PAGE, MAX_MEMBERS = 100, 1_000, 1_000
-# Enough to find it in the log; the whole of it would let others speak for the client.
-_SHOWN_ID = 8
 _PLAIN = "text/plain"
 
 
@@ -81,7 +80,7 @@ class Operator:
         return all(fold_uuid(where.get(name) or "") == fold_uuid(value) for name, value in wanted.items())
 
     def _shown(self, room: Room) -> dict[str, Any]:
-        members = self._sockets.members(room)
+        members = sorted({member.connection_id for member in self._sockets.in_room(room)})
         kind, _ = self._dialects.kinds[room.kind]
         peers = ((found, self._sockets.peer(found)) for found in members[:MAX_MEMBERS])
         return {
@@ -95,7 +94,7 @@ class Operator:
         identity = self._identities.known(connection_id)
         return {
             "user": identity.username if identity is not None else None,
-            "connection": connection_id[:_SHOWN_ID],
+            "connection": connection_label(connection_id),
             "generation": peer.generation,
             "transport": peer.transport,
             "since": datetime.fromtimestamp(int(peer.since), timezone.utc).isoformat().replace("+00:00", "Z"),

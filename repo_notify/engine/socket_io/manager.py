@@ -83,9 +83,7 @@ class RoomManager:
 
     def members_of(self, namespace: str, room: Hashable) -> list[Member]:
         """The members of a room of a namespace."""
-        with self._lock:
-            space = self._namespaces.get(namespace)
-            return list(space.rooms.get(room, {}).values()) if space else []
+        return self._select(namespace, room, ())
 
     def member(self, sid: str, namespace: str) -> Member | None:
         """The member of that id, whether connected or still connecting."""
