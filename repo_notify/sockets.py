@@ -50,9 +50,8 @@ Handler = Callable[[Any, Socket, Sequence[Any], "Spelling | None"], Any]
 # (event, socket, arguments): it waits for its turn behind others of its connection.
 Arriving = Callable[[Any, Socket, Sequence[Any]], None]
 Opened = Callable[[str, Mapping[str, Any]], None]
-Closed = Callable[[str], None]
 # (connection id, the reason in python-engineio's words)
-Ended = Callable[[str, str], None]
+Closed = Callable[[str, str], None]
 
 
 class Peer(NamedTuple):
@@ -80,7 +79,7 @@ class Sockets(Protocol):
         """
 
     def watch(self, opened: Opened, closed: Closed) -> None:
-        """Have `opened(connection_id, environ)` and `closed(connection_id)` called for each connection."""
+        """Have `opened(connection_id, environ)` and `closed(connection_id, reason)` called for each connection."""
 
     def resolve(self, socket_id: str) -> str | None:
         """Return the id of the connection that has this id, whichever of its ids it is, or None.
@@ -114,9 +113,6 @@ class Sockets(Protocol):
 
     def peer(self, connection_id: str) -> Peer | None:
         """Return how a connection is, None where there is none."""
-
-    def watch_ends(self, ended: Ended) -> None:
-        """Have `ended(connection_id, reason)` called before whoever is given to `watch` afterwards."""
 
     def new_lock(self) -> Lock:
         """Return what keeps the server's handlers apart where they run in threads; nothing may wait within."""
@@ -160,7 +156,7 @@ class OwnSockets:
     def watch(self, opened: Opened, closed: Closed) -> None:
         """Have the ends of connections told by the engine."""
         self._server.on_open.append(opened)
-        self._server.on_close.append(lambda connection_id, _reason: closed(connection_id))
+        self._server.on_close.append(closed)
 
     def resolve(self, socket_id: str) -> str | None:
         """Return the id of the connection that has this id."""
@@ -209,10 +205,6 @@ class OwnSockets:
         size = backlog.size if backlog is not None else 0
         seconds = monotonic() - backlog.since if backlog is not None and size else 0.0
         return Peer(str(connection.codec.eio), connection.transport.name, connection.since, size, seconds)
-
-    def watch_ends(self, ended: Ended) -> None:
-        """Have the ends of connections told with their reasons."""
-        self._server.on_close.append(ended)
 
     def new_lock(self) -> Lock:
         """Return a lock of the engine's async mode."""

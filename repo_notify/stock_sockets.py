@@ -19,7 +19,6 @@ from .sockets import (
     MAX_ID_LENGTH,
     Arriving,
     Closed,
-    Ended,
     Handler,
     Opened,
     Peer,
@@ -114,7 +113,7 @@ class StockSockets:
                 with self._lock:
                     self._queues.pop(connection_id, None)
                     self._since.pop(connection_id, None)
-                closed(connection_id)
+                closed(connection_id, str(reason[0]) if reason else "")
 
         self._server.eio.on("connect", on_connect)
         self._server.eio.on("disconnect", on_disconnect)
@@ -187,18 +186,6 @@ class StockSockets:
         if found is None or since is None:
             return None
         return Peer("4", "websocket" if found.upgraded else "polling", since, None, None)
-
-    def watch_ends(self, ended: Ended) -> None:
-        """Have Engine.IO's handler tell of ends, with the reason."""
-        disconnect = self._server.eio.handlers["disconnect"]
-
-        def on_disconnect(connection_id: str, *reason: Any) -> None:
-            try:
-                disconnect(connection_id, *reason)
-            finally:
-                ended(connection_id, str(reason[0]) if reason else "")
-
-        self._server.eio.on("disconnect", on_disconnect)
 
     def new_lock(self) -> Lock:
         """Return a lock for threads and greenlets alike."""

@@ -211,15 +211,6 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     sockets = _sockets_of(socketio.server, dialects.namespaces)
     reads = SessionReads(socketio.server, seconds=settings.permission_timeout)
     identities = Identities(app, reads, metrics)
-    publishers: list[Publisher] = []
-    revalidations: list[Revalidation] = []
-
-    def revalidate(named: Mapping[str, str | None]) -> None:
-        revalidations[0].revalidate(Concern(**named))
-
-    bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
-    publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, revalidate=revalidate, bus=bus)
-    publishers.append(publisher)
     register = Register(sockets, dialects)
     revalidation = Revalidation(
         register,
@@ -230,7 +221,14 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         seconds=settings.recheck_seconds,
         give_way=give_way,
     )
-    revalidations.append(revalidation)
+
+    def revalidate(named: Mapping[str, str | None]) -> None:
+        revalidation.revalidate(Concern(**named))
+
+    publishers: list[Publisher] = []
+    bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
+    publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, revalidate=revalidate, bus=bus)
+    publishers.append(publisher)
     handlers = Handlers(
         sockets,
         identities,
@@ -265,9 +263,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
     operator = Operator(sockets, identities, dialects, explainer)
-    # Before the bindings are forgotten: it remembers whose connection ended.
-    sockets.watch_ends(operator.ended)
-    _attach(state, handlers)
+    _attach(state, handlers, operator)
     _watch(state)
     probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server))
     app.register_blueprint(
@@ -316,7 +312,7 @@ def _make_changes(
     )
 
 
-def _attach(state: State, handlers: Handlers) -> None:
+def _attach(state: State, handlers: Handlers, operator: Operator) -> None:
     server = state.socketio.server
     may_name_a_user = credentials_count(server, state.settings)
 
@@ -328,7 +324,11 @@ def _attach(state: State, handlers: Handlers) -> None:
         else:
             state.metrics.session("none")
 
-    def closed(connection_id: str) -> None:
+    def closed(connection_id: str, reason: str) -> None:
+        label = reason.replace(" ", "_")
+        state.metrics.disconnected(label if label in DISCONNECTS else "other")
+        # Before the binding is forgotten: it remembers whose connection ended.
+        operator.ended(connection_id, reason)
         state.identities.closed(connection_id)
         handlers.closed(connection_id)
 
@@ -336,12 +336,7 @@ def _attach(state: State, handlers: Handlers) -> None:
         server.eio.on_refused.append(Refusals(state.metrics, state.settings))
     reserved = Reserved(server, ACTIONS, _namespaces_of(state.settings))
     reserved.check()
-    def ended(_connection_id: str, reason: str) -> None:
-        label = reason.replace(" ", "_")
-        state.metrics.disconnected(label if label in DISCONNECTS else "other")
-
     state.sockets.watch(opened, closed)
-    state.sockets.watch_ends(ended)
     state.sockets.attach(ACTIONS, handlers.handle, handlers.arriving)
     reserved.keep()
 
