@@ -42,6 +42,15 @@ def _listening(command: Callable[..., None]) -> Callable[..., None]:
     return host(port(command))
 
 
+_configured = click.option(
+    "--config",
+    "folder",
+    default=None,
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="A folder of Flask config files, of which REPO_NOTIFY_ENV names one.",
+)
+
+
 @click.group()
 @click.version_option(__version__, prog_name="repo-notify")
 @click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
@@ -74,13 +83,7 @@ def demo(host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -
 
 @main.command()
 @_listening
-@click.option(
-    "--config",
-    "folder",
-    default=None,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of Flask config files, of which REPO_NOTIFY_ENV names one.",
-)
+@_configured
 def serve(host: str, port: int, folder: Path | None) -> None:
     """Run the standalone service; settings come from the environment."""
     from .app import create_app
@@ -127,13 +130,7 @@ def reference(events: bool) -> None:
 
 
 @main.command()
-@click.option(
-    "--config",
-    "folder",
-    default=None,
-    type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="A folder of Flask config files, of which REPO_NOTIFY_ENV names one.",
-)
+@_configured
 @asking
 def doctor(folder: Path | None, cookie: str | None, url: str | None, origin: str | None) -> None:
     """Look at the settings, MongoDB, the sessions and the message queue, and say what is wrong and what helps."""

@@ -210,12 +210,13 @@ class RepoNotify:
             state.publisher.bind(socket_id, identity)
 
     def _after_request(self, response: Response) -> Response:
-        self._state().background.serving = True
+        state = self._state()
+        state.background.serving = True
         found = _session()
         if "x-socket-id" in request.headers or getattr(found, "modified", False):
             accessed = getattr(found, "accessed", False)
             try:
-                self._bind(self._state())
+                self._bind(state)
             # The host's answer stands, whatever its identity loader makes of the request.
             except Exception:
                 logger.exception("the socket that a request named could not be bound")

@@ -28,7 +28,7 @@ from .events import EVENT_TYPES, Event
 from .loaded import LOADED
 from .loop_lag import LoopLag
 from .membership.handlers import Handlers
-from .membership.rate_limit import RateLimit
+from .membership.rate_limit import Bucket
 from .membership.register import Concern, Register
 from .membership.reserved import Reserved
 from .membership.revocation import Revalidation
@@ -235,7 +235,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         permissions,
         metrics,
         dialects=dialects,
-        rate_limit=RateLimit(settings.join_burst, settings.join_rate),
+        new_bucket=partial(Bucket, settings.join_burst, settings.join_rate),
         register=register,
         settle=revalidation.settle,
         sleep=socketio.server.sleep,
@@ -262,7 +262,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         LoopLag(),
     )
     explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
-    operator = Operator(sockets, identities, dialects, explainer)
+    operator = Operator(sockets, identities, dialects, explainer, build=_version())
     _attach(state, handlers, operator)
     _watch(state)
     probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server))

@@ -68,27 +68,21 @@ def uuid_of(value: object) -> UUID | None:
     return None
 
 
-def connect(uri: str, *, timeout: float) -> MongoClient[Document]:
-    """Return a client that connects on first use and gives up after `timeout` seconds."""
+def connect(uri: str, *, timeout: float, **options: Any) -> MongoClient[Document]:
+    """Return a client that connects on first use and gives up after `timeout` seconds; `options` are pymongo's."""
     milliseconds = max(1, round(timeout * 1000))
+    given = {"appname": "repo_notify", **options}
     return MongoClient(
-        uri,
-        connect=False,
-        serverSelectionTimeoutMS=milliseconds,
-        connectTimeoutMS=milliseconds,
-        appname="repo_notify",
+        uri, connect=False, serverSelectionTimeoutMS=milliseconds, connectTimeoutMS=milliseconds, **given
     )
 
 
 def connect_stream(uri: str, *, timeout: float) -> MongoClient[Document]:
     """Return a client for one change stream, as `connect` does; a server that is frozen is left after some seconds."""
-    milliseconds = max(1, round(timeout * 1000))
-    return MongoClient(
+    return connect(
         uri,
-        connect=False,
+        timeout=timeout,
         maxPoolSize=1,
-        serverSelectionTimeoutMS=milliseconds,
-        connectTimeoutMS=milliseconds,
         socketTimeoutMS=STREAM_SILENCE_MILLISECONDS,
         appname="repo_notify changes",
     )

@@ -18,13 +18,13 @@ from repo_notify.errors import (
 )
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import ACTIONS, Dialects, JoinRequest, Reply
-from repo_notify.protocol.echo import Spelling
+from repo_notify.protocol.echo import Spelling, echo
 from repo_notify.protocol.rooms import Room, RoomRequest
 from repo_notify.sessions.bindings import Identities, Identity
 from repo_notify.sessions.reads import SessionsUnavailable
 from repo_notify.sockets import Socket, Sockets, leave_all
 
-from .rate_limit import Bucket, RateLimit
+from .rate_limit import Bucket
 from .register import Register
 
 logger = logging.getLogger(__name__)
@@ -44,7 +44,7 @@ class Handlers:
         metrics: Metrics,
         *,
         dialects: Dialects,
-        rate_limit: RateLimit,
+        new_bucket: Callable[[], Bucket],
         register: Register,
         settle: Settle,
         sleep: Callable[[float], object],
@@ -54,7 +54,7 @@ class Handlers:
         self._permissions = permissions
         self._metrics = metrics
         self._dialects = dialects
-        self._rate_limit = rate_limit
+        self._new_bucket = new_bucket
         self._register = register
         self._settle = settle
         self._sleep = sleep
@@ -69,11 +69,11 @@ class Handlers:
 
     def handle(self, action: Any, socket: Socket, arguments: Sequence[Any], spelling: Spelling | None) -> Any:
         """Answer one event of a client; return the acknowledgement, which is the last reply too."""
-        bucket = self._buckets.get(socket.connection_id) or self._new_bucket(socket.connection_id)
+        bucket = self._buckets.get(socket.connection_id) or self._first_bucket(socket.connection_id)
         if wait := bucket.take():
             self._await_turn(bucket, wait)
         data = arguments[0] if arguments else None
-        request = self._dialects.request(action, socket.namespace, data, spelling)
+        request = self._dialects.request(action, socket.namespace, data, echo(action, data, spelling))
         try:
             self._carry_out(request, socket)
         except ChatError as error:
@@ -85,7 +85,8 @@ class Handlers:
         identity = self._identities.known(socket.connection_id)
         if action != "join" or identity is None:
             return
-        request = self._dialects.request(action, socket.namespace, arguments[0] if arguments else None, None)
+        # Nothing is answered yet, and so nothing repeated.
+        request = self._dialects.request(action, socket.namespace, arguments[0] if arguments else None, {})
         if request.shape is None:
             return
         try:
@@ -94,9 +95,9 @@ class Handlers:
             return
         self._permissions.announce([found.where for found in wanted])
 
-    def _new_bucket(self, connection_id: str) -> Bucket:
+    def _first_bucket(self, connection_id: str) -> Bucket:
         with self._lock:
-            return self._buckets.setdefault(connection_id, self._rate_limit.bucket())
+            return self._buckets.setdefault(connection_id, self._new_bucket())
 
     def _await_turn(self, bucket: Bucket, wait: float) -> None:
         """Wait until the connection may ask again: what it asked for later waits behind, nobody else does."""

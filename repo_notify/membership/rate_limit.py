@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from time import monotonic
 
 
@@ -26,15 +25,3 @@ class Bucket:
             return (1 - self._tokens) / self._rate
         self._tokens -= 1
         return 0.0
-
-
-@dataclass(frozen=True)
-class RateLimit:
-    """How fast one connection's joins and leaves are handled: `burst` at once, `rate` a second for long."""
-
-    burst: int
-    rate: float
-
-    def bucket(self) -> Bucket:
-        """Return the allowance of one connection."""
-        return Bucket(self.burst, self.rate)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from repo_notify.errors import ChatError
 from repo_notify.events import Event
 
-from .echo import Spelling, echo
 from .rooms import JoinShape, RoomKind
 from .rows import Delivery, Row
 
@@ -119,9 +118,11 @@ class Dialects:
         types = dict.fromkeys(event for dialect in self.all for event in dialect.rows)
         return {event: tuple(d.rows[event] for d in self.all if event in d.rows) for event in types}
 
-    def request(self, action: str, namespace: str, data: Any, spelling: Spelling | None) -> JoinRequest:
-        """Return a join or leave with the dialect that answers it: by the object's shape, else by the namespace."""
-        echoed = echo(action, data, spelling)
+    def request(self, action: str, namespace: str, data: Any, echoed: dict[str, Any]) -> JoinRequest:
+        """Return a join or leave with the dialect that answers it: by the object's shape, else by the namespace.
+
+        `echoed` is what its replies repeat (`echo`).
+        """
         if isinstance(data, dict):
             for shape, dialect in self._shapes:
                 if shape.fits(data):

@@ -8,7 +8,6 @@ import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -31,12 +30,14 @@ _PLAIN = "text/plain"
 class Operator:
     """Answers `rooms` and `explain` from what this process knows."""
 
-    def __init__(self, sockets: Sockets, identities: Identities, dialects: Dialects, explainer: Explainer) -> None:
+    def __init__(
+        self, sockets: Sockets, identities: Identities, dialects: Dialects, explainer: Explainer, *, build: str
+    ) -> None:
         self._sockets = sockets
         self._identities = identities
         self._dialects = dialects
         self._explainer = explainer
-        self._build = _build()
+        self._build = build
 
     def ended(self, connection_id: str, reason: str) -> None:
         """Remember why a user's connection ended."""
@@ -116,14 +117,6 @@ class Operator:
     def _process(self) -> dict[str, Any]:
         """Return who answers: with several processes each knows its own clients alone."""
         return {"pid": os.getpid(), "host": socket.gethostname(), "build": self._build, "answers_for": "this process"}
-
-
-def _build() -> str:
-    """Return the version that runs; a clone on the path, which was not installed, has none."""
-    try:
-        return version("repo_notify")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _answer(body: Mapping[str, Any], lines: Iterable[str]) -> Answer:
