@@ -9,7 +9,7 @@ from uuid import UUID
 from repo_notify.protocol.ids import is_model_id, is_teamspace, is_uuid
 
 from .lists import MODEL_READERS, holders, model_permissions, older_data, reading_templates, stored_ids
-from .store import Document, Store, uuid_of
+from .store import Document, Store, documents, uuid_of
 
 
 class Grants(NamedTuple):
@@ -47,10 +47,10 @@ def grants(store: Store, user: str, teamspace: str, project: str | None, model: 
 
 def _read(store: Store, teamspace: str, project: UUID | None, model: str) -> _Model:
     ids = stored_ids(model)
-    holding = store.projects_of(teamspace, ids)
+    holding = documents(store.projects_of_any(teamspace, ids, name_them=False))
     return _Model(
         teamspace,
-        store.settings(teamspace, ids),
+        next(iter(documents(store.settings_of(teamspace, ids))), None),
         [held for held in holding if project is None or uuid_of(held.get("_id")) == project],
         store.teamspace(teamspace),
         store.account(teamspace),

@@ -6,7 +6,7 @@ Nothing that a client sent becomes the name of a database before `protocol.ids.i
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from uuid import UUID
@@ -103,6 +103,15 @@ def _decoded(data: bytes) -> Read:
         return Read(bson.decode(data, _READABLE), error)
 
 
+def documents(reads: Iterable[Read]) -> list[Document]:
+    """Return every document; raises what kept one of them from being read."""
+    found = list(reads)
+    for read in found:
+        if read.error is not None:
+            raise read.error
+    return [read.document for read in found]
+
+
 class Store:
     """3D Repo's documents, read with as few queries as possible.
 
@@ -126,15 +135,6 @@ class Store:
         # A stored string that is no UTF-8 makes a whole answer unreadable.
         except (PyMongoError, BSONError, UnicodeError) as error:
             raise Unreachable(str(error)) from error
-
-    def settings(self, teamspace: str, models: list[str]) -> Document | None:
-        """Return the `permissions` of the model that has one of these ids, or None where there is none."""
-        return self._collection(teamspace, "settings").find_one({"_id": {"$in": models}}, {"permissions": 1})
-
-    def projects_of(self, teamspace: str, models: list[str]) -> list[Document]:
-        """Return `_id` and `permissions` of the projects that hold one of these models."""
-        found = self._collection(teamspace, "projects").find({"models": {"$in": models}}, {"permissions": 1})
-        return list(found)
 
     def settings_of(self, teamspace: str, models: list[str]) -> Iterator[Read]:
         """Yield `_id` and `permissions` of every model that has one of these ids, as they are decoded."""
@@ -185,8 +185,8 @@ class Store:
     def try_reads(self, teamspace: str) -> None:
         """Read all that a permission look-up in the teamspace reads, for a model that nobody has."""
         self.teamspace(teamspace)
-        self.settings(teamspace, [""])
-        self.projects_of(teamspace, [""])
+        documents(self.settings_of(teamspace, [""]))
+        documents(self.projects_of_any(teamspace, [""], name_them=True))
 
     def close(self) -> None:
         """Close the client."""
