@@ -12,6 +12,7 @@ from pymongo import MongoClient
 from pymongo.change_stream import ChangeStream
 from pymongo.errors import OperationFailure, PyMongoError
 
+from repo_notify.logs import Outage
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.ids import is_teamspace
 
@@ -96,7 +97,7 @@ class Changes:
         self._random = random.Random()  # noqa: S311 - spreads the processes, keeps no secret
         self._token: Mapping[str, Any] | None = None
         self._problem: str | None = "changes are not watched yet"
-        self._told: str | None = None
+        self._outage = Outage(logger, "changes of rights in MongoDB are seen as they happen again")
         metrics.change_stream_up.watch(lambda: {(): float(self._problem is None)})
 
     def problem(self) -> str | None:
@@ -131,9 +132,7 @@ class Changes:
             # What was written before cannot be known.
             self._doubted()
         self._problem = None
-        if self._told is not None:
-            self._told = None
-            logger.info("changes of rights in MongoDB are seen as they happen again")
+        self._outage.ended()
         return stream
 
     def _drain(self, stream: ChangeStream[Document]) -> None:
@@ -162,9 +161,7 @@ class Changes:
             else f"the change stream broke off ({type(error).__name__})"
         )
         self._problem = reason
-        if self._told is None:
-            self._told = reason
-            logger.warning("%s; until it works a right that ends is seen by the sweep alone", reason)
+        self._outage.began("%s; until it works a right that ends is seen by the sweep alone", reason)
         wait = REFUSED_PAUSE_SECONDS if refused else pause
         self._closing.wait(wait * self._random.uniform(0.5, 1.0))
         return min(pause * 2, LONGEST_PAUSE_SECONDS)

@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 from flask import Flask
 
+from repo_notify.logs import Outage
+
 logger = logging.getLogger(__name__)
 
 # How often the store is asked, and how long a session must be missing: hosts delete a session and tell why afterwards.
@@ -96,7 +98,7 @@ class SessionEnds:
         self.store: SessionStore | None = None
         self._closing = threading.Event()
         self._missing: dict[str, float] = {}
-        self._failing = False
+        self._outage = Outage(logger, "the session store answers again; sessions that end there end here")
 
     def close(self) -> None:
         """End."""
@@ -109,7 +111,7 @@ class SessionEnds:
             started = monotonic()
             try:
                 self.look()
-                self._failing = False
+                self._outage.ended()
             except Exception as error:  # noqa: BLE001 - whatever a store raises: an outage of it ends nobody
                 self._failed(error)
             pause = max(LOOK_SECONDS, SHARE * (monotonic() - started))
@@ -140,7 +142,5 @@ class SessionEnds:
     def _failed(self, error: Exception) -> None:
         # What was missing before is not known to be missing still.
         self._missing.clear()
-        if not self._failing:
-            self._failing = True
-            kind = type(error).__name__
-            logger.warning("the session store does not answer (%s); nobody's session ends meanwhile", kind)
+        kind = type(error).__name__
+        self._outage.began("the session store does not answer (%s); nobody's session ends meanwhile", kind)

@@ -28,7 +28,7 @@ _ENDS: dict[str, tuple[bool, str]] = {
     "slow client": (True, "it did not take what was sent to it (REPO_NOTIFY_MAX_OUTBOX_BYTES, _SECONDS, _TOTAL_BYTES)"),
     "ping timeout": (True, "it did not answer a ping: its network is lost or its machine asleep"),
     "transport error": (True, "it broke the protocol, or its network failed"),
-    "server disconnect": (False, "the service closed it: it asked for too many rooms, or the service ended"),
+    "server disconnect": (False, "the service closed it, as when it ends"),
     "client disconnect": (False, "its page closed it"),
     "transport close": (False, "its page was closed, or a proxy or the network closed it"),
 }
