@@ -119,6 +119,17 @@ def test_the_object_that_joined_is_repeated_as_it_was_sent(people: People, teams
     assert [name for name, _ in heard].count("credentialError") == 1
 
 
+def test_who_joins_again_and_again_is_told_of_the_last_object(people: People, teamspaces: Make) -> None:
+    place = Place(teamspaces())
+    place.teamspace.model({"uma": "viewer"}, _id=place.model)
+    client = people.client("uma")
+    # Together more than is kept of one connection.
+    for number in range(30):
+        client.join({**place.in_model, "more": f"{number}" + "x" * 10_000})
+    place.teamspace.model({}, _id=place.model)
+    assert client.hear_event("error")["details"]["data"]["more"].startswith("29x")
+
+
 def test_members_of_what_is_removed_still_hear_that_it_is(people: People, teamspaces: Make) -> None:
     place = Place(teamspaces())
     place.teamspace.model({"uma": "viewer"}, _id=place.model)

@@ -155,6 +155,12 @@ def test_which_document_allows_it(served: Served, username: str, says: str) -> N
     assert check(explained(served, username=username), "allowed") == (True, says)
 
 
+def test_older_data_is_no_reason_where_it_does_not_count(serve_host: Callable[..., Served]) -> None:
+    served = serve_host(REPO_NOTIFY_API_KEY=KEY, REPO_NOTIFY_LEGACY_PERMISSIONS=False)
+    says = "no document of acme gives acme a right to the model"
+    assert check(explained(served, username="acme"), "allowed") == (False, says)
+
+
 @pytest.mark.parametrize(
     ("query", "says"),
     [

@@ -30,8 +30,11 @@ class _Model(NamedTuple):
     users: str
 
 
-def grants(store: Store, user: str, teamspace: str, project: str | None, model: str) -> Grants:
-    """Return which documents let `user` read the model; the caller bounds the time (`Store.within`)."""
+def grants(store: Store, user: str, teamspace: str, project: str | None, model: str, *, legacy: bool) -> Grants:
+    """Return which documents let `user` read the model; the caller bounds the time (`Store.within`).
+
+    `legacy`: whether older data grants, too.
+    """
     if not is_teamspace(teamspace):
         return Grants((), "that is no teamspace's name")
     if not is_model_id(model) or (project is not None and not is_uuid(project)):
@@ -41,8 +44,8 @@ def grants(store: Store, user: str, teamspace: str, project: str | None, model: 
         return Grants((), f"{teamspace}.settings has no such model")
     if not found.projects:
         return Grants((), f"no such project in {teamspace}.projects has the model in its `models`")
-    documents = tuple(_granting(found, user))
-    return Grants(documents, "" if documents else f"no document of {teamspace} gives {user} a right to the model")
+    granting = (*_granting(found, user), *(_granting_of_old(found, user) if legacy else ()))
+    return Grants(granting, "" if granting else f"no document of {teamspace} gives {user} a right to the model")
 
 
 def _read(store: Store, teamspace: str, project: UUID | None, model: str) -> _Model:
@@ -60,17 +63,25 @@ def _read(store: Store, teamspace: str, project: UUID | None, model: str) -> _Mo
 
 def _granting(found: _Model, user: str) -> Iterator[str]:
     permissions = model_permissions(found.settings).get(user, frozenset())
-    older = older_data(found.account)
     for permission in sorted(permissions & MODEL_READERS):
         yield f"{found.teamspace}.settings of the model: permission {permission}"
-    for held in found.projects:
-        for permission in ("admin_project", "view_model_all_models"):
-            if user in holders(held, permission):
-                yield f"{found.teamspace}.projects of {uuid_of(held.get('_id'))}: {permission}"
-    if user == found.teamspace:
-        yield "the teamspace is the user's own"
+    yield from _of_projects(found, user, "admin_project")
     if user in holders(found.own, "teamspace_admin"):
         yield f"{found.teamspace}.teamspace: teamspace_admin"
+
+
+def _of_projects(found: _Model, user: str, permission: str) -> Iterator[str]:
+    for held in found.projects:
+        if user in holders(held, permission):
+            yield f"{found.teamspace}.projects of {uuid_of(held.get('_id'))}: {permission}"
+
+
+def _granting_of_old(found: _Model, user: str) -> Iterator[str]:
+    permissions = model_permissions(found.settings).get(user, frozenset())
+    older = older_data(found.account)
+    yield from _of_projects(found, user, "view_model_all_models")
+    if user == found.teamspace:
+        yield "the teamspace is the user's own"
     if user in holders(older, "teamspace_admin"):
         yield f"admin.{found.users} of {found.teamspace}, customData.permissions: teamspace_admin"
     for template in sorted(permissions & reading_templates(older)):

@@ -51,7 +51,7 @@ class Permissions:
         legacy: bool = True,
         give_way: Callable[[], None] = lambda: None,
     ) -> None:
-        self._legacy = legacy
+        self.legacy = legacy
         self._ttl = ttl
         self._timeout = timeout
         self._look_ups = LookUps(store, metrics, ttl=ttl, size=size, timeout=timeout, legacy=legacy, give_way=give_way)
@@ -89,7 +89,7 @@ class Permissions:
         return self._decide(
             (user, teamspace, None, None),
             lambda fresh: (
-                (self._legacy and user == teamspace) or user in self._look_ups.teamspace(teamspace, fresh).admins
+                (self.legacy and user == teamspace) or user in self._look_ups.teamspace(teamspace, fresh).admins
             ),
             since,
         )
@@ -166,7 +166,7 @@ class Permissions:
         granted = access.permissions.get(user, frozenset())
         if holding and granted & MODEL_READERS:
             return True
-        if any(user in held.admins or (self._legacy and user in held.readers) for held in holding):
+        if any(user in held.admins or (self.legacy and user in held.readers) for held in holding):
             return True
         # Read for a model that is not there too: how long a refusal takes must not reveal whether it is.
         owners = self._look_ups.teamspace(place.teamspace, since)

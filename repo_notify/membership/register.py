@@ -47,7 +47,8 @@ class Register:
         self._kinds = dialects.kinds
         self._lock = threading.Lock()
         self._keys: dict[str, set[str]] = {}
-        self._objects: dict[str, dict[tuple[str, str], Any]] = {}
+        # By connection: by namespace and room, the object and its length; and the lengths together.
+        self._objects: dict[str, dict[tuple[str, str], tuple[Any, int]]] = {}
         self._lengths: dict[str, int] = {}
 
     def entered(self, socket: Socket, request: RoomRequest, sent: Any) -> None:
@@ -66,22 +67,26 @@ class Register:
     def _keep(self, socket: Socket, key: str, sent: Any) -> None:
         length = len(json.dumps(sent, default=str))
         with self._lock:
+            # It may have joined by another object before.
+            self._drop(socket.connection_id, (socket.namespace, key))
             kept = self._lengths.get(socket.connection_id, 0) + length
             if kept <= MAX_OBJECTS_LENGTH:
                 self._lengths[socket.connection_id] = kept
-                self._objects.setdefault(socket.connection_id, {})[socket.namespace, key] = sent
+                self._objects.setdefault(socket.connection_id, {})[socket.namespace, key] = (sent, length)
+
+    def _drop(self, connection_id: str, key: tuple[str, str]) -> None:
+        kept = self._objects.get(connection_id, {})
+        if key not in kept:
+            return
+        _, length = kept.pop(key)
+        self._lengths[connection_id] -= length
+        if not kept:
+            del self._objects[connection_id], self._lengths[connection_id]
 
     def left(self, socket: Socket, room: Room) -> None:
         """Forget the object by which a socket joined a room."""
         with self._lock:
-            kept = self._objects.get(socket.connection_id)
-            if kept is None:
-                return
-            sent = kept.pop((socket.namespace, room.key), None)
-            if not kept:
-                del self._objects[socket.connection_id], self._lengths[socket.connection_id]
-            elif sent is not None:
-                self._lengths[socket.connection_id] -= len(json.dumps(sent, default=str))
+            self._drop(socket.connection_id, (socket.namespace, room.key))
 
     def closed(self, connection_id: str) -> None:
         """Forget a connection."""
@@ -91,9 +96,8 @@ class Register:
 
     def object_of(self, socket: Socket, room: Room) -> Any:
         """Return the object by which a socket joined a room, as it was sent."""
-        kept = self._objects.get(socket.connection_id, {})
-        sent = kept.get((socket.namespace, room.key))
-        return sent if sent is not None else self._kinds[room.kind][0].join_object(room)
+        kept = self._objects.get(socket.connection_id, {}).get((socket.namespace, room.key))
+        return kept[0] if kept is not None else self._kinds[room.kind][0].join_object(room)
 
     def rooms(self, concern: Concern | None = None) -> Iterator[Room]:
         """Yield the rooms that are meant, or all, as it is asked; some may be empty by now."""

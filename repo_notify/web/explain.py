@@ -131,7 +131,14 @@ class Explainer:
         try:
             allowed = self.permissions.may_read_model(asked.username, asked.teamspace, asked.project, asked.model)
             with self.store.within(READ_SECONDS):
-                found = grants(self.store, asked.username, asked.teamspace, asked.project, asked.model)
+                found = grants(
+                    self.store,
+                    asked.username,
+                    asked.teamspace,
+                    asked.project,
+                    asked.model,
+                    legacy=self.permissions.legacy,
+                )
         except (PermissionsUnavailable, Unreachable):
             return Check("allowed", False, "MongoDB does not answer, so that nobody new is let in")
         if allowed:
