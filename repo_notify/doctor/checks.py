@@ -13,7 +13,7 @@ from flask import Flask
 
 from repo_notify.access.store import Store, Unreachable
 from repo_notify.client import QueuePublisher
-from repo_notify.errors import QueueUnavailable, SettingsError
+from repo_notify.errors import QueueUnavailable
 from repo_notify.sessions.bindings import IdentityLoader, session_user
 from repo_notify.sessions.flask import HandshakeSessions
 from repo_notify.sessions.reads import in_threads
@@ -26,6 +26,10 @@ from .findings import Finding, note, ok, wrong
 
 # A process without connections has some tens of files open; each client is one more.
 FEW_FILES, MANY_FILES, OWN_FILES = 1024, 10_000, 64
+
+# The package that speaks with a queue of that kind, and the extra that installs it.
+_QUEUE_PACKAGES = {"redis": ("redis", "redis"), "rediss": ("redis", "redis"), "amqp": ("amqp", "rabbitmq"),
+                   "amqps": ("amqp", "rabbitmq")}
 
 
 @dataclass(frozen=True)
@@ -134,11 +138,13 @@ def _queue(subject: Subject) -> Iterator[Finding]:
     if url is None:
         yield ok("no message queue is set: one process serves")
         return
+    package, extra = _QUEUE_PACKAGES[url.partition("://")[0]]
+    if find_spec(package) is None:
+        yield wrong(f"REPO_NOTIFY_MESSAGE_QUEUE needs the package {package}: pip install 'repo_notify[{extra}]'")
+        return
     try:
         with QueuePublisher(url, channel=subject.settings.message_queue_channel) as publisher:
             publisher.publish()
-    except SettingsError as error:
-        yield from map(wrong, error.problems)
     except QueueUnavailable as error:
         yield wrong(f"{error}: start the broker, or correct REPO_NOTIFY_MESSAGE_QUEUE")
     else:
