@@ -56,7 +56,8 @@ def host_defaults(mongo_uri: str) -> dict[str, Any]:
 def no_context_is_left() -> Iterator[None]:
     """Have the test that leaves an app's context behind fail, and not those that come after it."""
     yield
-    left = current_app._get_current_object() if has_app_context() else None  # type: ignore[attr-defined]
+    proxy: Any = current_app
+    left = proxy._get_current_object() if has_app_context() else None
     assert left is None, f"the context of {left} was left behind"
 
 

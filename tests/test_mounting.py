@@ -69,6 +69,7 @@ def test_the_hosts_own_proxy_fix_counts(first: bool) -> None:
     app = make_app()
 
     def fix() -> None:
+        # As Flask's documentation has it; its types call that a method.
         app.wsgi_app = ProxyFix(app.wsgi_app, x_host=1, x_prefix=1)  # type: ignore[method-assign]
 
     if first:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,12 +73,17 @@ def site(sample: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site
         for port in ports:
             name, value = drop_in()["Environment"].replace("%i", str(port)).split("=")
             process = stack.enter_context(running(command(), {**environ, name: value}, cwd=folder))
-            until(lambda process=process, port=port: process.poll() is not None or is_ready(port))  # type: ignore[misc]
+            until(partial(is_up, process, port))
             assert process.poll() is None, "the app did not start"
         front_port = free_port()
         http = documented_nginx(folder, certificate, front_port, ports)
         front = stack.enter_context(nginx(folder, http, f"https://localhost:{front_port}"))
         yield Site(front, str(authority))
+
+
+def is_up(process: subprocess.Popen[str], port: int) -> bool:
+    """Whether it is ready, or has ended."""
+    return process.poll() is not None or is_ready(port)
 
 
 def is_ready(port: int) -> bool:
