@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from time import monotonic
 from typing import Any
 
@@ -13,7 +14,6 @@ import pytest
 from tests.conftest import ENGINES
 from tests.support.audience import Place
 from tests.support.brokers import redis
-from tests.support.chat import ChatClient
 from tests.support.metrics import metric
 from tests.support.mongo_proxy import MongoProxy
 from tests.support.people import People
@@ -179,43 +179,54 @@ def test_on_either_engine(serve_host: Serve, teamspaces: Make, engine: str) -> N
         assert metric(served, "repo_notify_revocation_seconds_count") == 1
 
 
-def test_a_join_that_was_under_way_at_the_write_does_not_stay(sample: str, serve_host: Serve, teamspaces: Make) -> None:
-    place = Place(teamspaces())
-    place.teamspace.model({"uma": "viewer"}, _id=place.model)
-    with MongoProxy(sample) as database, ThreadPoolExecutor(1) as pool:
-        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
-        await_stream(served)
-        with closing(People(served)) as people:
-            client = people.client("uma")
-            # The settings are read, the projects not yet.
-            database.hold_collection("projects")
-            asked = pool.submit(client.ask, "join", place.in_model)
-            assert database.asked.wait(SECONDS)
-            place.teamspace.model({}, _id=place.model)
-            until(lambda: metric(served, "repo_notify_change_stream_changes_total") > 0)
-            database.release()
-            if asked.result().get("event") == "success":
-                client.hear_event("message")
-                client.hear_event("error")
-            people.user("ann").publish("TicketCreated", **place.in_model, kind="container", data={})
-            assert "containerNewTicket" not in [name for name, _ in client.heard_so_far()]
+@dataclass(frozen=True)
+class Watched:
+    """People of an app that hears of changes in its database through a proxy."""
+
+    database: MongoProxy
+    served: Served
+    people: People
 
 
-def test_what_changed_while_the_stream_was_away_is_seen(sample: str, serve_host: Serve, teamspaces: Make) -> None:
-    place = Place(teamspaces())
-    place.teamspace.model({"uma": "viewer"}, _id=place.model)
+@pytest.fixture
+def watched(sample: str, serve_host: Serve) -> Iterator[Watched]:
     with MongoProxy(sample) as database:
         served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
         await_stream(served)
         with closing(People(served)) as people:
-            client = people.client("uma")
-            client.join(place.in_model)
-            with database.refusing():
-                until(lambda: metric(served, "repo_notify_change_stream_up") == 0)
-                place.teamspace.model({}, _id=place.model)
-                assert client.heard_so_far() == []
-            assert client.hear_event("error") == refusal(place.in_model)
-            assert metric(served, "repo_notify_change_stream_restarts_total") > 0
+            yield Watched(database, served, people)
+
+
+def test_a_join_that_was_under_way_at_the_write_does_not_stay(watched: Watched, teamspaces: Make) -> None:
+    place = Place(teamspaces())
+    place.teamspace.model({"uma": "viewer"}, _id=place.model)
+    client = watched.people.client("uma")
+    with ThreadPoolExecutor(1) as pool:
+        # The settings are read, the projects not yet.
+        watched.database.hold_collection("projects")
+        asked = pool.submit(client.ask, "join", place.in_model)
+        assert watched.database.asked.wait(SECONDS)
+        place.teamspace.model({}, _id=place.model)
+        until(lambda: metric(watched.served, "repo_notify_change_stream_changes_total") > 0)
+        watched.database.release()
+        if asked.result().get("event") == "success":
+            client.hear_event("message")
+            client.hear_event("error")
+    watched.people.user("ann").publish("TicketCreated", **place.in_model, kind="container", data={})
+    assert "containerNewTicket" not in [name for name, _ in client.heard_so_far()]
+
+
+def test_what_changed_while_the_stream_was_away_is_seen(watched: Watched, teamspaces: Make) -> None:
+    place = Place(teamspaces())
+    place.teamspace.model({"uma": "viewer"}, _id=place.model)
+    client = watched.people.client("uma")
+    client.join(place.in_model)
+    with watched.database.refusing():
+        until(lambda: metric(watched.served, "repo_notify_change_stream_up") == 0)
+        place.teamspace.model({}, _id=place.model)
+        assert client.heard_so_far() == []
+    assert client.hear_event("error") == refusal(place.in_model)
+    assert metric(watched.served, "repo_notify_change_stream_restarts_total") > 0
 
 
 def test_where_streams_are_refused_that_is_said_once_and_the_sweep_does_it(
@@ -266,24 +277,18 @@ def test_older_data_grants_where_it_is_believed(serve_host: Serve, teamspaces: M
             assert people.client(user).ask("join", place.in_model).items() >= named.items()
 
 
-def test_thousands_of_changes_are_not_thousands_of_questions(
-    sample: str, serve_host: Serve, teamspaces: Make, chat: Callable[..., ChatClient]
-) -> None:
+def test_thousands_of_changes_are_not_thousands_of_questions(watched: Watched, teamspaces: Make) -> None:
     place = Place(teamspaces())
     place.teamspace.model({"uma": "viewer"}, _id=place.model)
-    with MongoProxy(sample) as database:
-        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BEHIND_A_PROXY)
-        await_stream(served)
-        with closing(People(served)) as people:
-            client = people.client("uma")
-            client.join(place.in_model)
-            before = database.finds.total()
-            for _ in range(1_000):
-                place.teamspace.model({"uma": "viewer"}, _id=place.model)
-            place.teamspace.model({}, _id=place.model)
-            client.hear_event("error")
-            # Two look-ups, and twice where the answer is no, for each twentieth of a second at most.
-            assert database.finds.total() - before < 400
+    client = watched.people.client("uma")
+    client.join(place.in_model)
+    before = watched.database.finds.total()
+    for _ in range(1_000):
+        place.teamspace.model({"uma": "viewer"}, _id=place.model)
+    place.teamspace.model({}, _id=place.model)
+    client.hear_event("error")
+    # Two look-ups, and twice where the answer is no, for each twentieth of a second at most.
+    assert watched.database.finds.total() - before < 400
 
 
 @pytest.mark.parametrize("ends", ["username", "teamspace", "project", "model"])
