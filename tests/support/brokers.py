@@ -15,6 +15,8 @@ from kombu import Connection
 from tests.support.ports import free_port
 
 SECONDS = 60
+# A node takes five seconds to start, and many times that on a busy machine.
+START_SECONDS = 100
 # Debian's /usr/sbin/rabbitmq-server changes the user and the environment; this is what it runs.
 RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
@@ -45,7 +47,7 @@ def _process(command: list[str], log: Path, env: dict[str, str] | None = None) -
 
 def _await(url: str) -> str:
     with Connection(url, connect_timeout=5) as connection:
-        connection.ensure_connection(max_retries=200, interval_start=0.1, interval_step=0.0, timeout=SECONDS)
+        connection.ensure_connection(max_retries=1_000, interval_start=0.1, interval_step=0.0, timeout=START_SECONDS)
     return url
 
 
