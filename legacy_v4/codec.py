@@ -163,6 +163,7 @@ class EngineIO3:
     eio = 3
     server_pings = False
     connects_by_itself = True
+    recovers = False
     ascii_only = True
 
     def __init__(self, *, jsonp: bool = False, base64_only: bool = False) -> None:
@@ -240,7 +241,7 @@ class EngineIO3:
         """The inverse of its text part; ProtocolError."""
         return self._messages.decode_message(text, max_attachments)
 
-    def connect_packet(self, namespace: str, sid: str) -> SioPacket:  # noqa: ARG002 - the codecs' common signature
+    def connect_packet(self, namespace: str, sid: str, pid: str | None = None) -> SioPacket:  # noqa: ARG002 - as above
         """`0` and the namespace, without data: the client knows its id from the handshake."""
         return SioPacket(SioType.CONNECT, namespace)
 

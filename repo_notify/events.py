@@ -249,6 +249,11 @@ ENTITIES_CREATED = (RiskCreated, GroupCreated, ViewCreated, ResourceCreated)
 ENTITIES_UPDATED = (RiskUpdated, GroupUpdated, ViewUpdated, ResourceUpdated)
 ENTITIES_DELETED = (RiskDeleted, GroupDeleted, ViewDeleted, ResourceDeleted)
 
+# Of two that change the same fields of the same object, the later one tells all (spec section 9).
+UPDATES = (
+    ModelSettingsUpdated, RevisionUpdated, TicketUpdated, TicketGroupUpdated, IssueUpdated, *ENTITIES_UPDATED,
+)  # fmt: skip
+
 EVENT_TYPES: dict[str, type[Event]] = {
     event.__name__: event
     for event in (

@@ -31,6 +31,7 @@ DISCONNECTS = (
     "other",
 )  # fmt: skip
 PUBLISH_STATUSES = ("202", "400", "401", "404", "413")
+RECOVERIES = ("recovered", "gap", "unknown")
 _JOINS = ("success", "unauthorised", "room_not_found", "service_unavailable")
 
 REVALIDATION_CAUSES = ("change", "host", "sweep")
@@ -232,6 +233,36 @@ class Metrics:
         "publish_seconds",
         "From publishing an event to having handed it to every connection of this process, in seconds.",
         _BUCKETS,
+    )
+    # Who comes back.
+    recovery: Counts = _counters(
+        "recoveries",
+        "Clients that came back with the secret of a lost connection, by outcome; gap: something that they missed is not "
+        "to be had; unknown: nobody of that name, or somebody else.",
+        "outcome",
+        RECOVERIES,
+    )
+    joined_since: Counts = _counters(
+        "joins_since", "Joins since a position, by outcome; gap: what was missed is not to be had.", "outcome",
+        ("replayed", "gap"),
+    )
+    lost_clients: Watched = _read("lost_clients", "Clients that lost their connection and may still come back.")
+    history_events: Watched = _read("history_events", "Deliveries that are kept for who was away.")
+    history_bytes: Watched = _read("history_bytes", "What is kept for who was away, in bytes.")
+    history_seconds: Watched = _read("history_seconds", "How old the oldest kept delivery is, in seconds.")
+    history_holes: Watched = _read(
+        "history_holes", "Times that something of another process did not arrive, so that clients were told of a gap.",
+        kind="counter",
+    )
+    owed: Watched = _read(
+        "deliveries_owed", "Published events times members that are to get them, members that are away included.",
+        kind="counter",
+    )
+    outcomes: Watched = _read(
+        "delivery_outcomes",
+        "What became of those, together as many: sent, replayed, or dropped: slow and gone (never came back), gap (not "
+        "to be had any more), superseded (a later update tells the same). What was sent in vain changes its outcome.",
+        "outcome",
     )
     outbox_bytes: Watched = _read("outbox_bytes", "What waits for clients that have not taken it yet, in bytes.")
     slow_clients: Watched = _read(

@@ -26,6 +26,7 @@ LogFormat = Literal["text", "json"]
 
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 _NAMESPACE = re.compile(r"/[^,?\s]*")
+HISTORY_MEMORY, HISTORY_OFF = "memory", "off"
 _QUEUE_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
@@ -311,6 +312,19 @@ class Settings:
         45.0, _number(0, above=True), "How long a client may be in no namespace, in seconds."
     )
     max_message_bytes: int = setting(262_144, _whole(1), "The largest message from a client, in bytes.")
+    history: str = setting(
+        HISTORY_MEMORY,
+        _in_lower_case(_choice(HISTORY_MEMORY, HISTORY_OFF)),
+        "Where what was published is kept for who was away: `memory` or `off`.",
+    )
+    history_seconds: float = setting(
+        300.0, _number(0, above=True), "For how long, in seconds; for so long a lost connection may come back."
+    )
+    history_events: int = setting(10_000, _whole(1), "How many deliveries at most.")
+    history_bytes: int = setting(67_108_864, _whole(1), "How much of them at most, in bytes.")
+    position_header: bool = setting(
+        False, _boolean, "Whether each answer of the app says in `X-Notify-Position` how far the history was."
+    )
     max_outbox_bytes: int = setting(
         8_388_608, _whole(1), "How much may wait for a slow client for more than a moment, in bytes; then it is cut."
     )

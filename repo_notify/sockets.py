@@ -12,8 +12,10 @@ from typing import Any, NamedTuple, Protocol
 
 import socketio
 
-from .engine import Server, SioPacket, SioType, Spelling
+from .engine import EngineIO4, Outgoing, Server, SioPacket, SioType, Spelling
 from .engine.engine_io.timers import Lock
+from .engine.socket_io.recovery import Recovery as Recovery
+from .engine.socket_io.recovery import Returned as Returned
 from .protocol.rooms import PREFIX, Room
 
 # Longer than any id that a server of ours or a stock one gives out.
@@ -35,14 +37,50 @@ class Socket(Protocol):
     def rooms(self) -> Iterable[Hashable]:
         """The keys of the rooms that it is in, a host's own among them."""
 
-    def enter(self, room: str) -> None:
-        """Enter a room, unless the namespace was left meanwhile."""
+    def enter(self, room: str, since: int = 0) -> None:
+        """Enter a room, unless the namespace was left meanwhile.
+
+        `since` is the number of the last event that was published before, where events are kept.
+        """
 
     def leave(self, room: str) -> bool:
         """Leave a room; return whether it was in it."""
 
     def emit(self, event: str, data: Any) -> None:
         """Send an event to this socket alone."""
+
+
+class Follower(Socket, Protocol):
+    """A socket whose client can miss nothing: it is told positions, and may come back (spec section 9)."""
+
+    sid: str
+    pid: str | None
+    told: bool
+    since: int
+    replay: Any
+    rooms: dict[Hashable, int]
+
+    @property
+    def gone(self) -> bool:
+        """Whether its stay has ended."""
+
+    def tell_position(self) -> None:
+        """Send the position alone."""
+
+    def tell_positions(self) -> None:
+        """Have a position follow whatever is sent from now on."""
+
+    def begin_replay(self, replay: Any) -> None:
+        """Have what is sent to rooms pass it by, and tell no position, until `replay` is set to None."""
+
+    def send_page(self, page: Sequence[Any], *, last: bool) -> bool:
+        """Send packets of what was prepared for rooms in one write, the position behind the `last` of them."""
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        """Call once nothing waits for the client; never if it ends before."""
+
+    def had_since(self, room: Hashable, number: int) -> None:
+        """Take note that it has had everything that was published in a room of its since that number."""
 
 
 # (event, socket, arguments, how the packet was written where that is known) -> the acknowledgement.
@@ -52,6 +90,17 @@ Arriving = Callable[[Any, Socket, Sequence[Any]], None]
 Opened = Callable[[str, Mapping[str, Any]], None]
 # (connection id, the reason in python-engineio's words)
 Closed = Callable[[str, str], None]
+
+
+class Prepared(Protocol):
+    """An event on its way to rooms, encoded as often as it must be and no more."""
+
+    @property
+    def size(self) -> int:
+        """How much it is in characters or bytes."""
+
+    def packet(self, namespace: str) -> Any:
+        """Return what a member of a namespace gets."""
 
 
 class Peer(NamedTuple):
@@ -71,6 +120,8 @@ class Sockets(Protocol):
     """One app's sockets. `namespaces` are those on which the protocol is spoken."""
 
     namespaces: tuple[str, ...]
+    # Whether its clients can be told where they are, and come back.
+    keeps: bool
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have the clients' `events` handled, one after another for each connection.
@@ -93,11 +144,18 @@ class Sockets(Protocol):
     def in_room(self, room: Room) -> Sequence[Socket]:
         """Return the sockets in a room, whichever of our namespaces they are in."""
 
-    def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, skip: str | None = None) -> int:
-        """Send an event to the members of the rooms, once each per namespace; return to how many.
+    def prepare(self, event: str, data: Any) -> Prepared:
+        """Return an event as it is sent to rooms; raises TypeError or ValueError where it cannot be encoded."""
+
+    def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
+        """Send an event to the members of the rooms with these keys, once each per namespace; return to how many.
 
         The connection with the id `skip` is left out. A recipient that is gone is no error.
         """
+
+    @property
+    def order(self) -> Lock:
+        """What keeps publications apart, so that none overtakes another on the way to one socket."""
 
     def close(self, connection_id: str) -> None:
         """Close a connection."""
@@ -116,6 +174,15 @@ class Sockets(Protocol):
 
     def new_lock(self) -> Lock:
         """Return what keeps the server's handlers apart where they run in threads; nothing may wait within."""
+
+    def keep(self, recovery: Recovery) -> None:
+        """Have `recovery` say who comes back, where the server `keeps`."""
+
+    def follower(self, sid: str, namespace: str) -> Follower | None:
+        """Return the socket of that id."""
+
+    def take_over(self, follower: Follower) -> None:
+        """End the connection of a socket whose client is back on another one, at once."""
 
 
 def leave_all(sockets: Sockets, connection_id: str) -> None:
@@ -137,14 +204,42 @@ def our_rooms(socket: Socket) -> Iterator[Room]:
             yield Room.parse(key)
 
 
+class PreparedPackets:
+    """An event as our own engine sends it: a packet for each namespace."""
+
+    __slots__ = ("outs",)
+
+    def __init__(self, namespaces: Iterable[str], event: str, data: Any) -> None:
+        self.outs = {
+            namespace: Outgoing(SioPacket(SioType.EVENT, namespace, data=[event, data])) for namespace in namespaces
+        }
+
+    def packet(self, namespace: str) -> Outgoing:
+        """Return what a member of a namespace gets."""
+        return self.outs[namespace]
+
+    @property
+    def size(self) -> int:
+        """How much it is, in the newest generation."""
+        return next(iter(self.outs.values())).size(_NEWEST)
+
+
+_NEWEST = EngineIO4()
+
+
 class OwnSockets:
     """The sockets of our own engine, which handles the events of a connection one after another by itself."""
+
+    keeps = True
 
     def __init__(self, server: Server, namespaces: tuple[str, ...]) -> None:
         self._server = server
         self.namespaces = namespaces
-        # Two publications must not overtake one another on the way to one socket.
-        self._order = server.new_lock()
+
+    @property
+    def order(self) -> Lock:
+        """What keeps publications, and admissions, apart."""
+        return self._server.manager.lock
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have every event of the clients handled: there is no host whose handlers could want the others."""
@@ -173,12 +268,16 @@ class OwnSockets:
         found = [self._server.manager.members_of(namespace, key) for namespace in self.namespaces]
         return [member for members in found for member in members]
 
-    def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, skip: str | None = None) -> int:
+    def prepare(self, event: str, data: Any) -> PreparedPackets:
+        """Return an event as it is sent to rooms."""
+        return PreparedPackets(self.namespaces, event, data)
+
+    def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""
-        keys = dict.fromkeys([room.key for room in rooms])
-        packets = [SioPacket(SioType.EVENT, namespace, data=[event, data]) for namespace in self.namespaces]
-        with self._order:
-            return sum([self._server.manager.fan_out(packet, keys, skip) for packet in packets])
+        assert isinstance(prepared, PreparedPackets)
+        manager = self._server.manager
+        with manager.lock:
+            return sum([manager.fan_out(namespace, out, rooms, skip) for namespace, out in prepared.outs.items()])
 
     def close(self, connection_id: str) -> None:
         """Close a connection."""
@@ -209,6 +308,19 @@ class OwnSockets:
     def new_lock(self) -> Lock:
         """Return a lock of the engine's async mode."""
         return self._server.new_lock()
+
+    def keep(self, recovery: Recovery) -> None:
+        """Have `recovery` say who comes back, on each of our namespaces."""
+        for namespace in self.namespaces:
+            self._server.keep(namespace, recovery)
+
+    def follower(self, sid: str, namespace: str) -> Follower | None:
+        """Return the socket of that id."""
+        return self._server.manager.member(sid, namespace)
+
+    def take_over(self, follower: Follower) -> None:
+        """End the connection of a socket whose client is back on another one, at once."""
+        self._server.take_over(follower.connection_id)
 
 
 def count_our_rooms(server: socketio.Server) -> int:

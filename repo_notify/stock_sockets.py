@@ -9,19 +9,22 @@ import threading
 from collections import Counter, deque
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from time import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import socketio
 
 from .engine.engine_io.timers import Lock
+from .engine.socket_io.recovery import Recovery
 from .protocol.rooms import Room
 from .sockets import (
     MAX_ID_LENGTH,
     Arriving,
     Closed,
+    Follower,
     Handler,
     Opened,
     Peer,
+    Prepared,
     Socket,
     bare,
     count_our_rooms,
@@ -42,8 +45,9 @@ class StockSocket:
         found: list[Hashable] = self._server.rooms(self._sid, namespace=self.namespace)
         return found
 
-    def enter(self, room: str) -> None:
-        """Enter a room, unless the namespace was left meanwhile."""
+    def enter(self, room: str, since: int = 0) -> None:
+        """Enter a room, unless the namespace was left meanwhile; nothing is kept here."""
+        del since
         if self._server.manager.is_connected(self._sid, self.namespace):
             self._server.enter_room(self._sid, room, namespace=self.namespace)
 
@@ -60,8 +64,27 @@ class StockSocket:
             self._server.emit(event, data, to=self._sid, namespace=self.namespace)
 
 
+class _Prepared(NamedTuple):
+    """An event as a stock server sends it, which encodes it by itself."""
+
+    event: str
+    data: Any
+
+    @property
+    def size(self) -> int:
+        """Nothing is kept of it."""
+        return 0
+
+    def packet(self, namespace: str) -> _Prepared:
+        """Return the same for every namespace."""
+        del namespace
+        return self
+
+
 class StockSockets:
     """The sockets of a python-socketio server of the host's."""
+
+    keeps = False
 
     def __init__(self, server: socketio.Server, namespaces: tuple[str, ...]) -> None:
         self._server = server
@@ -149,11 +172,21 @@ class StockSockets:
             return None
         return StockSocket(self._server, sid, namespace, connection_id, self._order)
 
-    def fan_out(self, event: str, data: Any, rooms: Iterable[Room], *, skip: str | None = None) -> int:
+    @property
+    def order(self) -> Lock:
+        """What keeps publications apart."""
+        return self._order
+
+    def prepare(self, event: str, data: Any) -> _Prepared:
+        """Return an event as it is sent to rooms."""
+        return _Prepared(event, data)
+
+    def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""
-        keys = list(dict.fromkeys([room.key for room in rooms]))
+        assert isinstance(prepared, _Prepared)
+        keys = list(rooms)
         with self._order:
-            return sum([self._fan_out(event, data, keys, skip, namespace) for namespace in self.namespaces])
+            return sum([self._fan_out(*prepared, keys, skip, namespace) for namespace in self.namespaces])
 
     def _fan_out(self, event: str, data: Any, keys: list[str], skip: str | None, namespace: str) -> int:
         manager = self._server.manager
@@ -190,6 +223,17 @@ class StockSockets:
     def new_lock(self) -> Lock:
         """Return a lock for threads and greenlets alike."""
         return threading.RLock()
+
+    def keep(self, recovery: Recovery) -> None:
+        """Do nothing: a stock server tells nobody where it is, and its clients come back as somebody else."""
+
+    def follower(self, sid: str, namespace: str) -> Follower | None:
+        """Return None: there are none."""
+        del sid, namespace
+        return None
+
+    def take_over(self, follower: Follower) -> None:
+        """Do nothing: there are none."""
 
 
 class FifoLock:

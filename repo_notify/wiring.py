@@ -20,7 +20,10 @@ from .access.changes import Changes
 from .access.permissions import Permissions
 from .access.store import Store, connect, connect_stream
 from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
-from .delivery.publisher import Publisher
+from .delivery.history.accounts import Accounts
+from .delivery.history.history import History
+from .delivery.history.log import Bounds
+from .delivery.publisher import Publisher, nothing
 from .delivery.queue import FLUSH_SECONDS, Bus, Receive
 from .engine import Server
 from .errors import SettingsError
@@ -29,6 +32,7 @@ from .loaded import LOADED
 from .loop_lag import LoopLag
 from .membership.handlers import Handlers
 from .membership.rate_limit import Bucket
+from .membership.recovery import Recoveries
 from .membership.register import Concern, Register
 from .membership.reserved import Reserved
 from .membership.revocation import Revalidation
@@ -38,7 +42,7 @@ from .protocol.v5 import V5
 from .sessions.bindings import Identities
 from .sessions.ends import SessionEnds
 from .sessions.reads import SessionReads, bounded_by
-from .settings import Settings, read
+from .settings import HISTORY_OFF, Settings, read
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
@@ -117,6 +121,9 @@ class State:
     dialects: Dialects
     background: Background
     loop_lag: LoopLag
+    history: History | None
+    recoveries: Recoveries | None
+    accounts: Accounts
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """End the background work; what waits for the message queue is sent first, for at most `seconds`."""
@@ -225,9 +232,36 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     def revalidate(named: Mapping[str, str | None]) -> None:
         revalidation.revalidate(Concern(**named))
 
+    history = _make_history(settings, sockets)
+    accounts = Accounts()
+    recoveries = None
+    if history is not None:
+        recoveries = Recoveries(
+            history,
+            accounts,
+            sockets,
+            identities,
+            permissions,
+            metrics,
+            dialects=dialects,
+            register=register,
+            revalidation=revalidation,
+        )
+        sockets.keep(recoveries)
     publishers: list[Publisher] = []
     bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
-    publisher = Publisher(sockets, identities, permissions, metrics, dialects=dialects, revalidate=revalidate, bus=bus)
+    publisher = Publisher(
+        sockets,
+        identities,
+        permissions,
+        metrics,
+        accounts,
+        dialects=dialects,
+        revalidate=revalidate,
+        bus=bus,
+        history=history,
+        forget_sessions=recoveries.forget_sessions if recoveries is not None else nothing,
+    )
     publishers.append(publisher)
     handlers = Handlers(
         sockets,
@@ -239,9 +273,14 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         register=register,
         settle=revalidation.settle,
         sleep=socketio.server.sleep,
+        recoveries=recoveries,
     )
     changes = _make_changes(settings, metrics, permissions, revalidation)
-    ends = SessionEnds(app, bound=identities.sessions, end=publisher.end_here, ask=reads.run)
+    def bound_sessions() -> list[str]:
+        # Whose connection is lost may be bound to one that nobody else is on.
+        return [*identities.sessions(), *(recoveries.records.sessions() if recoveries is not None else ())]
+
+    ends = SessionEnds(app, bound=bound_sessions, end=publisher.end_here, ask=reads.run)
     works = [revalidation.run, revalidation.run_sweeps, ends.run, *([changes.run] if changes is not None else [])]
     background = Background(socketio.async_mode, bus, partial(_start, socketio.server, works))
     state = State(
@@ -260,6 +299,9 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         dialects,
         background,
         LoopLag(),
+        history,
+        recoveries,
+        accounts,
     )
     explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
@@ -274,6 +316,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
             readiness=probes.readiness,
             metrics=metrics,
             more=operator.routes(settings),
+            position=history.position if history is not None else None,
         )
     )
     if host is None:
@@ -281,6 +324,13 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     if (loaded := LOADED.get()) is not None:
         loaded.append(state)
     return state
+
+
+def _make_history(settings: Settings, sockets: Sockets) -> History | None:
+    """Return the history, None where it is off or the server cannot tell its clients where they are."""
+    if settings.history == HISTORY_OFF or not sockets.keeps:
+        return None
+    return History(Bounds(settings.history_seconds, settings.history_events, settings.history_bytes))
 
 
 def _sockets_of(server: AnyServer, namespaces: tuple[str, ...]) -> Sockets:
@@ -358,6 +408,7 @@ def _watch(state: State) -> None:
     metrics.published.start((name,) for name in EVENT_TYPES)
     metrics.connections.watch(lambda: {**_NO_CONNECTIONS, **sockets.counts()})
     metrics.rooms.watch(lambda: {(): sockets.count_rooms()})
+    _watch_history(state)
     mode = state.socketio.async_mode
     build = (_version(), platform.python_version(), mode)
     metrics.build_info.watch(lambda: {build: 1})
@@ -367,3 +418,17 @@ def _watch(state: State) -> None:
         engine = server.eio
         metrics.outbox_bytes.watch(lambda: {(): engine.backlogs.total})
         metrics.slow_clients.watch(lambda: {(limit,): number for limit, number in engine.slow_clients.items()})
+
+
+def _watch_history(state: State) -> None:
+    history, recoveries, accounts, metrics = state.history, state.recoveries, state.accounts, state.metrics
+    if history is None or recoveries is None:
+        return
+    log = history.log
+    metrics.lost_clients.watch(lambda: {(): len(recoveries.records)})
+    metrics.history_events.watch(lambda: {(): len(log)})
+    metrics.history_bytes.watch(lambda: {(): log.size})
+    metrics.history_seconds.watch(lambda: {(): log.seconds})
+    metrics.history_holes.watch(lambda: {(): history.holes})
+    metrics.owed.watch(lambda: {(): accounts.owed})
+    metrics.outcomes.watch(lambda: {(outcome,): number for outcome, number in accounts.outcomes.items()})

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from time import perf_counter
+from typing import Any
 
 from repo_notify.access.permissions import Permissions
-from repo_notify.events import EVENT_TYPES, Event, ModelCreated, ModelRemoved, SessionsEnded
+from repo_notify.events import EVENT_TYPES, UPDATES, Event, ModelCreated, ModelRemoved, SessionsEnded
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialects
-from repo_notify.protocol.rows import LOGGED_OUT
+from repo_notify.protocol.rows import LOGGED_OUT, Delivery
 from repo_notify.protocol.validation import checked
 from repo_notify.sessions.bindings import Identities, Identity, Outcome
-from repo_notify.sockets import Sockets, leave_all
+from repo_notify.sockets import Sockets, bare, leave_all
 
 from . import messages
+from .history.accounts import Accounts
+from .history.history import History
 from .messages import Message
 from .queue import Bus
 from .recording import RecordedEvents
@@ -26,6 +29,20 @@ logger = logging.getLogger(__name__)
 
 # `{username, teamspace, project, model}`: whose rights are to be asked for again; None means any.
 Revalidate = Callable[[Mapping[str, "str | None"]], None]
+
+
+def nothing(_: Sequence[str]) -> None:
+    """Who lost the connection is not kept."""
+
+
+def update_key(name: str, rooms: tuple[str, ...], event: Event) -> Hashable | None:
+    """Return what a later update supersedes: name, rooms, object, changed fields; None for what is no update."""
+    if not isinstance(event, UPDATES):
+        return None
+    data: Any = vars(event)["data"]
+    if not isinstance(data, dict):
+        return None
+    return name, rooms, str(data.get("_id")), str(data.get("ticket")), frozenset(data)
 
 
 class Publisher:
@@ -37,18 +54,24 @@ class Publisher:
         identities: Identities,
         permissions: Permissions,
         metrics: Metrics,
+        accounts: Accounts,
         *,
         dialects: Dialects,
         revalidate: Revalidate,
         bus: Bus | None = None,
+        history: History | None = None,
+        forget_sessions: Callable[[Sequence[str]], None] = nothing,
     ) -> None:
         self._revalidate = revalidate
         self._sockets = sockets
         self._identities = identities
         self._permissions = permissions
         self._metrics = metrics
+        self._accounts = accounts
         self._dialects = dialects
         self._bus = bus
+        self._history = history
+        self._forget_sessions = forget_sessions
         self._recordings: tuple[RecordedEvents, ...] = ()
 
     def publish(self, event: Event, *, emitter: str | None = None, named_by: str | None = None) -> None:
@@ -97,8 +120,9 @@ class Publisher:
 
     def bind(self, socket_id: str, identity: Identity) -> None:
         """Bind the socket that a REST request named, in whichever process it is."""
-        if self._bind(socket_id, identity) == "unknown" and self._bus is not None:
-            self._bus.send(messages.BIND, messages.dump({"socket": socket_id, **dataclasses.asdict(identity)}))
+        if self._bind(socket_id, dataclasses.replace(identity, named=True)) == "unknown" and self._bus is not None:
+            content = {"socket": socket_id, "username": identity.username, "session_id": identity.session_id}
+            self._bus.send(messages.BIND, messages.dump(content))
 
     def end_access(self, named: Mapping[str, str | None]) -> None:
         """Have the rights of the members named asked for again, in every process."""
@@ -114,7 +138,7 @@ class Publisher:
         """Carry out a message of another process."""
         content = message.content
         if message.kind == messages.BIND:
-            self._bind(content["socket"], Identity(content["username"], content["session_id"]))
+            self._bind(content["socket"], Identity(content["username"], content["session_id"], named=True))
         elif message.kind == messages.REVALIDATE:
             self._revalidate(content)
         else:
@@ -135,16 +159,29 @@ class Publisher:
         skip = self._connection_of(event.emitter, named_by) if event.emitter is not None else None
         for delivery in self._dialects.deliveries(event):
             try:
-                number = self._sockets.fan_out(*delivery, skip=skip)
+                number = self._fan_out(delivery, event, skip, named_by)
             # One delivery that fails must not cost the caller's view an answer, nor the others their event.
             except Exception:
                 logger.exception("an event of type %s could not be delivered", type(event).__name__)
             else:
                 self._metrics.deliveries.inc(number)
+                self._accounts.sent(number)
         self._metrics.latency.observe(perf_counter() - started)
+
+    def _fan_out(self, delivery: Delivery, event: Event, skip: str | None, named_by: str | None) -> int:
+        sockets, history = self._sockets, self._history
+        prepared = sockets.prepare(delivery.name, delivery.payload)
+        rooms = tuple(dict.fromkeys([room.key for room in delivery.rooms]))
+        with sockets.order:
+            if history is not None:
+                emitter = bare(event.emitter) if event.emitter is not None else None
+                update = update_key(delivery.name, rooms, event)
+                history.append(rooms, prepared, prepared.size, emitter=emitter, named_by=named_by, update=update)
+            return sockets.fan_out(prepared, rooms, skip=skip)
 
     def _end(self, event: SessionsEnded, cause: str) -> None:
         ended = self._identities.end(event.session_ids)
+        self._forget_sessions(event.session_ids)
         for connection_id in ended:
             self._metrics.session_end(cause)
             leave_all(self._sockets, connection_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from time import monotonic
 from typing import Any
 
@@ -25,9 +25,13 @@ from repo_notify.sessions.reads import SessionsUnavailable
 from repo_notify.sockets import Socket, Sockets, leave_all
 
 from .rate_limit import Bucket
+from .recovery import Recoveries
 from .register import Register
 
 logger = logging.getLogger(__name__)
+
+# The key of a join object that says since when (spec section 9).
+SINCE = "since"
 
 # (room, its look-up's ids, when its right was asked for in monotonic seconds): the right may have ended since.
 Settle = Callable[[Room, "tuple[str | None, ...]", float], None]
@@ -48,6 +52,7 @@ class Handlers:
         register: Register,
         settle: Settle,
         sleep: Callable[[float], object],
+        recoveries: Recoveries | None = None,
     ) -> None:
         self._sockets = sockets
         self._identities = identities
@@ -58,6 +63,7 @@ class Handlers:
         self._register = register
         self._settle = settle
         self._sleep = sleep
+        self._recoveries = recoveries
         self._buckets: dict[str, Bucket] = {}
         self._lock = sockets.new_lock()
 
@@ -75,10 +81,9 @@ class Handlers:
         data = arguments[0] if arguments else None
         request = self._dialects.request(action, socket.namespace, data, echo(action, data, spelling))
         try:
-            self._carry_out(request, socket)
+            return self._carry_out(request, socket)
         except ChatError as error:
             return self._answer(request, socket, error.code.lower(), request.dialect.denied(request, error))
-        return self._answer(request, socket, "success", request.dialect.entered(request))
 
     def arriving(self, action: Any, socket: Socket, arguments: Sequence[Any]) -> None:
         """Announce the rooms of a join that waits for its turn, so that one look-up answers for many."""
@@ -107,7 +112,7 @@ class Handlers:
             wait = bucket.take()
         self._metrics.join_wait.observe(monotonic() - started)
 
-    def _carry_out(self, request: JoinRequest, socket: Socket) -> None:
+    def _carry_out(self, request: JoinRequest, socket: Socket) -> Any:
         if request.action not in ACTIONS:
             raise UnknownEvent
         identity = self._identity(socket.connection_id)
@@ -119,16 +124,41 @@ class Handlers:
             for room in left:
                 self._register.left(socket, room)
             if left:
-                return
+                return self._succeed(request, socket)
         started = monotonic()
         granted = [found for found in wanted if is_allowed(self._permissions, identity.username, found)]
         if not granted:
             raise denial(wanted[-1].right)
-        if request.action == "join":
-            self._enter(socket, identity, granted)
-            for found in granted:
-                self._register.entered(socket, found, request.data)
-                self._settle(found.room, found.where, started)
+        if request.action == "leave":
+            return self._succeed(request, socket)
+        # What is published meanwhile waits: it is behind the reply, and what is missed before it.
+        with self._sockets.order:
+            return self._join(request, socket, identity, granted, started)
+
+    def _join(
+        self, request: JoinRequest, socket: Socket, identity: Identity, granted: list[RoomRequest], started: float
+    ) -> Any:
+        recoveries = self._recoveries
+        before = recoveries.rooms_of(socket) if recoveries is not None and SINCE in request.data else {}
+        self._enter(socket, identity, granted)
+        for found in granted:
+            self._register.entered(socket, found, request.data)
+            self._settle(found.room, found.where, started)
+        if recoveries is None or SINCE not in request.data:
+            return self._succeed(request, socket)
+        rooms = [found.room for found in granted]
+        more, replay = recoveries.joined_since(socket, rooms, request.data[SINCE], before)
+        answer = self._succeed(request, socket, more)
+        if replay is not None:
+            replay.run()
+        return answer
+
+    def _succeed(self, request: JoinRequest, socket: Socket, more: Mapping[str, Any] | None = None) -> Any:
+        replies = request.dialect.entered(request)
+        if more is not None:
+            *first, last = replies
+            replies = (*first, Reply(last.event, {**last.data, **more}))
+        return self._answer(request, socket, "success", replies)
 
     def _identity(self, connection_id: str, expected: Identity | None = None) -> Identity:
         """Return who is on a connection; raises `NotLoggedIn` for nobody, and for another user than is expected."""
@@ -143,8 +173,9 @@ class Handlers:
     def _enter(self, socket: Socket, identity: Identity, granted: list[RoomRequest]) -> None:
         # The session may have ended, or the socket gone, while the database was asked.
         self._identity(socket.connection_id, identity)
+        number = self._recoveries.number if self._recoveries is not None else 0
         for found in granted:
-            socket.enter(found.room.key)
+            socket.enter(found.room.key, number)
         try:
             # Under threads it may have ended since.
             self._identity(socket.connection_id, identity)

@@ -96,8 +96,13 @@ class Register:
 
     def object_of(self, socket: Socket, room: Room) -> Any:
         """Return the object by which a socket joined a room, as it was sent."""
+        kept = self.kept_of(socket, room)
+        return kept if kept is not None else self._kinds[room.kind][0].join_object(room)
+
+    def kept_of(self, socket: Socket, room: Room) -> Any:
+        """Return the object by which a socket joined a room where the room does not tell it, else None."""
         kept = self._objects.get(socket.connection_id, {}).get((socket.namespace, room.key))
-        return kept[0] if kept is not None else self._kinds[room.kind][0].join_object(room)
+        return kept[0] if kept is not None else None
 
     def rooms(self, concern: Concern | None = None) -> Iterator[Room]:
         """Yield the rooms that are meant, or all, as it is asked; some may be empty by now."""

@@ -33,10 +33,14 @@ Outcome = Literal["bound", "refused", "unknown"]
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """The user and the login session on a connection; `session_id` is None where the host's loader needs none."""
+    """The user and the login session on a connection; `session_id` is None where the host's loader needs none.
+
+    `named`: the connection did not bring the session, a request named the socket by `x-socket-id`.
+    """
 
     username: str
     session_id: str | None
+    named: bool = False
 
 
 def session_user() -> str | None:

@@ -105,6 +105,8 @@ class Client:
         self._attachments: list[bytes] = []
         self._partial: _Partial | None = None
         self._entered: str | None = None
+        # How far the history goes that it has had (docs/delivery.md); `heard` and `wait_for` leave it out.
+        self.position: str | None = None
         address = urlsplit(url)
         query = urlencode({"EIO": self._generation.eio, "transport": "websocket"})
         sent = {**({"Cookie": cookie} if cookie else {}), **(headers or {})}
@@ -273,6 +275,8 @@ class Client:
         if kind == "0":
             # socket.io-client 2.x shows the connection's id, 3.x and later the one that the namespace gave.
             self._entered = data["sid"] if isinstance(data, dict) else self._connection_id
+        elif kind in "25" and data[0] == "position":
+            self.position = data[1]
         elif kind in "25":
             self._unheard.append(Heard(data[0], data[1] if len(data) > 1 else None))
         elif kind in "36":

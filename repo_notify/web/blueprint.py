@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, g, jsonify, request
 
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import Event
@@ -24,6 +24,7 @@ from .readiness import Readiness
 logger = logging.getLogger(__name__)
 
 MAX_EVENTS = 1_000
+POSITION_HEADER = "X-Notify-Position"
 _JS_ESCAPES = str.maketrans({character: f"\\u{ord(character):04X}" for character in "/<>\u2028\u2029"})
 
 _FORWARDED = ("Host", "Proto", "Port", "Prefix")
@@ -67,10 +68,12 @@ def make_blueprint(
     readiness: Callable[[], Readiness],
     metrics: Metrics,
     more: Sequence[Route] = (),
+    position: Callable[[], str] | None = None,
 ) -> Blueprint:
     """Return the blueprint of one app.
 
     `send` publishes a checked event; `readiness` tells how ready the process is; `more` has further routes.
+    `position` tells how far the history goes, where there is one.
     """
     blueprint = Blueprint("repo_notify", __name__)
     refused = _Refused()
@@ -97,12 +100,23 @@ def make_blueprint(
         refused.log(answer[1])
         return answer
 
+    def answer_position() -> Answer:
+        if position is None:
+            return error(404, "there is no history: REPO_NOTIFY_HISTORY is off, or the server cannot tell its clients")
+        answer = jsonify(position=position())
+        answer.headers["Cache-Control"] = "no-store"
+        return answer, 200
+
+    if position is not None and settings.position_header:
+        _tell_position(app, position)
+
     routes: tuple[Route, ...] = (
         (settings.config_js, "config_js", answer_config_js, "GET"),
         (f"{settings.http_prefix}/healthz", "healthz", healthz, "GET"),
         (f"{settings.http_prefix}/readyz", "readyz", readyz, "GET"),
         (f"{settings.http_prefix}/metrics", "metrics", answer_metrics, "GET"),
         (f"{settings.http_prefix}/events", "events", publish, "POST"),
+        (f"{settings.http_prefix}/position", "position", answer_position, "GET"),
         *more,
     )
     taken = {str(rule) for rule in app.url_map.iter_rules()}
@@ -114,6 +128,22 @@ def make_blueprint(
             continue
         blueprint.add_url_rule(path, endpoint, view, methods=[method])
     return blueprint
+
+
+def _tell_position(app: Flask, position: Callable[[], str]) -> None:
+    """Have each answer of the app say how far the history was when its request began (spec section 9)."""
+
+    def note() -> None:
+        g.repo_notify_position = position()
+
+    # First of all: what the app reads for its answer is read after it.
+    app.before_request_funcs.setdefault(None, []).insert(0, note)
+
+    @app.after_request
+    def tell(response: Response) -> Response:
+        if (told := g.get("repo_notify_position")) is not None:
+            response.headers[POSITION_HEADER] = told
+        return response
 
 
 class _Refused:

@@ -77,7 +77,9 @@ class ChatClient:
         self._heard: queue.Queue[Heard] = queue.Queue()
         self._barriers = itertools.count()
         self.socket = _client(authority, headers or {})
-        self.socket.on("*", lambda event, *args: self._heard.put((event, args)), namespace=namespace)
+        # How far the history goes that this client has had; told behind whatever it hears.
+        self.position: str | None = None
+        self.socket.on("*", self._hears, namespace=namespace)
         self.socket.connect(
             url,
             headers={**({"Cookie": cookie} if cookie else {}), **(headers or {})},
@@ -86,6 +88,12 @@ class ChatClient:
             socketio_path=path,
             wait_timeout=SECONDS,
         )
+
+    def _hears(self, event: str, *args: Any) -> None:
+        if event == "position":
+            (self.position,) = args
+        else:
+            self._heard.put((event, args))
 
     @property
     def id(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from types import TracebackType
 from typing import Any
 
@@ -9,6 +10,7 @@ import websocket
 
 SECONDS = 10.0
 PING, PONG = "2", "3"
+_POSITION = re.compile(r'42(/[^,]*,)?\["position",')
 
 
 class RawSocket:
@@ -33,6 +35,12 @@ class RawSocket:
         self._connection.send(packet)
 
     def receive(self) -> str:
+        """The next packet that tells no position, "" when the server has closed; pings are answered."""
+        while _POSITION.match(packet := self.receive_any()):
+            """It stands behind whatever the server sends."""
+        return packet
+
+    def receive_any(self) -> str:
         """The next packet, "" when the server has closed; pings are answered."""
         try:
             while (packet := str(self._connection.recv())) == PING:

@@ -7,7 +7,7 @@ taken yet cuts nobody off, unless it is several times the limit.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from time import monotonic
 from typing import Protocol
@@ -230,12 +230,13 @@ class Frames(Backlog):
 class Outbox(Backlog):
     """Packets that wait, in order, and are counted until they have left."""
 
-    __slots__ = ("_codec", "_packets")
+    __slots__ = ("_codec", "_emptied", "_packets")
 
     def __init__(self, codec: Codec, backlogs: Backlogs, moment: float) -> None:
         super().__init__(backlogs, moment)
         self._codec = codec
         self._packets: deque[Outgoing] = deque()
+        self._emptied: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._packets)
@@ -259,6 +260,17 @@ class Outbox(Backlog):
                 self._packets.popleft()
                 size = self._size(out)
                 self.remove(out, size, size)
+            if not self._packets and self._emptied is not None:
+                emptied, self._emptied = self._emptied, None
+                emptied()
+
+    def when_empty(self, call: Callable[[], None]) -> None:
+        """Call, which must not wait, as soon as nothing is queued."""
+        with self._backlogs.lock:
+            if self._packets:
+                self._emptied = call
+                return
+        call()
 
     def clear(self) -> list[Outgoing]:
         """Take everything."""

@@ -5,17 +5,18 @@ from __future__ import annotations
 import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
-from functools import lru_cache
+from functools import lru_cache, partial
 from time import time
 from typing import Any, Protocol
 
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.engine.wire.errors import ProtocolError
 from repo_notify.engine.wire.frames import Frame
-from repo_notify.engine.wire.outgoing import Outgoing, control
+from repo_notify.engine.wire.outgoing import Joined, Outgoing, control
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
 from .backlog import Backlog, Backlogs, Limit
+from .flush import Following
 from .options import Options
 from .timers import Lock, Timer, Timers
 from .transports import PollingTransport, Transport, UpgradeTarget, WebSocketTransport
@@ -44,6 +45,9 @@ class Owner(Protocol):
 
     def new_lock(self) -> Lock:
         """A re-entrant lock of the async mode."""
+
+    def run(self, call: Callable[[], None], /) -> object:
+        """Run a call for which nobody waits."""
 
     def closed(self, connection: Connection, reason: str) -> None:
         """The connection is closed for the application; what is queued may still leave."""
@@ -136,6 +140,21 @@ class Connection:
                 if backlog.is_large():
                     self.too_slow(Limit.BYTES)
             return not self.closed
+
+    def send_before(self, out: Outgoing, following: Following) -> bool:
+        """As `send`; behind this, and whatever else leaves in the same write, goes what `following.now()` is then."""
+        if self.transport.follow(following):
+            return self.send(out)
+        return self.send(Joined((out, following.now())))
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        """Call, in a task of its own, once nothing waits for the client; never if it ends before."""
+        with self._lock:
+            if not self.closed:
+                self.transport.when_drained(partial(self._run, call))
+
+    def _run(self, call: Callable[[], None]) -> None:
+        self._owner.run(call)
 
     @property
     def backlog(self) -> Backlog | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Generic, Protocol, TypeVar
 
+from repo_notify.engine.wire.outgoing import Outgoing
+
 from .backlog import Backlogs
 
 
@@ -12,6 +14,13 @@ class Flushed(Protocol):
 
     def flush(self) -> None:
         """Send what waits, as far as the socket takes it."""
+
+
+class Following(Protocol):
+    """What follows all that leaves in one write."""
+
+    def now(self) -> Outgoing:
+        """What it is at this moment."""
 
 
 Transport = TypeVar("Transport", bound=Flushed)

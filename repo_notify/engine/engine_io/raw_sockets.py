@@ -36,7 +36,7 @@ from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioType
 
 from .backlog import Backlogs, Frames, Limit
-from .flush import FlushBatch
+from .flush import FlushBatch, Following
 from .timers import Signal
 
 if TYPE_CHECKING:
@@ -58,7 +58,9 @@ class RawTransport:
     __slots__ = (
         "_codec",
         "_connection",
+        "_drained_call",
         "_ending",
+        "_following",
         "_logger",
         "_offset",
         "_outbox",
@@ -88,6 +90,9 @@ class RawTransport:
         # Only while the socket does not take what waits: what waits for the end of the turn does not count.
         self.backlog: Frames | None = None
         self._owed: bytes | None = None
+        # What goes behind all that leaves at the end of this turn.
+        self._following: tuple[Following, ...] = ()
+        self._drained_call: Callable[[], None] | None = None
         self._ending = False
         self._reader: Any = None
         self._writer: Any = None
@@ -150,6 +155,29 @@ class RawTransport:
                 self.keep(data, sent)
         return True
 
+    def follow(self, following: Following) -> bool:
+        """Have that follow all that leaves at the end of this turn; False where what is sent leaves, or waits, now."""
+        if not self.batch.corked or self.backlog is not None:
+            return False
+        if following not in self._following:
+            self._following = (*self._following, following)
+        return True
+
+    def conclude(self) -> None:
+        """Have what follows leave before anything that is sent from now on."""
+        following, self._following = self._following, ()
+        for what in following:
+            self._append(what.now().wire(self._codec))
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        """Call once the socket has taken all that waits."""
+        if self._socket is None:
+            return
+        if self._outbox is None:
+            self.batch.loop.run_callback(call)
+        else:
+            self._drained_call = call
+
     def keep(self, data: bytes, sent: int) -> None:
         """The socket took only `sent` bytes of these: the rest waits, before anything else."""
         if self._outbox is None:
@@ -168,6 +196,8 @@ class RawTransport:
 
     def flush(self) -> None:
         """Send what waits, as far as the socket takes it."""
+        if self._following:
+            self.conclude()
         while self._outbox and not self._writer_active():
             piece = self._piece()
             try:
@@ -186,6 +216,9 @@ class RawTransport:
             if not self._ending:
                 self.batch.backlogged.discard(self)
             self._flushed()
+            if self._drained_call is not None:
+                call, self._drained_call = self._drained_call, None
+                call()
 
     def _piece(self) -> bytes:
         """The next bytes, many small frames in one."""
@@ -357,7 +390,8 @@ class RawTransport:
 
     def _close(self) -> None:
         # They would keep one another until the garbage collector comes.
-        self._connection = None
+        self._connection = self._drained_call = None
+        self._following = ()
         if self.backlog is not None:
             self.backlog.clear(self._outbox or ())
         self._outbox = self.backlog = self._owed = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Protocol
 
 from repo_notify.engine.wire.codec import Codec
@@ -14,6 +14,7 @@ from repo_notify.engine.wire.outgoing import Outgoing, control
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
 from .backlog import Backlog, Backlogs, Outbox
+from .flush import Following
 from .timers import Signal
 
 # How long a poll stays open during an upgrade before a noop ends it: the client finishes the poll before it upgrades.
@@ -38,6 +39,15 @@ class Transport(Protocol):
 
     def throttle(self, room: Signal) -> None:
         """Take no more from the client until `room` is set; may wait for it."""
+
+    def follow(self, following: Following) -> bool:
+        """Have that follow all that leaves in the write under way; False where none is, so that it must be sent."""
+
+    def conclude(self) -> None:
+        """Have what follows leave before anything that is sent from now on."""
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        """Call once nothing waits to be sent; one call at a time, which must not wait."""
 
     @property
     def backlog(self) -> Backlog | None:
@@ -83,6 +93,17 @@ class PollingTransport:
         if self._final is None:
             self.backlog.put(out)
             self._signal.set()
+
+    def follow(self, following: Following) -> bool:  # noqa: ARG002 - the transports' common signature
+        """Never: packets are queued one by one."""
+        return False
+
+    def conclude(self) -> None:
+        """Nothing follows."""
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        """Call once the client has asked for all that waits."""
+        self.backlog.when_empty(call)
 
     def poll(self) -> list[EioPacket]:
         """Wait for packets, at least one; the connection sees to it that only one poll is open."""
@@ -170,6 +191,17 @@ class WebSocketTransport:
         if not self._ending:
             self.backlog.put(out)
             self._signal.set()
+
+    def follow(self, following: Following) -> bool:  # noqa: ARG002 - as above
+        """Never: packets are queued one by one."""
+        return False
+
+    def conclude(self) -> None:
+        """Nothing follows."""
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        """Call once the writer has sent all that waits."""
+        self.backlog.when_empty(call)
 
     def adopt(self, left: Iterable[Outgoing]) -> None:
         """Take over what another transport could not send; before anything else is sent here."""

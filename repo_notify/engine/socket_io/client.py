@@ -19,6 +19,7 @@ from repo_notify.engine.wire.packets import SioPacket, SioType, Unfinished
 
 from .manager import RoomManager
 from .members import Member
+from .recovery import Recovery
 
 # How long one connection's calls may run before others have their turn.
 SLICE_SECONDS = 0.005
@@ -30,6 +31,7 @@ class Host(Protocol):
     """What a session needs of the server."""
 
     manager: RoomManager
+    recoveries: dict[str, Recovery]
     options: Options
     logger: logging.Logger
 
@@ -191,8 +193,15 @@ class Client:
         if not by_itself and not self._host.knows(namespace):
             self._refuse(namespace, {"message": "Invalid namespace"})
             return
+        recovery = self._host.recoveries.get(namespace)
+        recovers = recovery is not None and connection.codec.recovers
+        returned = recovery.returned(connection.sid, namespace, auth) if recovery is not None and recovers else None
         sid = connection.codec.client_id(connection.sid, namespace, self._host.new_sid())
+        if returned is not None and returned.sid is not None:
+            sid = returned.sid
         member = self.members[namespace] = manager.add(sid, namespace, connection)
+        if recovery is not None and recovers:
+            member.pid = (returned.pid if returned is not None else None) or recovery.new_pid(sid)
         refusal = self._host.handle_connect(member, auth)
         if refusal is not None:
             del self.members[namespace]
@@ -200,7 +209,9 @@ class Client:
             self._refuse(namespace, refusal)
             return
         self._connect_timeout.cancel()
-        manager.admit(member, Outgoing(connection.codec.connect_packet(namespace, sid)))
+        answer = Outgoing(connection.codec.connect_packet(namespace, sid, member.pid))
+        welcome = partial(recovery.admitted, member, returned) if recovery is not None else None
+        manager.admit(member, answer, welcome)
         if member.leaving:
             self._host.disconnect(sid, namespace)
 
@@ -258,7 +269,10 @@ class Client:
 
     def leave_all(self, reason: str) -> None:
         """The members leave their namespaces."""
-        for namespace in list(self.members):
+        for namespace, member in list(self.members.items()):
+            recovery = self._host.recoveries.get(namespace)
+            if recovery is not None and not member.gone:
+                recovery.lost(member, reason)
             self._leave(namespace, reason)
 
     def _call(self, call: Callable[[], None]) -> None:

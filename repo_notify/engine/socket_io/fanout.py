@@ -17,6 +17,7 @@ from repo_notify.engine.wire.codec import Codec
 from repo_notify.engine.wire.outgoing import Outgoing
 
 from .members import Member
+from .positions import Positions
 
 GONE = -1
 
@@ -24,7 +25,7 @@ GONE = -1
 def _plain(member: Member) -> RawTransport | None:
     """The transport of a member that needs no more than a send."""
     transport = member.connection.transport
-    return transport if type(transport) is RawTransport and member.held is None else None
+    return transport if type(transport) is RawTransport and member.is_direct else None
 
 
 class RawMembers:
@@ -87,18 +88,21 @@ def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:
 
 
 class FastPath:
-    """The members of one room: `direct` by generation, and `others`, who need a closer look each time."""
+    """The members of one room: `direct` by generation and by whether they are told positions, and `others`.
+
+    Those need a closer look each time.
+    """
 
     __slots__ = ("batch", "direct", "others")
 
     def __init__(self, members: Iterable[Member]) -> None:
-        self.direct: dict[Codec, RawMembers] = {}
+        self.direct: dict[tuple[Codec, bool], RawMembers] = {}
         self.others: list[Member] = []
         self.batch: FlushBatch[RawTransport] | None = None
         for member in members:
             transport = _plain(member)
             if transport is not None:
-                self.direct.setdefault(member.connection.codec, RawMembers()).add(transport)
+                self.direct.setdefault((member.connection.codec, member.told), RawMembers()).add(transport)
                 self.batch = transport.batch
             elif not member.gone:
                 self.others.append(member)
@@ -108,7 +112,7 @@ class FastPath:
         """Whether one of the others has come to need no more than a send: it has upgraded."""
         return any(map(_plain, self.others))
 
-    def send(self, out: Outgoing, without: Member | None) -> int | None:
+    def send(self, out: Outgoing, without: Member | None, positions: Positions | None) -> int | None:
         """Send to all but one; returns to how many, None where it would overtake what waits for this turn's end."""
         batch = self.batch
         if batch is None or batch.corked:
@@ -116,5 +120,10 @@ class FastPath:
         # Before anything is sent: what a send leads to is published later, and must not overtake this.
         batch.begin()
         skip = without.connection.transport if without is not None else None
-        sent = sum([direct.send(out.wire(codec), skip, batch.backlogged) for codec, direct in self.direct.items()])
-        return sent + sum([member.send(out) for member in self.others if member is not without])
+        sent = 0
+        for (codec, told), direct in self.direct.items():
+            data = out.wire(codec)
+            if told and positions is not None:
+                data += positions.now().wire(codec)
+            sent += direct.send(data, skip, batch.backlogged)
+        return sent + sum([member.deliver(out) for member in self.others if member is not without])

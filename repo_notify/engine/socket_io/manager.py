@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any, cast
 
 from repo_notify.engine.engine_io.connection import Connection
@@ -17,6 +17,7 @@ from repo_notify.engine.wire.packets import SioPacket, SioType
 
 from .fanout import FastPath
 from .members import Callback, Member, Namespace
+from .positions import Positions
 
 
 def _listed(several: Any) -> list[Any]:
@@ -26,7 +27,7 @@ def _listed(several: Any) -> list[Any]:
     return list(several) if isinstance(several, (list, tuple, set, frozenset)) else [several]
 
 
-def _send_each(members: Iterable[Member], out: Outgoing) -> int:
+def _send_each(members: Iterable[Member], out: Outgoing, positions: Positions | None) -> int:
     """Send one packet to many; what cannot be encoded is the caller's mistake and shows at the first of them."""
     sent = 0
     wires: dict[Codec, bytes] = {}
@@ -34,14 +35,16 @@ def _send_each(members: Iterable[Member], out: Outgoing) -> int:
     for member in members:
         connection = member.connection
         transport = connection.transport
-        if type(transport) is RawTransport and member.held is None:
+        if type(transport) is RawTransport and member.is_direct:
             data = wires.get(connection.codec)
             if data is None:
                 data = wires[connection.codec] = out.wire(connection.codec)
+            if member.told and positions is not None and not transport.follow(positions):
+                data += positions.now().wire(connection.codec)
             sent += transport.push(data)
             batch = transport.batch
         else:
-            sent += member.send(out)
+            sent += member.deliver(out)
     if batch is not None:
         batch.begin()
     return sent
@@ -59,6 +62,17 @@ class RoomManager:
         self._logger = logger
         self._lock: Lock = threading.RLock()
         self._namespaces: dict[str, Namespace] = {}
+        # By namespace: the application that keeps what it sends there.
+        self._positions: dict[str, Positions] = {}
+
+    @property
+    def lock(self) -> Lock:
+        """What keeps publications, and admissions, apart."""
+        return self._lock
+
+    def keep_positions(self, namespace: str, read: Callable[[], str]) -> None:
+        """Have members of a namespace told how far they are, as `read()` says; before anybody connects."""
+        self._positions[namespace] = Positions(namespace, read)
 
     def set_server(self, server: Any) -> None:
         """Called once by the server, before anybody connects."""
@@ -125,18 +139,23 @@ class RoomManager:
         with self._lock:
             space = self._namespaces.get(namespace)
             if space is None:
-                space = self._namespaces[namespace] = Namespace(self._lock, self._logger)
+                space = self._namespaces[namespace] = Namespace(
+                    self._lock, self._logger, self._positions.get(namespace)
+                )
             member = Member(sid, namespace, connection, space)
             space.members[sid] = member
             space.by_connection[connection.sid] = member
         return member
 
-    def admit(self, member: Member, answer: Outgoing) -> None:
-        """Send the answer to a CONNECT and then what was held."""
+    def admit(self, member: Member, answer: Outgoing, welcome: Callable[[], None] | None = None) -> None:
+        """Send the answer to a CONNECT, what `welcome` sends, and then what was held."""
         with self._lock:
             held, member.held = member.held or (), None
-            for out in (answer, *held):
-                member.connection.send(out)
+            member.connection.send(answer)
+            if welcome is not None:
+                welcome()
+            for out in held:
+                member.send(out)
 
     def retire(self, member: Member) -> None:
         """Send nothing more to a member, which is about to be removed."""
@@ -222,18 +241,21 @@ class RoomManager:
         if room is None or callback is not None or len(skip) > 1 or not space.members.keys().isdisjoint(rooms):
             members = self._select(namespace, room, frozenset(skip))
             if callback is None:
-                return _send_each(members, Outgoing(packet))
-            return sum([_send_each([member], Outgoing(self._asking(packet, member, callback))) for member in members])
-        return self.fan_out(packet, rooms, skip[0] if skip else None)
+                return _send_each(members, Outgoing(packet), space.positions)
+            return sum([
+                _send_each([member], Outgoing(self._asking(packet, member, callback)), space.positions)
+                for member in members
+            ])
+        return self.fan_out(namespace, Outgoing(packet), rooms, skip[0] if skip else None)
 
-    def fan_out(self, packet: SioPacket, rooms: Iterable[Hashable], skip: str | None = None) -> int:
-        """Send a packet to the members of rooms that are nobody's id, once each; returns to how many.
+    def fan_out(self, namespace: str, out: Outgoing, rooms: Iterable[Hashable], skip: str | None = None) -> int:
+        """Send a packet of a namespace to the members of rooms that are nobody's id, once each; returns to how many.
 
         The connection that has the id `skip`, be it its own or in the namespace, is left out.
         """
         path = without = None
         with self._lock:
-            space = self._namespaces.get(packet.namespace)
+            space = self._namespaces.get(namespace)
             found = [room for room in rooms if room in space.rooms] if space is not None else []
             if space is None or not found:
                 return 0
@@ -242,11 +264,10 @@ class RoomManager:
                 if path is None or (path.others and path.is_outdated):
                     path = space.fast_paths[found[0]] = FastPath(space.rooms[found[0]].values())
                 without = space.by_any_id(skip) if skip is not None else None
-        out = Outgoing(packet)
-        sent = path.send(out, without) if path is not None else None
+        sent = path.send(out, without, space.positions) if path is not None else None
         if sent is not None:
             return sent
-        return _send_each(self._select(packet.namespace, found, () if skip is None else (skip,)), out)
+        return _send_each(self._select(namespace, found, () if skip is None else (skip,)), out, space.positions)
 
     def _asking(self, packet: SioPacket, member: Member, callback: Callback | None) -> SioPacket:
         with self._lock:

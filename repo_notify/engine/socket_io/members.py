@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 from repo_notify.engine.engine_io.backlog import Limit
 from repo_notify.engine.engine_io.connection import Connection
 from repo_notify.engine.engine_io.timers import Lock
-from repo_notify.engine.wire.outgoing import Outgoing
+from repo_notify.engine.wire.outgoing import Joined, Outgoing
 from repo_notify.engine.wire.packets import SioPacket, SioType
+
+from .positions import Positions
 
 Callback = Callable[..., Any]
 
@@ -18,10 +20,12 @@ Callback = Callable[..., Any]
 class Namespace:
     """The members of one namespace, by their id and by their connection's, and its rooms."""
 
-    __slots__ = ("by_connection", "fast_paths", "lock", "logger", "members", "rooms")
+    __slots__ = ("by_connection", "fast_paths", "lock", "logger", "members", "positions", "rooms")
 
-    def __init__(self, lock: Lock, logger: logging.Logger) -> None:
+    def __init__(self, lock: Lock, logger: logging.Logger, positions: Positions | None = None) -> None:
         self.lock = lock
+        # What tells members how far they are, where the application keeps what it sends.
+        self.positions = positions
         self.logger = logger
         self.members: dict[str, Member] = {}
         self.by_connection: dict[str, Member] = {}
@@ -41,7 +45,12 @@ class Held(list[Outgoing]):
 
 
 class Member:
-    """One connection in one namespace. `held` has what was sent before its CONNECT is answered; None afterwards."""
+    """One connection in one namespace. `held` has what was sent before its CONNECT is answered; None afterwards.
+
+    `rooms`: each with the number of the last event that was published before it was entered. `told`: whether a position
+    follows what is sent to it. `since`: the number at its CONNECT. While it catches up, by `replay`, what is sent to
+    rooms passes it by: it follows from the history.
+    """
 
     __slots__ = (
         "_space",
@@ -53,8 +62,12 @@ class Member:
         "last_id",
         "leaving",
         "namespace",
+        "pid",
+        "replay",
         "rooms",
         "sid",
+        "since",
+        "told",
     )
 
     def __init__(self, sid: str, namespace: str, connection: Connection, space: Namespace) -> None:
@@ -63,22 +76,26 @@ class Member:
         self.connection = connection
         self.connection_id = connection.sid
         self._space = space
-        self.rooms: set[Hashable] = set()
+        self.rooms: dict[Hashable, int] = {}
+        self.pid: str | None = None
+        self.since = 0
+        self.told = False
+        self.replay: Any = None
         self.held: Held | None = Held()
         self.callbacks: dict[int, Callback] | None = None
         self.last_id = 0
         self.leaving = False
         self.gone = False
 
-    def enter(self, room: Hashable) -> None:
-        """Enter a room that is nobody's id, unless the namespace was left."""
+    def enter(self, room: Hashable, since: int = 0) -> None:
+        """Enter a room that is nobody's id, unless the namespace was left; `since` counts where it was not in it."""
         space = self._space
         with space.lock:
             if self.gone or space.members.get(self.sid) is not self:
                 return
             space.rooms.setdefault(room, {})[self.sid] = self
             space.fast_paths.pop(room, None)
-            self.rooms.add(room)
+            self.rooms.setdefault(room, since)
 
     def leave(self, room: Hashable) -> bool:
         """Leave a room; return whether it was in it."""
@@ -86,7 +103,7 @@ class Member:
         with space.lock:
             if room not in self.rooms:
                 return False
-            self.rooms.discard(room)
+            del self.rooms[room]
             members = space.rooms[room]
             del members[self.sid]
             space.fast_paths.pop(room, None)
@@ -99,17 +116,66 @@ class Member:
         if not self.gone:
             self.send(Outgoing(SioPacket(SioType.EVENT, self.namespace, data=[event, data])))
 
+    @property
+    def is_direct(self) -> bool:
+        """Whether what is sent to its rooms is sent to it at once."""
+        return self.held is None and self.replay is None
+
+    def deliver(self, out: Outgoing) -> bool:
+        """Send what is meant for a room; whether it was taken now, and not left for the replay."""
+        return self.replay is None and self.send(out)
+
     def send(self, out: Outgoing) -> bool:
         """Send a packet; whether it was taken. TypeError or ValueError where it cannot be encoded."""
         out.packets(self.connection.codec)
         try:
             if self.held is None:
-                return self.connection.send(out)
+                return self._send(out)
             with self._space.lock:
                 return self._hold(out)
         except Exception:
             self._space.logger.exception("connection %s: a delivery failed", self.connection.label)
             return False
+
+    def _send(self, out: Outgoing) -> bool:
+        positions = self._space.positions
+        if not self.told or positions is None or self.replay is not None:
+            return self.connection.send(out)
+        return self.connection.send_before(out, positions)
+
+    def tell_position(self) -> None:
+        """Send the position alone."""
+        if self._space.positions is not None and not self.gone:
+            self.connection.send(self._space.positions.now())
+
+    def tell_positions(self) -> None:
+        """Have a position follow whatever is sent from now on."""
+        with self._space.lock:
+            if not self.told:
+                self.told = True
+                for room in self.rooms:
+                    self._space.fast_paths.pop(room, None)
+
+    def when_drained(self, call: Callable[[], None]) -> None:
+        """Call, in a task of its own, once nothing waits for the client; never if it ends before."""
+        self.connection.when_drained(call)
+
+    def had_since(self, room: Hashable, number: int) -> None:
+        """Take note that it has had everything that was published in a room of its since that number."""
+        with self._space.lock:
+            if room in self.rooms:
+                self.rooms[room] = min(self.rooms[room], number)
+
+    def begin_replay(self, replay: Any) -> None:
+        """Have what is sent to rooms pass it by, and tell no position, until `replay` has ended."""
+        self.connection.transport.conclude()
+        self.replay = replay
+
+    def send_page(self, outs: Sequence[Outgoing], *, last: bool) -> bool:
+        """Send what a replay has, in one write, behind the last of it the position; whether it was taken."""
+        positions = self._space.positions
+        parts = [*outs, positions.now()] if last and positions is not None else list(outs)
+        return not parts or self.connection.send(Joined(parts))
 
     def _hold(self, out: Outgoing) -> bool:
         connection, held = self.connection, self.held

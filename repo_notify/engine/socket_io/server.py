@@ -23,6 +23,7 @@ from repo_notify.engine.wire.packets import SioPacket, SioType, Spelling
 from .client import Client
 from .manager import RoomManager
 from .members import Callback, Member
+from .recovery import Recovery
 
 OnOpen = Callable[[str, Environ], None]
 OnClose = Callable[[str, str], None]
@@ -51,6 +52,8 @@ class Server(socketio.Server):
         self.options = options
         self.fallbacks: dict[str, Fallback] = {}
         self.arrivals: dict[str, Arriving] = {}
+        # By namespace: the application that keeps what it sends there.
+        self.recoveries: dict[str, Recovery] = {}
         self.on_open: list[OnOpen] = []
         self.on_close: list[OnClose] = []
         self.manager: RoomManager
@@ -99,6 +102,21 @@ class Server(socketio.Server):
         client = connection.listener
         if isinstance(client, Client) and client.end_namespace(namespace, Reason.SERVER_DISCONNECT):
             connection.finish(Reason.SERVER_DISCONNECT)
+
+    def keep(self, namespace: str, recovery: Recovery) -> None:
+        """Have an application say who comes back to a namespace; before anybody connects."""
+        self.recoveries[namespace] = recovery
+        self.manager.keep_positions(namespace, recovery.position)
+
+    def take_over(self, eio_sid: str) -> None:
+        """End a connection whose client is back on another one, at once."""
+        connection = self.eio.sockets.get(eio_sid)
+        if connection is None:
+            return
+        client = connection.listener
+        if isinstance(client, Client):
+            client.leave_all(Reason.TRANSPORT_CLOSE)
+        connection.close(Reason.TRANSPORT_CLOSE)
 
     def waiting(self, eio_sid: str) -> int:
         """How many packets of a connection wait for their turn."""

@@ -86,8 +86,12 @@ class Codec(Protocol):
     def decode_message(self, text: str, max_attachments: int) -> SioPacket:
         """The Socket.IO packet of a text message, its placeholders still in place; ProtocolError."""
 
-    def connect_packet(self, namespace: str, sid: str) -> SioPacket:
-        """What tells a client that it is in a namespace."""
+    @property
+    def recovers(self) -> bool:
+        """Whether its clients may come back as who they were, by a `pid`."""
+
+    def connect_packet(self, namespace: str, sid: str, pid: str | None = None) -> SioPacket:
+        """What tells a client that it is in a namespace; `pid` is the secret by which it comes back."""
 
     def refusal_packet(self, namespace: str, data: Any) -> SioPacket:
         """What tells a client that it may not enter a namespace."""
@@ -124,6 +128,7 @@ class EngineIO4:
     eio = 4
     server_pings = True
     connects_by_itself = False
+    recovers = True
 
     def __init__(self, *, ascii_only: bool = False) -> None:
         self.ascii_only = ascii_only
@@ -227,9 +232,9 @@ class EngineIO4:
         spelling = Spelling(len(text) if text.isascii() else len(text.encode()), self.ascii_only)
         return SioPacket(kind, namespace, number, None if data is ... else data, attachments, spelling)
 
-    def connect_packet(self, namespace: str, sid: str) -> SioPacket:
-        """`0{"sid":…}` (Socket.IO protocol 5, "Connection to a namespace")."""
-        return SioPacket(SioType.CONNECT, namespace, data={"sid": sid})
+    def connect_packet(self, namespace: str, sid: str, pid: str | None = None) -> SioPacket:
+        """`0{"sid":…}` (Socket.IO protocol 5, "Connection to a namespace"), with `pid` where there is one."""
+        return SioPacket(SioType.CONNECT, namespace, data={"sid": sid} if pid is None else {"sid": sid, "pid": pid})
 
     def refusal_packet(self, namespace: str, data: Any) -> SioPacket:
         """`4{"message":…}` (Socket.IO protocol 5, "Connection to a namespace")."""

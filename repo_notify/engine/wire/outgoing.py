@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from .codec import Codec
@@ -48,3 +49,21 @@ class Outgoing:
 def control(kind: EioType, data: str = "") -> Outgoing:
     """An Engine.IO packet of its own."""
     return Outgoing(EioPacket(kind, data))
+
+
+class Joined(Outgoing):
+    """Packets that leave together, in order and in one write; each is encoded once all the same."""
+
+    __slots__ = ("_parts",)
+
+    def __init__(self, parts: Sequence[Outgoing]) -> None:
+        super().__init__(parts[0].content)
+        self._parts = parts
+
+    def packets(self, codec: Codec) -> list[EioPacket]:
+        """The Engine.IO packets of all of them."""
+        return [packet for part in self._parts for packet in part.packets(codec)]
+
+    def wire(self, codec: Codec) -> bytes:
+        """The frames of all of them."""
+        return b"".join([part.wire(codec) for part in self._parts])

@@ -1,0 +1,145 @@
+"""The working set of the history: what was published lately, by room, bounded in age, number and size.
+
+A client that comes back costs a search in each of its rooms, however much was published elsewhere.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterable, Mapping
+from dataclasses import dataclass
+from operator import attrgetter
+from time import monotonic
+from typing import Any
+
+# So many rooms are known to have lost their last event; of further ones it is believed of all that were lost before.
+MAX_FORGOTTEN_ROOMS = 50_000
+# What an entry takes beside its text, in bytes.
+OVERHEAD = 400
+
+_number = attrgetter("number")
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much is kept: for how many seconds, how many events, how many bytes."""
+
+    seconds: float = 300.0
+    events: int = 10_000
+    size: int = 64 * 1024 * 1024
+
+
+@dataclass(eq=False, slots=True)
+class Entry:
+    """One delivery: its place in the history, the keys of its rooms, and what is sent.
+
+    `at` is in monotonic seconds. `emitter` does not hear of it, where `named_by` (None: the publisher's own word) was
+    its user. `update` is what a later entry with an equal one supersedes.
+    """
+
+    number: int
+    at: float
+    rooms: tuple[str, ...]
+    prepared: Any
+    size: int
+    emitter: str | None = None
+    named_by: str | None = None
+    update: Hashable | None = None
+
+
+class _Room:
+    """The entries of one room, oldest first; those before `start` are gone."""
+
+    __slots__ = ("entries", "start")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.start = 0
+
+    def drop_first(self) -> bool:
+        """Forget the oldest; return whether none is left."""
+        self.start += 1
+        if self.start > 32 and self.start * 2 > len(self.entries):
+            del self.entries[: self.start]
+            self.start = 0
+        return self.start == len(self.entries)
+
+
+class Log:
+    """What was published lately. `number` is that of the last entry; numbers only grow."""
+
+    def __init__(self, bounds: Bounds, *, number: int = 0) -> None:
+        self.bounds = bounds
+        self.number = number
+        self.size = 0
+        # Whoever knows nothing after this number has missed what nobody can give any more.
+        self.floor = number
+        self._entries: deque[Entry] = deque()
+        self._rooms: dict[str, _Room] = {}
+        self._trimmed: OrderedDict[str, int] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def seconds(self) -> float:
+        """How old the oldest entry is."""
+        return monotonic() - self._entries[0].at if self._entries else 0.0
+
+    def append(self, entry: Entry) -> None:
+        """Add an entry with a number above all others, and drop what is too old or too much."""
+        self.number = entry.number
+        self.size += entry.size
+        self._entries.append(entry)
+        for room in entry.rooms:
+            found = self._rooms.get(room)
+            if found is None:
+                found = self._rooms[room] = _Room()
+            found.entries.append(entry)
+        self.trim()
+
+    def trim(self) -> None:
+        """Drop what is too old or too much."""
+        entries, bounds = self._entries, self.bounds
+        earliest = monotonic() - bounds.seconds
+        while entries and (entries[0].at < earliest or len(entries) > bounds.events or self.size > bounds.size):
+            self._drop_first()
+
+    def _drop_first(self) -> None:
+        entry = self._entries.popleft()
+        self.size -= entry.size
+        for room in entry.rooms:
+            if self._rooms[room].drop_first():
+                del self._rooms[room]
+            self._trimmed[room] = entry.number
+            self._trimmed.move_to_end(room)
+        while len(self._trimmed) > MAX_FORGOTTEN_ROOMS:
+            _, number = self._trimmed.popitem(last=False)
+            self.floor = max(self.floor, number)
+
+    def hole(self) -> None:
+        """Something that was published is not here: who knows no more than until now has missed it."""
+        self.number += 1
+        self.floor = self.number
+
+    def reaches(self, number: int, rooms: Iterable[str]) -> bool:
+        """Return whether everything that was published in these rooms after that number is here."""
+        if number < self.floor:
+            return False
+        return all(self._trimmed.get(room, 0) <= number for room in rooms)
+
+    def has(self, entry: Entry) -> bool:
+        """Return whether an entry is still kept."""
+        return bool(self._entries) and entry.number >= self._entries[0].number
+
+    def after(self, cursors: Mapping[str, int]) -> list[Entry]:
+        """Return what was published in each of the rooms after its number: in order, and each entry once."""
+        found: dict[int, Entry] = {}
+        for key, number in cursors.items():
+            room = self._rooms.get(key)
+            if room is None or room.entries[-1].number <= number:
+                continue
+            for entry in room.entries[bisect_right(room.entries, number, room.start, key=_number) :]:
+                found[entry.number] = entry
+        return [found[number] for number in sorted(found)]

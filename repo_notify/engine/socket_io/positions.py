@@ -1,0 +1,30 @@
+"""The `position` event: how far what was sent goes (spec section 9)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from repo_notify.engine.wire.outgoing import Outgoing
+from repo_notify.engine.wire.packets import EioPacket, EioType
+
+POSITION = "position"
+
+
+class Positions:
+    """The `position` event of one namespace, made once for each position."""
+
+    __slots__ = ("_head", "_out", "_read", "_text")
+
+    def __init__(self, namespace: str, read: Callable[[], str]) -> None:
+        self._head = f'2{"" if namespace == "/" else f"{namespace},"}["{POSITION}","'
+        self._read = read
+        self._text = ""
+        self._out: Outgoing | None = None
+
+    def now(self) -> Outgoing:
+        """The event that tells the position of now."""
+        text = self._read()
+        if self._out is None or text != self._text:
+            # It reads alike in every generation.
+            self._text, self._out = text, Outgoing(EioPacket(EioType.MESSAGE, f'{self._head}{text}"]'))
+        return self._out

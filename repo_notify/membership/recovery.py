@@ -1,0 +1,362 @@
+"""Clients that come back as who they were, and joins since a position (spec section 9)."""
+
+from __future__ import annotations
+
+import hmac
+import secrets
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from time import monotonic
+from typing import Any
+
+from repo_notify.access.permissions import Permissions
+from repo_notify.access.rights import denial, is_allowed
+from repo_notify.delivery.history.accounts import Accounts
+from repo_notify.delivery.history.history import History
+from repo_notify.delivery.history.positions import TOO_OLD, Gap, OtherHistory
+from repo_notify.delivery.history.records import Record, Records
+from repo_notify.delivery.history.replay import Replay, Whose, gap, ids_of
+from repo_notify.errors import PermissionsUnavailable
+from repo_notify.metrics import Metrics
+from repo_notify.protocol.dialect import Dialects, JoinRequest, Reply
+from repo_notify.protocol.echo import echo
+from repo_notify.protocol.rooms import Room, RoomRequest
+from repo_notify.sessions.bindings import Identities, Identity
+from repo_notify.sessions.reads import SessionsUnavailable
+from repo_notify.sockets import Follower, Returned, Socket, Sockets, our_rooms
+
+from .register import Register
+from .revocation import Revalidation
+
+# The secret part of a `pid`: 128 random bits; what follows it is the id of the socket.
+_SECRET_BYTES = 16
+_SECRET_LENGTH = 22
+# Longer than any that was given out.
+MAX_PID_LENGTH = 100
+# No access list older than this says that somebody may be back in a room, in seconds.
+FRESH_SECONDS = 1.0
+UNAVAILABLE = "Permissions cannot be checked right now"
+SESSION_UNAVAILABLE = "Sessions cannot be read right now"
+SLOW = "slow client"
+# The server's own end of a connection is a kick, unless it is the service that ends.
+_KICK = "server disconnect"
+
+
+@dataclass(frozen=True)
+class _Kept:
+    """What somebody who is back gets: the record, where it starts, and what became of its rooms."""
+
+    record: Record
+    number: int | None
+    rooms: Sequence[RoomRequest]
+    refused: Sequence[RoomRequest]
+    asked: float
+
+
+@dataclass(frozen=True)
+class _Fresh:
+    """Somebody new who is told why nothing was recovered."""
+
+    reason: str
+
+
+class Recoveries:
+    """What the engine asks about who comes back; and what handlers ask about joins since a position.
+
+    `stopping()` tells whether the service ends: who is sent away then may come back.
+    """
+
+    def __init__(
+        self,
+        history: History,
+        accounts: Accounts,
+        sockets: Sockets,
+        identities: Identities,
+        permissions: Permissions,
+        metrics: Metrics,
+        *,
+        dialects: Dialects,
+        register: Register,
+        revalidation: Revalidation,
+    ) -> None:
+        self._history = history
+        self._accounts = accounts
+        self._sockets = sockets
+        self._identities = identities
+        self._permissions = permissions
+        self._metrics = metrics
+        self._kinds = dialects.kinds
+        self._register = register
+        self._revalidation = revalidation
+        self.stopping = False
+        self.records = Records(history.log.bounds.seconds, self._expired)
+
+    def position(self) -> str:
+        """Return how far everything that was published goes."""
+        return self._history.position()
+
+    def new_pid(self, sid: str) -> str:
+        """Return a secret by which the client with that id may come back."""
+        return secrets.token_urlsafe(_SECRET_BYTES) + sid
+
+    # Who comes back.
+
+    def returned(self, connection_id: str, namespace: str, auth: Any) -> Returned | None:
+        """Return who comes back by what the CONNECT brought; may wait, and ends that client's older connection."""
+        pid = auth.get("pid") if isinstance(auth, dict) else None
+        if pid is None:
+            return None
+        try:
+            found = self._returned(connection_id, namespace, pid, auth.get("offset"))
+        except Gap as reason:
+            self._metrics.recovery("gap")
+            return Returned(None, None, _Fresh(reason.reason))
+        if found is None:
+            self._metrics.recovery("unknown")
+            return None
+        self._metrics.recovery("recovered")
+        return Returned(found.record.sid, found.record.pid, found)
+
+    def _returned(self, connection_id: str, namespace: str, pid: object, offset: object) -> _Kept | None:
+        live = self._live(pid, namespace)
+        record = self._record_of(live, "transport close") if live is not None else self._lost(pid, namespace)
+        if record is None:
+            self._look_at_other_history(offset)
+            return None
+        if not self._is_same(connection_id, record):
+            return None
+        if live is not None:
+            self._sockets.take_over(live)
+        # Whoever was faster has it.
+        record = self.records.take(record.pid)
+        if record is None:
+            return None
+        try:
+            number = self._number(offset, record)
+            asked = monotonic()
+            rooms, refused = self._ask(record, asked)
+        except Gap:
+            self._dropped(record, "gap")
+            raise
+        if record.username is not None and self._identities.known(connection_id) is None:
+            self._identities.bind(connection_id, Identity(record.username, record.session_id, named=True))
+        return _Kept(record, number, rooms, refused, asked)
+
+    def _live(self, pid: object, namespace: str) -> Follower | None:
+        if not isinstance(pid, str) or not _SECRET_LENGTH < len(pid) <= MAX_PID_LENGTH or not pid.isascii():
+            return None
+        found = self._sockets.follower(pid[_SECRET_LENGTH:], namespace)
+        if found is None or found.gone or found.pid is None or not hmac.compare_digest(found.pid, pid):
+            return None
+        return found
+
+    def _lost(self, pid: object, namespace: str) -> Record | None:
+        record = self.records.get(pid) if isinstance(pid, str) and len(pid) <= MAX_PID_LENGTH else None
+        return record if record is not None and record.namespace == namespace else None
+
+    def _look_at_other_history(self, offset: object) -> None:
+        """Say so where somebody unknown has a position of a history that is gone: what was missed is not known."""
+        if not isinstance(offset, str):
+            return
+        try:
+            self._history.read(offset)
+        except OtherHistory:
+            raise
+        except Gap:
+            return
+
+    def _is_same(self, connection_id: str, record: Record) -> bool:
+        """Return whether it is who it was: by a session of the same user, or by the secret alone where that counts."""
+        try:
+            now = self._identities.of(connection_id)
+        except SessionsUnavailable:
+            raise Gap(SESSION_UNAVAILABLE) from None
+        if now is None:
+            return record.username is None or record.named
+        return now.username == record.username
+
+    def _number(self, offset: object, record: Record) -> int | None:
+        """Return the number until which it has had everything; None where the server has to know. Raises `Gap`."""
+        if offset is None:
+            number = None
+        else:
+            try:
+                number = max(self._history.read(offset), record.since)
+            except OtherHistory:
+                # Kept of a session before: since this one began the client has been told none.
+                number = None
+        starts = {room: record.start(room, number) for room in record.rooms}
+        log = self._history.log
+        log.trim()
+        if not all(log.reaches(start, [room]) for room, start in starts.items()):
+            raise Gap(TOO_OLD)
+        return number
+
+    def _ask(self, record: Record, now: float) -> tuple[list[RoomRequest], list[RoomRequest]]:
+        """Return the rooms that its user may still be in, and the others; raises `Gap` where that cannot be known."""
+        requests = [self._request(room) for room in record.rooms]
+        since = now - FRESH_SECONDS
+        self._permissions.announce([request.where for request in requests if request.where], since=since)
+        kept: list[RoomRequest] = []
+        refused: list[RoomRequest] = []
+        try:
+            for request in requests:
+                may = record.username is not None and is_allowed(
+                    self._permissions, record.username, request, since=since
+                )
+                (kept if may else refused).append(request)
+        except PermissionsUnavailable:
+            raise Gap(UNAVAILABLE) from None
+        return kept, refused
+
+    def _request(self, key: str) -> RoomRequest:
+        room = Room.parse(key)
+        return self._kinds[room.kind][0].request(room)
+
+    # What becomes of it.
+
+    def admitted(self, follower: Follower, returned: Returned | None) -> None:
+        """Put who is back into its rooms and begin its replay; tell somebody new where it is."""
+        kept = returned.kept if returned is not None else None
+        if isinstance(kept, _Kept):
+            self._restore(follower, kept)
+            return
+        follower.since = self._history.number
+        if isinstance(kept, _Fresh):
+            follower.emit("message", gap(kept.reason))
+        if follower.pid is not None:
+            follower.told = True
+            follower.tell_position()
+
+    def _restore(self, follower: Follower, kept: _Kept) -> None:
+        record = kept.record
+        follower.since = record.since
+        identity = self._identities.known(follower.connection_id)
+        # Its session may have ended while the database was asked.
+        rooms = kept.rooms if identity is not None and identity.username == record.username else ()
+        for request in kept.refused:
+            for reply in self._denied(record, request):
+                follower.emit(reply.event, reply.data)
+        follower.told = True
+        replay = self._replay(follower, record.ids, record.username)
+        replay.sent_until = record.number
+        for request in rooms:
+            key = request.room.key
+            follower.enter(key, record.rooms[key])
+            self._register.entered(follower, request, self._object(record, request.room))
+            self._revalidation.settle(request.room, request.where, kept.asked)
+        starts = {request.room.key: record.start(request.room.key, kept.number) for request in rooms}
+        replay.add(starts)
+        replay.since.update({room: number for room, number in record.replaying.items() if room in starts})
+        replay.run()
+
+    def _object(self, record: Record, room: Room) -> Any:
+        found = record.objects.get(room.key)
+        return found if found is not None else self._kinds[room.kind][0].join_object(room)
+
+    def _denied(self, record: Record, request: RoomRequest) -> Sequence[Reply]:
+        kind, dialect = self._kinds[request.room.kind]
+        sent = self._object(record, request.room)
+        asked = JoinRequest("join", sent, echo("join", sent, None), dialect, None)
+        return dialect.denied(asked, denial(kind.right))
+
+    def _replay(self, follower: Follower, ids: frozenset[str], username: str | None) -> Replay:
+        ids |= ids_of(self._followers(follower))
+        return Replay.of(
+            follower, self._history.log, Whose(ids, username), order=self._sockets.order, accounts=self._accounts
+        )
+
+    def _followers(self, follower: Follower) -> list[Follower]:
+        found: Any = self._sockets.of(follower.connection_id)
+        return [follower, *found]
+
+    def lost(self, follower: Follower, reason: str) -> None:
+        """Keep who lost its connection."""
+        record = self._record_of(follower, reason)
+        if record is not None and (reason != _KICK or self.stopping):
+            self.records.put(record)
+
+    def _record_of(self, follower: Follower, reason: str) -> Record | None:
+        if follower.pid is None:
+            return None
+        identity = self._identities.known(follower.connection_id)
+        replay = follower.replay
+        ours = {room.key: room for room in our_rooms(follower)}
+        objects = {key: self._register.kept_of(follower, room) for key, room in ours.items()}
+        return Record(
+            pid=follower.pid,
+            namespace=follower.namespace,
+            sid=follower.sid,
+            ids=ids_of(self._followers(follower)),
+            username=identity.username if identity is not None else None,
+            session_id=identity.session_id if identity is not None else None,
+            named=identity.named if identity is not None else False,
+            since=follower.since,
+            rooms={key: follower.rooms[key] for key in ours},
+            number=self._history.number,
+            reason=reason,
+            replaying=dict(replay.since) if isinstance(replay, Replay) else {},
+            unsent=replay.abandon() if isinstance(replay, Replay) else 0,
+            objects={key: sent for key, sent in objects.items() if sent is not None},
+        )
+
+    def forget_sessions(self, session_ids: Sequence[str]) -> None:
+        """Forget those of these sessions that are away: nothing of them comes back."""
+        self.records.end_sessions(session_ids)
+
+    def _expired(self, record: Record) -> None:
+        self._dropped(record, "slow" if record.reason == SLOW else "gone")
+
+    def _dropped(self, record: Record, reason: str) -> None:
+        rooms = {room: max(number, record.number) for room, number in record.rooms.items()}
+        whose = Whose(record.ids, record.username)
+        missed = [entry for entry in self._history.log.after(rooms) if not whose.caused(entry)]
+        self._accounts.dropped(reason, len(missed), in_vain=record.unsent)
+
+    # Joins since a position.
+
+    @property
+    def number(self) -> int:
+        """The number of the last event."""
+        return self._history.number
+
+    def rooms_of(self, socket: Socket) -> Mapping[Hashable, int]:
+        """Return the rooms of a socket, each with the number from which it has had everything."""
+        follower: Any = socket
+        return dict(follower.rooms)
+
+    def joined_since(
+        self, socket: Socket, rooms: Sequence[Room], since: object, before: Mapping[Hashable, int]
+    ) -> tuple[dict[str, Any], Replay | None]:
+        """Return what the reply to a join since a position says more, and the replay that is to run behind it.
+
+        Asked within the order of publications, once the rooms are entered; `before` are those that it was in before.
+        """
+        follower: Any = socket
+        for other in self._followers(follower):
+            other.tell_positions()
+        try:
+            number = self._history.read(since) if since is not None else self._history.number
+            if not self._history.log.reaches(number, [room.key for room in rooms]):
+                raise Gap(TOO_OLD)
+        except Gap:
+            self._metrics.joined_since("gap")
+            return {"position": self.position(), "gap": True}, None
+        if since is None:
+            return {"position": self.position()}, None
+        self._metrics.joined_since("replayed")
+        return self._since(follower, rooms, number, since, before)
+
+    def _since(
+        self, follower: Follower, rooms: Sequence[Room], number: int, since: object, before: Mapping[Hashable, int]
+    ) -> tuple[dict[str, Any], Replay | None]:
+        busy = follower.replay is not None
+        identity = self._identities.known(follower.connection_id)
+        replay = self._replay(follower, frozenset(), identity.username if identity is not None else None)
+        starts = {room.key: number for room in rooms}
+        missed = replay.add(starts, had=before)
+        replay.since.update(starts)
+        if missed or busy:
+            return {"position": since, "replayed": missed}, replay
+        replay.end()
+        return {"position": self.position(), "replayed": 0}, None
