@@ -237,8 +237,8 @@ class Metrics:
     # Who comes back.
     recovery: Counts = _counters(
         "recoveries",
-        "Clients that came back with the secret of a lost connection, by outcome; gap: something that they missed is not "
-        "to be had; unknown: nobody of that name, or somebody else.",
+        "Clients that came back with the secret of a lost connection, by outcome; gap: something that they missed is "
+        "not to be had; unknown: nobody of that name, or somebody else.",
         "outcome",
         RECOVERIES,
     )

@@ -14,10 +14,11 @@ import socketio
 
 from .engine import EngineIO4, Outgoing, Server, SioPacket, SioType, Spelling
 from .engine.engine_io.timers import Lock
-from .engine.socket_io.recovery import Recovery as Recovery
-from .engine.socket_io.recovery import Returned as Returned
+from .engine.socket_io.recovery import Recovery, Returned
 from .protocol.rooms import PREFIX, Room
 
+# For those who may not know the engine.
+Back = Returned
 # Longer than any id that a server of ours or a stock one gives out.
 MAX_ID_LENGTH = 128
 
@@ -181,6 +182,9 @@ class Sockets(Protocol):
     def follower(self, sid: str, namespace: str) -> Follower | None:
         """Return the socket of that id."""
 
+    def followers(self) -> Sequence[Follower]:
+        """Return every socket of our namespaces whose client can miss nothing."""
+
     def take_over(self, follower: Follower) -> None:
         """End the connection of a socket whose client is back on another one, at once."""
 
@@ -317,6 +321,10 @@ class OwnSockets:
     def follower(self, sid: str, namespace: str) -> Follower | None:
         """Return the socket of that id."""
         return self._server.manager.member(sid, namespace)
+
+    def followers(self) -> Sequence[Follower]:
+        """Return every socket of our namespaces."""
+        return [member for namespace in self.namespaces for member in self._server.manager.all_of(namespace)]
 
     def take_over(self, follower: Follower) -> None:
         """End the connection of a socket whose client is back on another one, at once."""

@@ -232,6 +232,10 @@ class StockSockets:
         del sid, namespace
         return None
 
+    def followers(self) -> Sequence[Follower]:
+        """Return none."""
+        return ()
+
     def take_over(self, follower: Follower) -> None:
         """Do nothing: there are none."""
 

@@ -130,6 +130,8 @@ class State:
         if self.changes is not None:
             self.changes.close()
         self.session_ends.close()
+        if self.recoveries is not None:
+            self.recoveries.close()
         self.revalidation.close()
         self.loop_lag.close()
         if self.bus is not None:
@@ -232,8 +234,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     def revalidate(named: Mapping[str, str | None]) -> None:
         revalidation.revalidate(Concern(**named))
 
-    history = _make_history(settings, sockets)
-    accounts = Accounts()
+    history, accounts = _make_history(settings, sockets), Accounts()
     recoveries = None
     if history is not None:
         recoveries = Recoveries(
@@ -246,6 +247,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
             dialects=dialects,
             register=register,
             revalidation=revalidation,
+            give_way=give_way,
         )
         sockets.keep(recoveries)
     publishers: list[Publisher] = []
@@ -276,12 +278,10 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         recoveries=recoveries,
     )
     changes = _make_changes(settings, metrics, permissions, revalidation)
-    def bound_sessions() -> list[str]:
-        # Whose connection is lost may be bound to one that nobody else is on.
-        return [*identities.sessions(), *(recoveries.records.sessions() if recoveries is not None else ())]
-
-    ends = SessionEnds(app, bound=bound_sessions, end=publisher.end_here, ask=reads.run)
-    works = [revalidation.run, revalidation.run_sweeps, ends.run, *([changes.run] if changes is not None else [])]
+    bound = partial(_bound_sessions, identities, recoveries)
+    ends = SessionEnds(app, bound=bound, end=publisher.end_here, ask=reads.run)
+    others = [part.run for part in (changes, recoveries) if part is not None]
+    works = [revalidation.run, revalidation.run_sweeps, ends.run, *others]
     background = Background(socketio.async_mode, bus, partial(_start, socketio.server, works))
     state = State(
         settings,
@@ -331,6 +331,11 @@ def _make_history(settings: Settings, sockets: Sockets) -> History | None:
     if settings.history == HISTORY_OFF or not sockets.keeps:
         return None
     return History(Bounds(settings.history_seconds, settings.history_events, settings.history_bytes))
+
+
+def _bound_sessions(identities: Identities, recoveries: Recoveries | None) -> list[str]:
+    """Return every session of a connection, and of those that lost theirs: nobody else may be on it."""
+    return [*identities.sessions(), *(recoveries.records.sessions() if recoveries is not None else ())]
 
 
 def _sockets_of(server: AnyServer, namespaces: tuple[str, ...]) -> Sockets:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from collections.abc import Hashable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -23,7 +24,7 @@ from repo_notify.protocol.echo import echo
 from repo_notify.protocol.rooms import Room, RoomRequest
 from repo_notify.sessions.bindings import Identities, Identity
 from repo_notify.sessions.reads import SessionsUnavailable
-from repo_notify.sockets import Follower, Returned, Socket, Sockets, our_rooms
+from repo_notify.sockets import Back, Follower, Socket, Sockets, our_rooms
 
 from .register import Register
 from .revocation import Revalidation
@@ -35,6 +36,11 @@ _SECRET_LENGTH = 22
 MAX_PID_LENGTH = 100
 # No access list older than this says that somebody may be back in a room, in seconds.
 FRESH_SECONDS = 1.0
+# How often within half of the history's time, and at least, what is too old is forgotten; in seconds.
+LOOKS = 8
+LOOK_SECONDS = 5.0
+# So many are told where they are at a time.
+TOLD_TOGETHER = 100
 UNAVAILABLE = "Permissions cannot be checked right now"
 SESSION_UNAVAILABLE = "Sessions cannot be read right now"
 SLOW = "slow client"
@@ -78,6 +84,7 @@ class Recoveries:
         dialects: Dialects,
         register: Register,
         revalidation: Revalidation,
+        give_way: Callable[[], None],
     ) -> None:
         self._history = history
         self._accounts = accounts
@@ -88,6 +95,8 @@ class Recoveries:
         self._kinds = dialects.kinds
         self._register = register
         self._revalidation = revalidation
+        self._give_way = give_way
+        self._closing = threading.Event()
         self.stopping = False
         self.records = Records(history.log.bounds.seconds, self._expired)
 
@@ -99,9 +108,38 @@ class Recoveries:
         """Return a secret by which the client with that id may come back."""
         return secrets.token_urlsafe(_SECRET_BYTES) + sid
 
+    def close(self) -> None:
+        """End the background work."""
+        self._closing.set()
+
+    def run(self) -> None:
+        """Forget what is too old, and tell quiet clients where they are, until `close`."""
+        seconds = self._history.log.bounds.seconds / 2
+        told = self._history.number
+        turn = 0
+        while not self._closing.wait(min(seconds / LOOKS, LOOK_SECONDS)):
+            with self._sockets.order:
+                self._history.log.trim()
+            self.records.trim()
+            turn += 1
+            if turn * min(seconds / LOOKS, LOOK_SECONDS) >= seconds:
+                turn = 0
+                if told != self._history.number:
+                    told = self._history.number
+                    self._tell_everybody()
+
+    def _tell_everybody(self) -> None:
+        """Tell everybody the position, so that nobody's runs out while others are busy."""
+        for at, follower in enumerate(self._sockets.followers()):
+            if at % TOLD_TOGETHER == TOLD_TOGETHER - 1:
+                self._give_way()
+            with self._sockets.order:
+                if follower.told and follower.replay is None and not follower.gone:
+                    follower.tell_position()
+
     # Who comes back.
 
-    def returned(self, connection_id: str, namespace: str, auth: Any) -> Returned | None:
+    def returned(self, connection_id: str, namespace: str, auth: Any) -> Back | None:
         """Return who comes back by what the CONNECT brought; may wait, and ends that client's older connection."""
         pid = auth.get("pid") if isinstance(auth, dict) else None
         if pid is None:
@@ -110,12 +148,12 @@ class Recoveries:
             found = self._returned(connection_id, namespace, pid, auth.get("offset"))
         except Gap as reason:
             self._metrics.recovery("gap")
-            return Returned(None, None, _Fresh(reason.reason))
+            return Back(None, None, _Fresh(reason.reason))
         if found is None:
             self._metrics.recovery("unknown")
             return None
         self._metrics.recovery("recovered")
-        return Returned(found.record.sid, found.record.pid, found)
+        return Back(found.record.sid, found.record.pid, found)
 
     def _returned(self, connection_id: str, namespace: str, pid: object, offset: object) -> _Kept | None:
         live = self._live(pid, namespace)
@@ -215,7 +253,7 @@ class Recoveries:
 
     # What becomes of it.
 
-    def admitted(self, follower: Follower, returned: Returned | None) -> None:
+    def admitted(self, follower: Follower, returned: Back | None) -> None:
         """Put who is back into its rooms and begin its replay; tell somebody new where it is."""
         kept = returned.kept if returned is not None else None
         if isinstance(kept, _Kept):

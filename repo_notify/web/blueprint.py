@@ -100,13 +100,6 @@ def make_blueprint(
         refused.log(answer[1])
         return answer
 
-    def answer_position() -> Answer:
-        if position is None:
-            return error(404, "there is no history: REPO_NOTIFY_HISTORY is off, or the server cannot tell its clients")
-        answer = jsonify(position=position())
-        answer.headers["Cache-Control"] = "no-store"
-        return answer, 200
-
     if position is not None and settings.position_header:
         _tell_position(app, position)
 
@@ -116,7 +109,7 @@ def make_blueprint(
         (f"{settings.http_prefix}/readyz", "readyz", readyz, "GET"),
         (f"{settings.http_prefix}/metrics", "metrics", answer_metrics, "GET"),
         (f"{settings.http_prefix}/events", "events", publish, "POST"),
-        (f"{settings.http_prefix}/position", "position", answer_position, "GET"),
+        (f"{settings.http_prefix}/position", "position", lambda: _answer_position(position), "GET"),
         *more,
     )
     taken = {str(rule) for rule in app.url_map.iter_rules()}
@@ -128,6 +121,14 @@ def make_blueprint(
             continue
         blueprint.add_url_rule(path, endpoint, view, methods=[method])
     return blueprint
+
+
+def _answer_position(position: Callable[[], str] | None) -> Answer:
+    if position is None:
+        return error(404, "there is no history: REPO_NOTIFY_HISTORY is off, or the server cannot tell its clients")
+    answer = jsonify(position=position())
+    answer.headers["Cache-Control"] = "no-store"
+    return answer, 200
 
 
 def _tell_position(app: Flask, position: Callable[[], str]) -> None:

@@ -7,7 +7,7 @@ from time import monotonic
 from typing import Any
 
 from . import positions
-from .log import Bounds, Entry, Log
+from .log import OVERHEAD, Bounds, Entry, Log
 
 
 class History:
@@ -44,7 +44,8 @@ class History:
     ) -> None:
         """Keep what is about to be sent to these rooms; `size` in bytes. The rest as in `Entry`."""
         number = self.log.number + 1
-        self.log.append(Entry(number, monotonic(), tuple(rooms), prepared, size, emitter, named_by, update))
+        entry = Entry(number, monotonic(), tuple(rooms), prepared, size + OVERHEAD, emitter, named_by, update)
+        self.log.append(entry)
         self._position = positions.write(self._name, number)
 
     def hole(self) -> None:

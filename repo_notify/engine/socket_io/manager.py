@@ -95,6 +95,10 @@ class RoomManager:
         for member in self._select(namespace, room, frozenset()):
             yield member.sid, member.connection.sid
 
+    def all_of(self, namespace: str) -> list[Member]:
+        """The members of a namespace."""
+        return self._select(namespace, None, ())
+
     def members_of(self, namespace: str, room: Hashable) -> list[Member]:
         """The members of a room of a namespace."""
         return self._select(namespace, room, ())
