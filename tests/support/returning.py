@@ -29,16 +29,24 @@ class Returning:
     sid: str | None = None
     heard: list[tuple[str, list[Json]]] = field(default_factory=list)
     recovered: bool = False
+    eio: int = 4
     acknowledged: dict[int, Json] = field(default_factory=dict)
     _connection: websocket.WebSocket | None = None
+    # Whether it is told positions for having joined since one.
+    since: bool = False
     _asked: int = 0
     _told: bool = False
 
     def connect(self, *, auth: Json = _MISSING) -> Returning:
         """Connect, or come back; `auth` instead of what the client has kept."""
-        address = self.url.replace("http", "ws", 1) + "/chat/?EIO=4&transport=websocket"
+        address = self.url.replace("http", "ws", 1) + f"/chat/?EIO={self.eio}&transport=websocket"
         self._connection = websocket.create_connection(address, timeout=SECONDS, cookie=self.cookie or None)
         assert self._receive()[0] == "0"
+        if self.eio == 3:
+            # Its clients are in the default namespace by themselves.
+            assert self._receive() == "40"
+            self._told = True
+            return self
         if auth is _MISSING:
             auth = {"pid": self.pid, "offset": self.offset} if self.pid is not None else None
             if auth is not None and self.offset is None:
@@ -78,9 +86,13 @@ class Returning:
         self._asked += 1
         head = "42" if self.namespace == "/" else f"42{self.namespace},"
         self.send(f"{head}{self._asked}{json.dumps([event, *arguments])}")
-        while self._asked not in self.acknowledged or not self._is_told:
+        while self._asked not in self.acknowledged:
             self._take(self._receive())
-        return self.acknowledged.pop(self._asked)
+        reply = self.acknowledged.pop(self._asked)
+        self.since |= isinstance(reply, dict) and "position" in reply
+        while not self._is_told:
+            self._take(self._receive())
+        return reply
 
     def join(self, room: Json) -> Json:
         """Join a room and return the reply; it is left out of `heard`, and so is everything before it."""
@@ -104,7 +116,7 @@ class Returning:
 
     @property
     def _is_told(self) -> bool:
-        return self._told or self.pid is None
+        return self._told or (self.pid is None and not self.since)
 
     def _receive(self) -> str:
         assert self._connection is not None
