@@ -235,23 +235,10 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         revalidation.revalidate(Concern(**named))
 
     history, accounts = _make_history(settings, sockets), Accounts()
-    recoveries = None
-    if history is not None:
-        recoveries = Recoveries(
-            history,
-            accounts,
-            sockets,
-            identities,
-            permissions,
-            metrics,
-            dialects=dialects,
-            register=register,
-            revalidation=revalidation,
-            give_way=give_way,
-        )
-        sockets.keep(recoveries)
+    recover = partial(Recoveries, dialects=dialects, register=register, revalidation=revalidation, give_way=give_way)
+    recoveries = recover(history, accounts, sockets, identities, permissions, metrics) if history is not None else None
     publishers: list[Publisher] = []
-    bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message))
+    bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message), recoveries)
     publisher = Publisher(
         sockets,
         identities,
@@ -342,10 +329,13 @@ def _sockets_of(server: AnyServer, namespaces: tuple[str, ...]) -> Sockets:
     return OwnSockets(server, namespaces) if isinstance(server, Server) else StockSockets(server, namespaces)
 
 
-def _make_bus(settings: Settings, metrics: Metrics, receive: Receive) -> Bus | None:
+def _make_bus(
+    settings: Settings, metrics: Metrics, receive: Receive, recoveries: Recoveries | None
+) -> Bus | None:
     if settings.message_queue is None:
         return None
-    return Bus(settings.message_queue, settings.message_queue_channel, receive, metrics)
+    missed = recoveries.hole if recoveries is not None else nothing
+    return Bus(settings.message_queue, settings.message_queue_channel, receive, metrics, missed=missed)
 
 
 def _start(server: AnyServer, works: Iterable[Callable[[], None]]) -> None:

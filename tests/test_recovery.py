@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 import requests
 import websocket
 
+from repo_notify.delivery import broker, messages
+from tests.support import brokers
 from tests.support.audience import Place
 from tests.support.metrics import metric
 from tests.support.returning import Returning
@@ -387,3 +390,27 @@ def test_without_a_history_all_is_as_before(serve_host: Callable[..., Served], c
     assert client.offset is None
     assert requests.get(f"{served.url}/notify/position", timeout=10).status_code == 404
     client.close()
+
+
+@pytest.mark.parametrize("kind", brokers.BROKERS)
+def test_what_did_not_arrive_from_another_process_is_a_gap(
+    serve_host: Callable[..., Served], connect: Connect, place: Place, tmp_path: Path, kind: str
+) -> None:
+    with brokers.BROKERS[kind](tmp_path) as url:
+        served = serve_host(REPO_NOTIFY_MESSAGE_QUEUE=url)
+        client, away = connect(to=served), connect(to=served)
+        for each in (client, away):
+            each.join(place.in_model)
+        lose(served, away)
+        connection = broker.connect(url, broker.Deadlines())
+        send = broker.sender(connection, "repo_notify")
+        for number in (1, 3):
+            send(messages.envelope("another", number, messages.ALIVE, messages.dump({})))
+        ((event, (told,)),) = client.hear(1)
+        assert (event, told["event"]) == ("message", "gap")
+        update(served, place, 1)
+        assert numbers(client.hear(1)) == [1]
+        away.connect()
+        assert not away.recovered
+        assert [event for event, _ in away.hear(1)] == ["message"]
+        broker.leave(connection, broker.Deadlines(), working=True)

@@ -31,8 +31,8 @@ logger = logging.getLogger(__name__)
 Revalidate = Callable[[Mapping[str, "str | None"]], None]
 
 
-def nothing(_: Sequence[str]) -> None:
-    """Who lost the connection is not kept."""
+def nothing(*_: object) -> None:
+    """Nobody who lost the connection is kept, and nobody is told what was missed."""
 
 
 def update_key(name: str, rooms: tuple[str, ...], event: Event) -> Hashable | None:

@@ -43,23 +43,37 @@ _SUBSCRIBING_SECONDS = 0.2
 Receive = Callable[[Message], None]
 
 
+# Something of another process did not arrive, and will not.
+Missed = Callable[[], None]
+
+
+def _nobody_is_told() -> None:
+    """Who missed something is not known."""
+
+
 class _Silent(Exception):
     """The broker accepts messages and hands none out."""
 
 
 class Bus:
-    """Sends messages to the other processes and hands theirs to `receive`.
+    """Sends messages to the other processes and hands theirs to `receive`; `missed` is told of those that are lost.
 
     Nothing is started before the first use, so that a server may fork after the app was made; a forked process gets an
     origin, a backlog and threads of its own.
     """
 
     def __init__(
-        self, url: str, channel: str, receive: Receive, metrics: Metrics, deadlines: Deadlines | None = None
+        self,
+        url: str,
+        channel: str,
+        receive: Receive,
+        metrics: Metrics,
+        deadlines: Deadlines | None = None,
+        missed: Missed = _nobody_is_told,
     ) -> None:
         require_libraries(url)
         self._url, self._channel = url, channel
-        self._receive = receive
+        self._receive, self._missed = receive, missed
         self._metrics = metrics
         self._deadlines = deadlines or Deadlines()
         self._lock = threading.Lock()
@@ -101,7 +115,9 @@ class Bus:
         with self._lock:
             fresh = self._link is None or self._link.pid != os.getpid()
             if self._link is None or fresh:
-                self._link = _Link(self._url, self._channel, self._receive, self._metrics, self._deadlines)
+                self._link = _Link(
+                    self._url, self._channel, self._receive, self._missed, self._metrics, self._deadlines
+                )
                 self._link.start()
             return self._link, fresh
 
@@ -112,12 +128,14 @@ class Bus:
 class _Link:
     """What one process has of the queue: its origin, what waits, and two threads with a connection each."""
 
-    def __init__(self, url: str, channel: str, receive: Receive, metrics: Metrics, deadlines: Deadlines) -> None:
+    def __init__(
+        self, url: str, channel: str, receive: Receive, missed: Missed, metrics: Metrics, deadlines: Deadlines
+    ) -> None:
         self.pid = os.getpid()
         self.backlog = Backlog(MAX_WAITING, MAX_WAITING_BYTES)
         self.subscribed = threading.Event()
         self._url, self._channel = url, channel
-        self._receive, self._metrics, self._deadlines = receive, metrics, deadlines
+        self._receive, self._missed, self._metrics, self._deadlines = receive, missed, metrics, deadlines
         self._origin = secrets.token_hex(8)
         self._number = 0
         self._origins = Origins()
@@ -293,6 +311,7 @@ class _Link:
             self._metrics.queue_holes.inc(arrival.missing)
             if self._rarely("hole"):
                 logger.warning("%d messages of another process did not arrive by the message queue", arrival.missing)
+            self._missed()
         return not arrival.repeat and message.kind != messages.ALIVE
 
     def _carry_out(self, message: Message) -> None:

@@ -42,6 +42,7 @@ LOOK_SECONDS = 5.0
 # So many are told where they are at a time.
 TOLD_TOGETHER = 100
 UNAVAILABLE = "Permissions cannot be checked right now"
+HOLE = "Something that was published did not arrive here"
 SESSION_UNAVAILABLE = "Sessions cannot be read right now"
 SLOW = "slow client"
 # The server's own end of a connection is a kick, unless it is the service that ends.
@@ -98,6 +99,7 @@ class Recoveries:
         self._give_way = give_way
         self._closing = threading.Event()
         self.stopping = False
+        sockets.keep(self)
         self.records = Records(history.log.bounds.seconds, self._expired)
 
     def position(self) -> str:
@@ -136,6 +138,15 @@ class Recoveries:
             with self._sockets.order:
                 if follower.told and follower.replay is None and not follower.gone:
                     follower.tell_position()
+
+    def hole(self) -> None:
+        """Tell everybody who is in a room that something of another process is missing, and may be theirs."""
+        with self._sockets.order:
+            self._history.hole()
+        for follower in self._sockets.followers():
+            with self._sockets.order:
+                if follower.told and follower.rooms and not follower.gone:
+                    follower.emit("message", gap(HOLE))
 
     # Who comes back.
 
