@@ -228,7 +228,7 @@ class Metrics:
         "publish_requests", "Requests to publish over HTTP by status.", "status", PUBLISH_STATUSES
     )
     published: Counts = _counters("events_published", "Events published in this process by type.", "type")
-    deliveries: Counter = _counter("deliveries", "Events handed to connections.")
+    deliveries: Watched = _read("deliveries", "Events handed to connections.", kind="counter")
     latency: Histogram = _histogram(
         "publish_seconds",
         "From publishing an event to having handed it to every connection of this process, in seconds.",

@@ -7,6 +7,7 @@ server of the host's.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
@@ -123,6 +124,10 @@ class Sockets(Protocol):
     namespaces: tuple[str, ...]
     # Whether its clients can be told where they are, and come back.
     keeps: bool
+    # What keeps publications apart, so that none overtakes another on the way to one socket.
+    order: Lock
+    # Makes of an event's name and payload what is sent to rooms; TypeError or ValueError where it cannot be encoded.
+    prepare: Callable[[str, Any], Prepared]
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have the clients' `events` handled, one after another for each connection.
@@ -145,18 +150,12 @@ class Sockets(Protocol):
     def in_room(self, room: Room) -> Sequence[Socket]:
         """Return the sockets in a room, whichever of our namespaces they are in."""
 
-    def prepare(self, event: str, data: Any) -> Prepared:
-        """Return an event as it is sent to rooms; raises TypeError or ValueError where it cannot be encoded."""
-
     def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms with these keys, once each per namespace; return to how many.
 
         The connection with the id `skip` is left out. A recipient that is gone is no error.
         """
 
-    @property
-    def order(self) -> Lock:
-        """What keeps publications apart, so that none overtakes another on the way to one socket."""
 
     def close(self, connection_id: str) -> None:
         """Close a connection."""
@@ -225,7 +224,8 @@ class PreparedPackets:
     @property
     def size(self) -> int:
         """How much it is, in the newest generation."""
-        return next(iter(self.outs.values())).size(_NEWEST)
+        first = next(iter(self.outs.values()))
+        return sum([len(packet.data) for packet in first.packets(_NEWEST)])
 
 
 _NEWEST = EngineIO4()
@@ -239,11 +239,9 @@ class OwnSockets:
     def __init__(self, server: Server, namespaces: tuple[str, ...]) -> None:
         self._server = server
         self.namespaces = namespaces
-
-    @property
-    def order(self) -> Lock:
-        """What keeps publications, and admissions, apart."""
-        return self._server.manager.lock
+        # Of publications, and of admissions.
+        self.order = server.manager.lock
+        self.prepare: Callable[[str, Any], Prepared] = partial(PreparedPackets, namespaces)
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have every event of the clients handled: there is no host whose handlers could want the others."""
@@ -271,10 +269,6 @@ class OwnSockets:
         key = room.key
         found = [self._server.manager.members_of(namespace, key) for namespace in self.namespaces]
         return [member for members in found for member in members]
-
-    def prepare(self, event: str, data: Any) -> PreparedPackets:
-        """Return an event as it is sent to rooms."""
-        return PreparedPackets(self.namespaces, event, data)
 
     def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""

@@ -89,7 +89,8 @@ class StockSockets:
     def __init__(self, server: socketio.Server, namespaces: tuple[str, ...]) -> None:
         self._server = server
         self.namespaces = namespaces
-        self._order: Lock = threading.RLock()
+        self.order: Lock = threading.RLock()
+        self.prepare: Callable[[str, Any], Prepared] = _Prepared
         self._queues: dict[str, FifoLock] = {}
         self._since: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -155,13 +156,13 @@ class StockSockets:
     def of(self, connection_id: str) -> list[Socket]:
         """Return the sockets of a connection."""
         sids = ((space, self._server.manager.sid_from_eio_sid(connection_id, space)) for space in self.namespaces)
-        return [StockSocket(self._server, sid, space, connection_id, self._order) for space, sid in sids if sid]
+        return [StockSocket(self._server, sid, space, connection_id, self.order) for space, sid in sids if sid]
 
     def in_room(self, room: Room) -> Sequence[Socket]:
         """Return the sockets in a room."""
         manager, key = self._server.manager, room.key
         return [
-            StockSocket(self._server, sid, namespace, connection_id, self._order)
+            StockSocket(self._server, sid, namespace, connection_id, self.order)
             for namespace in self.namespaces
             for sid, connection_id in list(manager.get_participants(namespace, key))
         ]
@@ -170,22 +171,13 @@ class StockSockets:
         connection_id = self._server.manager.eio_sid_from_sid(sid, namespace)
         if not isinstance(connection_id, str):
             return None
-        return StockSocket(self._server, sid, namespace, connection_id, self._order)
-
-    @property
-    def order(self) -> Lock:
-        """What keeps publications apart."""
-        return self._order
-
-    def prepare(self, event: str, data: Any) -> _Prepared:
-        """Return an event as it is sent to rooms."""
-        return _Prepared(event, data)
+        return StockSocket(self._server, sid, namespace, connection_id, self.order)
 
     def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""
         assert isinstance(prepared, _Prepared)
         keys = list(rooms)
-        with self._order:
+        with self.order:
             return sum([self._fan_out(*prepared, keys, skip, namespace) for namespace in self.namespaces])
 
     def _fan_out(self, event: str, data: Any, keys: list[str], skip: str | None, namespace: str) -> int:

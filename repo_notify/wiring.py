@@ -303,7 +303,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
             readiness=probes.readiness,
             metrics=metrics,
             more=operator.routes(settings),
-            position=history.position if history is not None else None,
+            position=(lambda: history.position) if history is not None else None,
         )
     )
     if host is None:
@@ -403,6 +403,7 @@ def _watch(state: State) -> None:
     metrics.published.start((name,) for name in EVENT_TYPES)
     metrics.connections.watch(lambda: {**_NO_CONNECTIONS, **sockets.counts()})
     metrics.rooms.watch(lambda: {(): sockets.count_rooms()})
+    metrics.deliveries.watch(lambda: {(): state.accounts.handed})
     _watch_history(state)
     mode = state.socketio.async_mode
     build = (_version(), platform.python_version(), mode)
@@ -419,11 +420,10 @@ def _watch_history(state: State) -> None:
     history, recoveries, accounts, metrics = state.history, state.recoveries, state.accounts, state.metrics
     if history is None or recoveries is None:
         return
-    log = history.log
     metrics.lost_clients.watch(lambda: {(): len(recoveries.records)})
-    metrics.history_events.watch(lambda: {(): len(log)})
-    metrics.history_bytes.watch(lambda: {(): log.size})
-    metrics.history_seconds.watch(lambda: {(): log.seconds})
+    metrics.history_events.watch(lambda: {(): len(history)})
+    metrics.history_bytes.watch(lambda: {(): history.size})
+    metrics.history_seconds.watch(lambda: {(): history.seconds})
     metrics.history_holes.watch(lambda: {(): history.holes})
     metrics.owed.watch(lambda: {(): accounts.owed})
     metrics.outcomes.watch(lambda: {(outcome,): number for outcome, number in accounts.outcomes.items()})

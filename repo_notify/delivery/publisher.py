@@ -36,9 +36,7 @@ def nothing(*_: object) -> None:
 
 
 def update_key(name: str, rooms: tuple[str, ...], event: Event) -> Hashable | None:
-    """Return what a later update supersedes: name, rooms, object, changed fields; None for what is no update."""
-    if not isinstance(event, UPDATES):
-        return None
+    """Return by what a later update supersedes this one: name, rooms, object, changed fields."""
     data: Any = vars(event)["data"]
     if not isinstance(data, dict):
         return None
@@ -164,7 +162,6 @@ class Publisher:
             except Exception:
                 logger.exception("an event of type %s could not be delivered", type(event).__name__)
             else:
-                self._metrics.deliveries.inc(number)
                 self._accounts.sent(number)
         self._metrics.latency.observe(perf_counter() - started)
 
@@ -175,8 +172,8 @@ class Publisher:
         with sockets.order:
             if history is not None:
                 emitter = bare(event.emitter) if event.emitter is not None else None
-                update = update_key(delivery.name, rooms, event)
-                history.append(rooms, prepared, prepared.size, emitter=emitter, named_by=named_by, update=update)
+                update = update_key(delivery.name, rooms, event) if isinstance(event, UPDATES) else None
+                history.publish(rooms, prepared, prepared.size, emitter=emitter, named_by=named_by, update=update)
             return sockets.fan_out(prepared, rooms, skip=skip)
 
     def _end(self, event: SessionsEnded, cause: str) -> None:

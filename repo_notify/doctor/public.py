@@ -157,7 +157,7 @@ def _websocket(_: Settings, site: Site) -> Iterator[Finding]:
 def _recognised(websocket: WebSocket, site: Site) -> Finding:
     """Ask for the user's own room, which opens to everybody who is somebody."""
     websocket.say(_EVENT + _prefix(site) + json.dumps(["join", {"notifications": True}]))
-    if '"success"' in websocket.hear_one_of(_EVENT):
+    if '"success"' in websocket.hear_one_of(f'{_EVENT}{_prefix(site)}["message"', f'{_EVENT}{_prefix(site)}["error"'):
         return ok("cookie: the service knows its user through the proxy")
     return wrong(
         "cookie: the service does not know its user: have the proxy pass the header Cookie on, give the service the "

@@ -93,9 +93,9 @@ class WebSocket:
             self._read()
         return self._texts.pop(0)
 
-    def hear_one_of(self, start: str) -> str:
-        """Return the next text that begins so; others are passed over."""
-        while not (text := self.hear()).startswith(start):
+    def hear_one_of(self, *starts: str) -> str:
+        """Return the next text that begins with one of these; others are passed over."""
+        while not (text := self.hear()).startswith(starts):
             continue
         return text
 

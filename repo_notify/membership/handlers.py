@@ -173,7 +173,7 @@ class Handlers:
     def _enter(self, socket: Socket, identity: Identity, granted: list[RoomRequest]) -> None:
         # The session may have ended, or the socket gone, while the database was asked.
         self._identity(socket.connection_id, identity)
-        number = self._recoveries.number if self._recoveries is not None else 0
+        number = self._recoveries.history.number if self._recoveries is not None else 0
         for found in granted:
             socket.enter(found.room.key, number)
         try:

@@ -87,7 +87,7 @@ class Recoveries:
         revalidation: Revalidation,
         give_way: Callable[[], None],
     ) -> None:
-        self._history = history
+        self.history = history
         self._accounts = accounts
         self._sockets = sockets
         self._identities = identities
@@ -100,11 +100,7 @@ class Recoveries:
         self._closing = threading.Event()
         self.stopping = False
         sockets.keep(self)
-        self.records = Records(history.log.bounds.seconds, self._expired)
-
-    def position(self) -> str:
-        """Return how far everything that was published goes."""
-        return self._history.position()
+        self.records = Records(history.bounds.seconds, self._expired)
 
     def new_pid(self, sid: str) -> str:
         """Return a secret by which the client with that id may come back."""
@@ -116,18 +112,18 @@ class Recoveries:
 
     def run(self) -> None:
         """Forget what is too old, and tell quiet clients where they are, until `close`."""
-        seconds = self._history.log.bounds.seconds / 2
-        told = self._history.number
+        seconds = self.history.bounds.seconds / 2
+        told = self.history.number
         turn = 0
         while not self._closing.wait(min(seconds / LOOKS, LOOK_SECONDS)):
             with self._sockets.order:
-                self._history.log.trim()
+                self.history.trim()
             self.records.trim()
             turn += 1
             if turn * min(seconds / LOOKS, LOOK_SECONDS) >= seconds:
                 turn = 0
-                if told != self._history.number:
-                    told = self._history.number
+                if told != self.history.number:
+                    told = self.history.number
                     self._tell_everybody()
 
     def _tell_everybody(self) -> None:
@@ -142,7 +138,7 @@ class Recoveries:
     def hole(self) -> None:
         """Tell everybody who is in a room that something of another process is missing, and may be theirs."""
         with self._sockets.order:
-            self._history.hole()
+            self.history.hole()
         for follower in self._sockets.followers():
             with self._sockets.order:
                 if follower.told and follower.rooms and not follower.gone:
@@ -208,7 +204,7 @@ class Recoveries:
         if not isinstance(offset, str):
             return
         try:
-            self._history.read(offset)
+            self.history.read(offset)
         except OtherHistory:
             raise
         except Gap:
@@ -230,14 +226,13 @@ class Recoveries:
             number = None
         else:
             try:
-                number = max(self._history.read(offset), record.since)
+                number = max(self.history.read(offset), record.since)
             except OtherHistory:
                 # Kept of a session before: since this one began the client has been told none.
                 number = None
         starts = {room: record.start(room, number) for room in record.rooms}
-        log = self._history.log
-        log.trim()
-        if not all(log.reaches(start, [room]) for room, start in starts.items()):
+        self.history.trim()
+        if not all(self.history.reaches(start, [room]) for room, start in starts.items()):
             raise Gap(TOO_OLD)
         return number
 
@@ -270,7 +265,7 @@ class Recoveries:
         if isinstance(kept, _Kept):
             self._restore(follower, kept)
             return
-        follower.since = self._history.number
+        follower.since = self.history.number
         if isinstance(kept, _Fresh):
             follower.emit("message", gap(kept.reason))
         if follower.pid is not None:
@@ -312,7 +307,7 @@ class Recoveries:
     def _replay(self, follower: Follower, ids: frozenset[str], username: str | None) -> Replay:
         ids |= ids_of(self._followers(follower))
         return Replay.of(
-            follower, self._history.log, Whose(ids, username), order=self._sockets.order, accounts=self._accounts
+            follower, self.history, Whose(ids, username), order=self._sockets.order, accounts=self._accounts
         )
 
     def _followers(self, follower: Follower) -> list[Follower]:
@@ -342,7 +337,7 @@ class Recoveries:
             named=identity.named if identity is not None else False,
             since=follower.since,
             rooms={key: follower.rooms[key] for key in ours},
-            number=self._history.number,
+            number=self.history.number,
             reason=reason,
             replaying=dict(replay.since) if isinstance(replay, Replay) else {},
             unsent=replay.abandon() if isinstance(replay, Replay) else 0,
@@ -359,15 +354,10 @@ class Recoveries:
     def _dropped(self, record: Record, reason: str) -> None:
         rooms = {room: max(number, record.number) for room, number in record.rooms.items()}
         whose = Whose(record.ids, record.username)
-        missed = [entry for entry in self._history.log.after(rooms) if not whose.caused(entry)]
+        missed = [entry for entry in self.history.after(rooms) if not whose.caused(entry)]
         self._accounts.dropped(reason, len(missed), in_vain=record.unsent)
 
     # Joins since a position.
-
-    @property
-    def number(self) -> int:
-        """The number of the last event."""
-        return self._history.number
 
     def rooms_of(self, socket: Socket) -> Mapping[Hashable, int]:
         """Return the rooms of a socket, each with the number from which it has had everything."""
@@ -385,14 +375,14 @@ class Recoveries:
         for other in self._followers(follower):
             other.tell_positions()
         try:
-            number = self._history.read(since) if since is not None else self._history.number
-            if not self._history.log.reaches(number, [room.key for room in rooms]):
+            number = self.history.read(since) if since is not None else self.history.number
+            if not self.history.reaches(number, [room.key for room in rooms]):
                 raise Gap(TOO_OLD)
         except Gap:
             self._metrics.joined_since("gap")
-            return {"position": self.position(), "gap": True}, None
+            return {"position": self.history.position, "gap": True}, None
         if since is None:
-            return {"position": self.position()}, None
+            return {"position": self.history.position}, None
         self._metrics.joined_since("replayed")
         return self._since(follower, rooms, number, since, before)
 
@@ -408,4 +398,4 @@ class Recoveries:
         if missed or busy:
             return {"position": since, "replayed": missed}, replay
         replay.end()
-        return {"position": self.position(), "replayed": 0}, None
+        return {"position": self.history.position, "replayed": 0}, None

@@ -42,10 +42,14 @@ class Chat:
                 self._connection.send(packet)
 
     def receive(self) -> bytes:
-        """The next message as it is on the wire, b"" when the server has closed; pings are answered."""
+        """The next message as it is on the wire, b"" when the server has closed.
+
+        Pings are answered; positions, which stand behind all that the server sends, are left out.
+        """
         try:
-            while (found := self._next()) == b"2":
-                self.send("3")
+            while (found := self._next()) == b"2" or found.startswith(b'42["position",'):
+                if found == b"2":
+                    self.send("3")
         except (websocket.WebSocketConnectionClosedException, ConnectionError):
             return b""
         return found

@@ -64,6 +64,8 @@ class Room:
         for packet in (None, "40", f'420["join",{json.dumps(ROOM)}]'):
             if packet is not None:
                 member.send(packet)
+                # Behind each answer stands a position.
+                member.recv()
             member.recv()
         member.recv()
         assert member.sock is not None
@@ -90,6 +92,8 @@ class Room:
             return False
         assert packet.startswith("42"), packet
         event, content = json.loads(packet[2:])
+        if event == "position":
+            return False
         return bool(event == "containerNewTicket" and content["data"]["number"] == number)
 
     def close(self) -> None:

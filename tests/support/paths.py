@@ -73,6 +73,8 @@ def main(mongo_uri: str, *options: str) -> None:
     )
     client.recv()
     client.send("40")
+    # With the position behind it, as behind all that follows.
+    client.recv()
     client.recv()
     found = {"join": call(lambda: ask(client)), "publish": call(lambda: publish(notify, client))}
     client.close()
@@ -98,11 +100,13 @@ def call(step: Any) -> list[str]:
 def ask(client: websocket.WebSocket) -> None:
     client.send("42" + json.dumps(["join", ROOM]))
     client.recv()
+    client.recv()
 
 
 def publish(notify: RepoNotify, client: websocket.WebSocket) -> None:
     notify.publish(events.RevisionCreated(**ROOM, kind="container", data={"_id": "r"}))
     gevent.sleep(0)
+    client.recv()
     client.recv()
 
 

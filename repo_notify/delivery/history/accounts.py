@@ -17,15 +17,24 @@ class Accounts:
 
     def __init__(self) -> None:
         self.owed = 0
+        # To connections, as it was published and again.
+        self.handed = 0
         self.outcomes: Counter[str] = Counter(dict.fromkeys(OUTCOMES, 0))
 
     def sent(self, number: int) -> None:
         """So many members got a delivery as it was published."""
         self.owed += number
+        self.handed += number
+        self.outcomes["sent"] += number
+
+    def abandoned(self, number: int) -> None:
+        """A replay ended with so many that were not sent: as if they had been, in vain as those before them."""
+        self.owed += number
         self.outcomes["sent"] += number
 
     def replayed(self, number: int, *, in_vain: int) -> None:
         """So many were sent to somebody who is back, `in_vain` of them for the second time."""
+        self.handed += number
         self._again("replayed", number, in_vain)
 
     def dropped(self, reason: str, number: int, *, in_vain: int = 0) -> None:

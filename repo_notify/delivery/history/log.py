@@ -97,7 +97,9 @@ class Log:
             if found is None:
                 found = self._rooms[room] = _Room()
             found.entries.append(entry)
-        self.trim()
+        bounds, first = self.bounds, self._entries[0]
+        if self.size > bounds.size or len(self._entries) > bounds.events or entry.at - first.at > bounds.seconds:
+            self.trim()
 
     def trim(self) -> None:
         """Drop what is too old or too much."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import secrets
+from collections.abc import Callable
 
 # In characters.
 MAX_LENGTH = 200
@@ -36,9 +37,9 @@ def new_history() -> str:
     return secrets.token_hex(6)
 
 
-def write(history: str, number: int) -> str:
-    """Return the position behind the event of that number."""
-    return f"{history}.{number:x}"
+def writer(history: str) -> Callable[[int], str]:
+    """Return what makes the position behind the event of a number."""
+    return f"{history}.{{:x}}".format
 
 
 def read(position: object, history: str, last: int) -> int:

@@ -165,8 +165,7 @@ class Replay:
         """Take note that the connection has ended; return how many were not sent."""
         self._catch_up()
         left = sum(map(self._is_meant, self._missed)) - self._in_vain(self._missed)
-        # As if they had been sent, in vain as those before them.
-        self._accounts.sent(left)
+        self._accounts.abandoned(left)
         return left
 
 

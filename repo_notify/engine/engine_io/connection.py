@@ -42,12 +42,11 @@ class Owner(Protocol):
     options: Options
     slow_clients: Counter[str]
     backlogs: Backlogs
+    # Runs a call for which nobody waits.
+    run: Callable[[Callable[[], None]], object]
 
     def new_lock(self) -> Lock:
         """A re-entrant lock of the async mode."""
-
-    def run(self, call: Callable[[], None], /) -> object:
-        """Run a call for which nobody waits."""
 
     def closed(self, connection: Connection, reason: str) -> None:
         """The connection is closed for the application; what is queued may still leave."""
@@ -127,8 +126,13 @@ class Connection:
         """Whether the transport is a WebSocket (python-engineio's name)."""
         return self.transport.name == WebSocketTransport.name
 
-    def send(self, out: Outgoing) -> bool:
-        """Queue a packet; whether the connection took it. TypeError or ValueError where it cannot be encoded."""
+    def send(self, out: Outgoing, following: Following | None = None) -> bool:
+        """Queue a packet; whether the connection took it. TypeError or ValueError where it cannot be encoded.
+
+        Behind this, and whatever else leaves in the same write, goes what `following.now()` is then.
+        """
+        if following is not None and not self.transport.follow(following):
+            out = Joined((out, following.now()))
         out.packets(self.codec)
         with self._lock:
             if self.closed:
@@ -140,12 +144,6 @@ class Connection:
                 if backlog.is_large():
                     self.too_slow(Limit.BYTES)
             return not self.closed
-
-    def send_before(self, out: Outgoing, following: Following) -> bool:
-        """As `send`; behind this, and whatever else leaves in the same write, goes what `following.now()` is then."""
-        if self.transport.follow(following):
-            return self.send(out)
-        return self.send(Joined((out, following.now())))
 
     def when_drained(self, call: Callable[[], None]) -> None:
         """Call, in a task of its own, once nothing waits for the client; never if it ends before."""

@@ -91,10 +91,10 @@ class EngineServer(engineio.Server):
         self.options = options
         self.codecs: dict[str, Codec] = {str(codec.eio): codec for codec in (EngineIO4(), *options.codecs)}
         # Runs a call for which nobody waits.
-        self._run: Callable[[Callable[[], None]], object] = (
+        self.run: Callable[[Callable[[], None]], object] = (
             Workers(logger).run if self.async_mode == "gevent" else self.spawn
         )
-        self.timers = Timers(self._run, self.new_signal(), self.new_lock(), logger)
+        self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
         self.slow_clients = Counter(dict.fromkeys(LIMITS, 0))
         self.backlogs = Backlogs(options.outbox, self.timers, self.new_lock())
         raw = RawSockets(self.backlogs, options.max_message_bytes, logger) if options.raw_sockets else None
@@ -131,10 +131,6 @@ class EngineServer(engineio.Server):
         stock: Any = super()
         task: Task = stock.start_background_task(call)
         return task
-
-    def run(self, call: Callable[[], None], /) -> object:
-        """Run a call for which nobody waits."""
-        return self._run(call)
 
     def counts(self) -> Counter[tuple[int, str]]:
         """Open connections by (EIO number, transport)."""

@@ -17,7 +17,7 @@ from repo_notify.engine.wire.packets import SioPacket, SioType
 
 from .fanout import FastPath
 from .members import Callback, Member, Namespace
-from .positions import Positions
+from .positions import Kept, Positions
 
 
 def _listed(several: Any) -> list[Any]:
@@ -70,9 +70,9 @@ class RoomManager:
         """What keeps publications, and admissions, apart."""
         return self._lock
 
-    def keep_positions(self, namespace: str, read: Callable[[], str]) -> None:
-        """Have members of a namespace told how far they are, as `read()` says; before anybody connects."""
-        self._positions[namespace] = Positions(namespace, read)
+    def keep_positions(self, namespace: str, history: Kept) -> None:
+        """Have members of a namespace told how far they are; before anybody connects."""
+        self._positions[namespace] = Positions(namespace, history)
 
     def set_server(self, server: Any) -> None:
         """Called once by the server, before anybody connects."""

@@ -130,18 +130,12 @@ class Member:
         out.packets(self.connection.codec)
         try:
             if self.held is None:
-                return self._send(out)
+                return self.connection.send(out, self._space.positions if self.told and not self.replay else None)
             with self._space.lock:
                 return self._hold(out)
         except Exception:
             self._space.logger.exception("connection %s: a delivery failed", self.connection.label)
             return False
-
-    def _send(self, out: Outgoing) -> bool:
-        positions = self._space.positions
-        if not self.told or positions is None or self.replay is not None:
-            return self.connection.send(out)
-        return self.connection.send_before(out, positions)
 
     def tell_position(self) -> None:
         """Send the position alone."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Protocol
 
 from repo_notify.engine.wire.outgoing import Outgoing
 from repo_notify.engine.wire.packets import EioPacket, EioType
@@ -10,20 +10,28 @@ from repo_notify.engine.wire.packets import EioPacket, EioType
 POSITION = "position"
 
 
+class Kept(Protocol):
+    """What the application keeps of what it sends."""
+
+    @property
+    def position(self) -> str:
+        """How far that goes: printable ASCII without quotes and backslashes."""
+
+
 class Positions:
     """The `position` event of one namespace, made once for each position."""
 
-    __slots__ = ("_head", "_out", "_read", "_text")
+    __slots__ = ("_head", "_history", "_out", "_text")
 
-    def __init__(self, namespace: str, read: Callable[[], str]) -> None:
+    def __init__(self, namespace: str, history: Kept) -> None:
         self._head = f'2{"" if namespace == "/" else f"{namespace},"}["{POSITION}","'
-        self._read = read
+        self._history = history
         self._text = ""
         self._out: Outgoing | None = None
 
     def now(self) -> Outgoing:
         """The event that tells the position of now."""
-        text = self._read()
+        text = self._history.position
         if self._out is None or text != self._text:
             # It reads alike in every generation.
             self._text, self._out = text, Outgoing(EioPacket(EioType.MESSAGE, f'{self._head}{text}"]'))

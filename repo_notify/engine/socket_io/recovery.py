@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, NamedTuple, Protocol
 
 from .members import Member
+from .positions import Kept
 
 
 class Returned(NamedTuple):
@@ -25,8 +26,9 @@ class Returned(NamedTuple):
 class Recovery(Protocol):
     """What a namespace asks of the application whose events are kept."""
 
-    def position(self) -> str:
-        """Return how far what was sent goes: printable ASCII without quotes and backslashes."""
+    @property
+    def history(self) -> Kept:
+        """What is kept of what was sent."""
 
     def new_pid(self, sid: str) -> str:
         """Return a secret by which the client with that id may come back."""
