@@ -124,9 +124,9 @@ SMOKE = Sizes(
     sweep_seconds=0.3,
     rooms_at_once=10,
     dropped=20,
-    drop_seconds=2.0,
-    drop_every=1.0,
-    drop_away=0.3,
+    drop_seconds=1.0,
+    drop_every=0.5,
+    drop_away=0.2,
     probe_seconds=0.2,
     publish_seconds=0.1,
 )
