@@ -38,7 +38,7 @@ EVIDENCE: dict[str, tuple[tuple[str, Unit], ...]] = {
     fanout.SINGLE: ((fanout.SINGLE_CPU, MICROSECONDS), (fanout.BUSY, SHARE)),
     fanout.BURSTS: ((fanout.BURST_CPU, MICROSECONDS),),
     latency.P99: ((latency.P50, MILLISECONDS), (latency.BUSY, SHARE)),
-    recovery.P99: ((recovery.P50, MILLISECONDS), (recovery.RECOVERED, SHARE)),
+    recovery.P99: ((recovery.P50, MILLISECONDS), (recovery.RECOVERED, COMPLETENESS), (recovery.BUSY, SHARE)),
 }
 
 NOT_MEASURED = Verdict(None, "not measured in this run")

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, replace
+from time import monotonic
 
 from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import COMPLETENESS, COUNT, MILLISECONDS, SHARE, Key
@@ -17,7 +18,7 @@ from benchmarks.scenarios.scenario import Scenario
 
 NAME = "recovery"
 DELIVERED, REPEATS, RECOVERED = "delivered", "repeats", "connections recovered"
-P50, P99 = "replay p50", "replay p99"
+P50, P99, BUSY = "replay p50", "replay p99", "server busy"
 PER_SECOND = 20
 SMALL_ROOM = 10
 EVERYBODY = 0
@@ -58,11 +59,14 @@ def _measure(bench: Bench, contestant: Contestant) -> None:
         project = teamspace.project(models)
         rooms = [{"teamspace": teamspace.name, "project": project, "model": model} for model in models]
         contestant.settle()
+        started, cpu = monotonic(), contestant.cpu()
         found = contestant.load.run(drop_and_recover, _plan(bench, contestant, rooms, in_rooms))
+        busy = (contestant.cpu() - cpu) / (monotonic() - started)
     where = case(sizes.dropped)
     bench.add(NAME, where, DELIVERED, contestant.peer, found.received / found.expected)
     bench.add(NAME, where, REPEATS, contestant.peer, found.repeats)
     bench.add(NAME, where, RECOVERED, contestant.peer, found.recovered / max(1, found.reconnections))
+    bench.add(NAME, where, BUSY, contestant.peer, busy)
     for metric, share in ((P50, 0.5), (P99, 0.99)):
         bench.add(NAME, where, metric, contestant.peer, _percentile(found.replays, share))
     bench.results.remarks[Key(NAME, where, DELIVERED, contestant.peer.name)] = _in_words(found)
@@ -127,9 +131,10 @@ SCENARIO = Scenario(
     metrics={
         DELIVERED: COMPLETENESS,
         REPEATS: COUNT,
-        RECOVERED: SHARE,
+        RECOVERED: COMPLETENESS,
         P50: MILLISECONDS,
         P99: MILLISECONDS,
+        BUSY: SHARE,
     },
     plotted=(P99,),
     steps=lambda _: 1,
