@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pymongo import MongoClient
 
 from benchmarks.figures import Key, Results
 from benchmarks.load.audience import Audience, LoadError, Script
@@ -13,6 +16,7 @@ from benchmarks.load.process import LoadProcess
 from benchmarks.peers import Config, Order, Peer, Server, Sessions, Unavailable, launched
 from benchmarks.process import cpu_seconds, settle
 from benchmarks.sizes import Sizes
+from repo_notify.testing.teamspaces import Teamspace
 
 # Longer than any pause within a measurement, and what a calibration waits after the last byte.
 QUIET_SECONDS = 0.15
@@ -108,6 +112,15 @@ class Bench:
         """Start one peer, with a configuration of its own if one is given; None where it cannot run."""
         with ExitStack() as stack:
             yield next(iter(self._start(stack, [peer], config or self.config)), None)
+
+    @contextmanager
+    def teamspace(self) -> Iterator[Teamspace]:
+        """Make a teamspace that no server has heard of, for the length of the block."""
+        client: MongoClient[dict[str, Any]]
+        with MongoClient(self.config.mongo_uri) as client:
+            made = Teamspace(client, self.config.users_collection)
+            yield made
+            made.drop()
 
     def turns(self, contestants: list[Contestant]) -> Iterator[Contestant]:
         """Yield each contestant once a round; another begins each time, so that none always follows the same."""

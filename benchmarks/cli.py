@@ -32,7 +32,7 @@ SEED_SECONDS = 10.0
 @click.option("--peer", "peer_names", multiple=True, type=click.Choice(list(PEERS)), help="Only these; default: all.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds of each measurement; default: 5, quick 2.")
 @click.option("--full", "sizes", flag_value="full", default=True, help="The sizes of the documentation (default).")
-@click.option("--quick", "sizes", flag_value="quick", help="Smaller sizes, under two minutes.")
+@click.option("--quick", "sizes", flag_value="quick", help="Smaller sizes, under three minutes.")
 @click.option("--smoke", "sizes", flag_value="smoke", help="Tiny sizes, which measure nothing: does it run?")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "docs" / "performance.md", show_default=True)
 def main(names: tuple[str, ...], peer_names: tuple[str, ...], rounds: int | None, sizes: str, out: Path) -> None:
@@ -57,7 +57,7 @@ def main(names: tuple[str, ...], peer_names: tuple[str, ...], rounds: int | None
 
 
 def _run(bench: Bench, scenario: Scenario) -> None:
-    peers = [peer for peer in bench.peers if scenario.only in (None, peer.name)]
+    peers = [peer for peer in bench.peers if scenario.includes(peer.name)]
     turns = scenario.steps(bench.sizes) * bench.rounds * len(peers)
     with click.progressbar(length=turns, label=f"{scenario.title:<26}") as bar:
         bench.step = lambda: bar.update(1)

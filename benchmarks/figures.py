@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,12 @@ def _grouped(value: float) -> str:
 
 
 def _scaled(divisor: float, unit: str) -> Callable[[float], str]:
-    return lambda value: f"{_grouped(value / divisor)} {unit}"
+    return lambda value: "never" if math.isinf(value) else f"{_grouped(value / divisor)} {unit}"
+
+
+def _rounded_down(share: float) -> str:
+    """Return two decimals of a percentage, of which 100.00 is all and not nearly all."""
+    return f"{math.floor(share * 1e4) / 100:.2f} %"
 
 
 PER_SECOND = Unit("per second", _grouped, more_is_better=True)
@@ -30,6 +36,7 @@ MILLISECONDS = Unit("milliseconds", _scaled(1e-3, "ms"))
 KILOBYTES = Unit("kB", _scaled(1e3, "kB"))
 MEBIBYTES = Unit("MiB", _scaled(2**20, "MiB"))
 COUNT = Unit("number", _grouped)
+COMPLETENESS = Unit("completeness", _rounded_down, more_is_better=True)
 SHARE = Unit("share", lambda value: f"{100 * value:.3g} %", more_is_better=True)
 
 

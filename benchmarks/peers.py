@@ -35,7 +35,10 @@ Sessions = Literal["cookie", "mongodb"]
 
 @dataclass(frozen=True)
 class Config:
-    """What every peer is told: the same for all. Times in seconds; no heartbeat falls into a measurement."""
+    """What every peer is told: the same for all. Times in seconds; no heartbeat falls into a measurement.
+
+    With `recovery` Node recovers connections; ours does always.
+    """
 
     mongo_uri: str
     users_collection: str = "users"
@@ -46,19 +49,23 @@ class Config:
     sessions: Sessions = "cookie"
     recheck_seconds: float = 30.0
     room: Mapping[str, str] = field(default_factory=lambda: dict(ROOM))
+    recovery: bool = False
 
 
 @dataclass(frozen=True)
 class Order:
     """What a peer is to publish: so many events, `burst` of them in one turn of its loop.
 
-    `interval_ns` is the time from one event to the next (0: none), `fill` the bytes of text in each.
+    `interval_ns` is the time from one event to the next (0: none), `fill` the bytes of text in each. `places` are the
+    rooms that get an event in turn: each event is then a new ticket, whose `_id` is its number from 0. Without them
+    each event is a change of the one model that all peers know.
     """
 
     events: int
     burst: int = 1
     interval_ns: int = 0
     fill: int = 16
+    places: tuple[Mapping[str, str], ...] = ()
 
 
 class Server(Protocol):

@@ -24,15 +24,17 @@ class Scale:
 
     @classmethod
     def over(cls, figures: Sequence[Figure]) -> Scale:
-        """Return the axis that shows all of these figures; what is not above 0 is shown at its foot."""
-        values = [value for figure in figures for value in (figure.median, figure.low, figure.high) if value > 0]
+        """Return the axis of these figures, with what is not above 0 at its foot and what is infinite at its top."""
+        values = [
+            value for figure in figures for value in (figure.median, figure.low, figure.high) if 0 < value < math.inf
+        ]
         least, most = (min(values), max(values)) if values else (1.0, 10.0)
         low = math.floor(math.log10(least * 0.9))
         return cls(10.0**low, 10.0 ** max(low + 1, math.ceil(math.log10(most))))
 
     def y(self, value: float) -> float:
         """Return how far down a value is drawn."""
-        share = math.log10(max(value, self.low) / self.low) / math.log10(self.high / self.low)
+        share = math.log10(min(max(value, self.low), self.high) / self.low) / math.log10(self.high / self.low)
         return TOP + (1 - share) * (HEIGHT - TOP - BOTTOM)
 
     def ticks(self) -> list[float]:

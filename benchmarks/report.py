@@ -95,7 +95,7 @@ def _scenario(scenario: Scenario, results: Results, peers: Sequence[str], plots:
         if chart := _chart(scenario, metric, results):
             (plots / name).write_text(chart)
             yield f"![{scenario.title}: {metric}]({plots.name}/{name})\n"
-    taking_part = [peer for peer in peers if scenario.only in (None, peer)]
+    taking_part = [peer for peer in peers if scenario.includes(peer)]
     yield table(["case", "metric", *taking_part], list(_rows(scenario, results, taking_part)))
     remarks = [(key, text) for key, text in results.remarks.items() if key.scenario == scenario.name]
     if remarks:

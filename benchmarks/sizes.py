@@ -11,6 +11,7 @@ class Sizes:
 
     `slow` is the fan-out with stalled clients: members, how many stall, events and bytes of each event's filling.
     `evicted` members lose a right, `evictions` times; each time events go to as many others for `eviction_seconds`.
+    `dropped` clients lose their connection every `drop_every` seconds, and come back `drop_away` seconds later.
     """
 
     rounds: int
@@ -34,6 +35,10 @@ class Sizes:
     sweep_members: int
     sweep_seconds: float
     rooms_at_once: int
+    dropped: int
+    drop_seconds: float
+    drop_every: float
+    drop_away: float
     probe_seconds: float
     publish_seconds: float
 
@@ -60,6 +65,10 @@ FULL = Sizes(
     sweep_members=15_000,
     sweep_seconds=4.0,
     rooms_at_once=500,
+    dropped=1_000,
+    drop_seconds=160.0,
+    drop_every=15.0,
+    drop_away=2.0,
     probe_seconds=0.5,
     publish_seconds=1.0,
 )
@@ -85,6 +94,10 @@ QUICK = Sizes(
     sweep_members=2_000,
     sweep_seconds=2.0,
     rooms_at_once=200,
+    dropped=200,
+    drop_seconds=20.0,
+    drop_every=15.0,
+    drop_away=2.0,
     probe_seconds=0.3,
     publish_seconds=0.3,
 )
@@ -110,6 +123,10 @@ SMOKE = Sizes(
     sweep_members=20,
     sweep_seconds=0.3,
     rooms_at_once=10,
+    dropped=20,
+    drop_seconds=1.0,
+    drop_every=0.5,
+    drop_away=0.2,
     probe_seconds=0.2,
     publish_seconds=0.1,
 )

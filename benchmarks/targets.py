@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from benchmarks.figures import (
+    COMPLETENESS,
     COUNT,
     KILOBYTES,
     MEBIBYTES,
@@ -17,7 +18,7 @@ from benchmarks.figures import (
     Results,
     Unit,
 )
-from benchmarks.scenarios import access, fanout, idle, inbound, joining, latency, leaving, slow
+from benchmarks.scenarios import access, fanout, idle, inbound, joining, latency, leaving, recovery, slow
 
 OURS = "ours"
 RATE = PER_SECOND
@@ -37,6 +38,7 @@ EVIDENCE: dict[str, tuple[tuple[str, Unit], ...]] = {
     fanout.SINGLE: ((fanout.SINGLE_CPU, MICROSECONDS), (fanout.BUSY, SHARE)),
     fanout.BURSTS: ((fanout.BURST_CPU, MICROSECONDS),),
     latency.P99: ((latency.P50, MILLISECONDS), (latency.BUSY, SHARE)),
+    recovery.P99: ((recovery.P50, MILLISECONDS), (recovery.RECOVERED, COMPLETENESS), (recovery.BUSY, SHARE)),
 }
 
 NOT_MEASURED = Verdict(None, "not measured in this run")
@@ -172,6 +174,9 @@ ANSWERED, QUERIES, ALONE, BESIDE = (
     _key(access.NAME, access.joined(500), metric)
     for metric in (access.ANSWERED, access.QUERIES, access.LATEST_CALM, access.LATEST_JOINING)
 )
+DELIVERED, REPEATS, REPLAY = (
+    _key(recovery.NAME, recovery.case(1_000), metric) for metric in (recovery.DELIVERED, recovery.REPEATS, recovery.P99)
+)
 
 TARGETS = (
     Target("fan-out, room of 1,000, single events", "at least 1.5 × Node", _times(SINGLE, "node", 1.5, unit=RATE)),
@@ -195,4 +200,7 @@ TARGETS = (
     Target("500 rooms joined in one go, cold", "answered within 1 s", _at_most(ANSWERED, 1.0, MILLISECONDS)),
     Target("the same", "at most 20 queries", _at_most(QUERIES, 20, COUNT)),
     Target("the same", "an event of others at most 50 ms later", _more_by_at_most(ALONE, BESIDE, 50e-3, MILLISECONDS)),
+    Target("1,000 clients that are dropped every 15 s", "delivered 100.00 %", _at_least(DELIVERED, 1.0, COMPLETENESS)),
+    Target("the same", "no repeats", _at_most(REPEATS, 0, COUNT)),
+    Target("the same", "p99 of a replay not above Node's", _times(REPLAY, "node", most=1.0, unit=MILLISECONDS)),
 )

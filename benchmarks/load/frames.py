@@ -1,6 +1,8 @@
-"""WebSocket frames as a client sends them (RFC 6455 section 5.2), prebuilt."""
+"""WebSocket frames (RFC 6455 section 5.2): those of a client, prebuilt, and those that a server sent, taken apart."""
 
 from __future__ import annotations
+
+import json
 
 FIN = 0x80
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
@@ -19,6 +21,32 @@ def masked(payload: bytes, opcode: int = TEXT) -> bytes:
     stretched = (MASK_KEY * (size // 4 + 1))[:size]
     body = int.from_bytes(payload, "big") ^ int.from_bytes(stretched, "big")
     return header + MASK_KEY + body.to_bytes(size, "big")
+
+
+def event_frame(name: str, data: object) -> bytes:
+    """Return the frame of a Socket.IO event with one argument, in the default namespace."""
+    return masked(b"42" + json.dumps([name, data], separators=(",", ":")).encode())
+
+
+def take_frames(received: bytearray) -> list[tuple[int, bytes]]:
+    """Remove the complete frames from the front of what a server has sent; return opcode and payload of each.
+
+    A server masks nothing, and the peers send each message in one frame.
+    """
+    frames = []
+    start, end = 0, len(received)
+    while end - start >= 2:
+        size, body = received[start + 1], start + 2
+        if size >= 126:
+            extended = 2 if size == 126 else 8
+            size, body = int.from_bytes(received[body : body + extended], "big"), body + extended
+        # Where a part of the length itself is missing, `size` is not the size, and `body` is beyond the end.
+        if body > end or body + size > end:
+            break
+        frames.append((received[start] & 0xF, bytes(received[body : body + size])))
+        start = body + size
+    del received[:start]
+    return frames
 
 
 def upgrade_request(host: str, port: int, path: str, cookie: str) -> bytes:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from time import monotonic, monotonic_ns, sleep
-from typing import Any, cast
-
-from pymongo import MongoClient
+from typing import cast
 
 from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import COUNT, MILLISECONDS
 from benchmarks.load.audience import Audience, LoadError, Script
 from benchmarks.load.drain import Drained
-from benchmarks.load.frames import masked
+from benchmarks.load.frames import event_frame
 from benchmarks.load.probe import probe
 from benchmarks.load.process import LoadProcess
 from benchmarks.load.rooms import join_rooms
@@ -63,19 +58,10 @@ def joined(rooms: int) -> str:
 
 def run(bench: Bench) -> None:
     """Measure evictions, sweeps and joins one after the other, each on a fresh server."""
-    ours = next((peer for peer in bench.peers if peer.name == SCENARIO.only), None)
+    ours = next((peer for peer in bench.peers if SCENARIO.includes(peer.name)), None)
     if ours is not None:
         for measure in (_evictions, _sweeps, _joins):
             measure(bench, ours)
-
-
-@contextmanager
-def _teamspace(bench: Bench) -> Iterator[Teamspace]:
-    client: MongoClient[dict[str, Any]]
-    with MongoClient(bench.config.mongo_uri) as client:
-        made = Teamspace(client, bench.config.users_collection)
-        yield made
-        made.drop()
 
 
 def _await_stream(contestant: Contestant) -> None:
@@ -94,11 +80,7 @@ def _server(contestant: Contestant) -> WebServer:
 def _joining(contestant: Contestant, room: dict[str, str]) -> Script:
     """Return the script of somebody in another room than the scenario's others."""
     handshake = contestant.script.steps[:2]
-    return replace(contestant.script, steps=(*handshake, (_join(room), b'42["message"')))
-
-
-def _join(room: dict[str, str]) -> bytes:
-    return masked(b"42" + json.dumps(["join", room], separators=(",", ":")).encode())
+    return replace(contestant.script, steps=(*handshake, (event_frame("join", room), b'42["message"')))
 
 
 def _ages(contestant: Contestant, order: Order) -> list[int]:
@@ -113,7 +95,7 @@ def _p99(ages: list[int]) -> float:
 def _evictions(bench: Bench, peer: Peer) -> None:
     sizes = bench.sizes
     order = Order(max(2, round(PER_SECOND * sizes.eviction_seconds)), interval_ns=round(1e9 / PER_SECOND), fill=FILL)
-    with _teamspace(bench) as teamspace, bench.alone(peer) as contestant, LoadProcess() as crowd:
+    with bench.teamspace() as teamspace, bench.alone(peer) as contestant, LoadProcess() as crowd:
         if contestant is None:
             return
         models = [teamspace.model({READER: "viewer"}) for _ in range(sizes.evictions + 1)]
@@ -190,10 +172,10 @@ def _joins(bench: Bench, peer: Peer) -> None:
         handshake = replace(contestant.script, steps=contestant.script.steps[:2])
         for _ in range(bench.rounds):
             # One that the server has never heard of.
-            with _teamspace(bench) as teamspace, ThreadPoolExecutor(1) as pool:
+            with bench.teamspace() as teamspace, ThreadPoolExecutor(1) as pool:
                 models = [teamspace.model({READER: "viewer"}) for _ in range(rooms)]
                 ids = {"teamspace": teamspace.name, "project": teamspace.project(models)}
-                joins = b"".join(_join({**ids, "model": model}) for model in models)
+                joins = b"".join(event_frame("join", {**ids, "model": model}) for model in models)
                 contestant.settle()
                 calm = _ages(contestant, order)[-1] / 1e9
                 before = int(_server(contestant).ask("/bench/queries").json())
@@ -232,5 +214,5 @@ SCENARIO = Scenario(
     plotted=(LAST,),
     steps=lambda sizes: max(1, sizes.evictions // sizes.rounds) + 2,
     run=run,
-    only="ours",
+    only=("ours",),
 )

@@ -15,7 +15,7 @@ class Scenario:
     """One row of the table.
 
     `how` says how it is measured; the `plotted` metrics become one plot each, on a logarithmic scale; `steps` are the
-    measurements of one peer in one round. `only` names the peer that takes part, where the others
+    measurements of one peer in one round. `only` names the peers that take part, where the others
     have no such thing.
     """
 
@@ -26,4 +26,8 @@ class Scenario:
     plotted: tuple[str, ...]
     steps: Callable[[Sizes], int]
     run: Callable[[Bench], None]
-    only: str | None = None
+    only: tuple[str, ...] | None = None
+
+    def includes(self, peer: str) -> bool:
+        """Return whether a peer takes part."""
+        return self.only is None or peer in self.only

@@ -11,6 +11,8 @@ from flask import Flask, jsonify, request, session
 from flask_session import Session
 from pymongo import MongoClient
 
+Place = dict[str, str]
+Publish = Callable[[Place, dict[str, Any]], None]
 # Timers are late by up to a millisecond, which the last stretch makes up for turn by turn.
 TIMER_NS = 1_500_000
 
@@ -23,11 +25,13 @@ def use_sessions(app: Flask, config: dict[str, Any]) -> None:
         Session(app)
 
 
-def add_control(app: Flask, publish: Callable[[dict[str, Any]], None]) -> None:
-    """Add `POST /bench/login` and `POST /bench/generate`; `publish(data)` publishes one change of the model.
+def add_control(app: Flask, room: Place, publish: Publish) -> None:
+    """Add `POST /bench/login` and `POST /bench/generate`; `publish(place, data)` publishes one event to a room.
 
-    `generate` takes `events`, `burst` (how many in one turn of the loop), `interval_ns` between events (0: none) and
-    `fill` (bytes), and answers `started` and `ended` in ns of CLOCK_MONOTONIC. Each event carries when it was due.
+    `generate` takes `events`, `burst` (how many in one turn of the loop), `interval_ns` between events (0: none),
+    `fill` (bytes) and `places`, and answers `started` and `ended` in ns of CLOCK_MONOTONIC. Each event carries when it
+    was due. The places get one event each in turn, numbered as `_id`; where there are none, `room` gets all, without
+    numbers.
     """
 
     @app.post("/bench/login")
@@ -39,18 +43,28 @@ def add_control(app: Flask, publish: Callable[[dict[str, Any]], None]) -> None:
     def generate() -> Any:
         order = request.get_json()
         started = time.monotonic_ns()
-        _generate(publish, started, **order)
+        places = order.pop("places")
+        _generate(publish, started, places or [room], numbered=bool(places), **order)
         return jsonify(started=started, ended=time.monotonic_ns())
 
 
 def _generate(
-    publish: Callable[[dict[str, Any]], None], started: int, *, events: int, burst: int, interval_ns: int, fill: int
+    publish: Publish,
+    started: int,
+    places: list[Place],
+    *,
+    numbered: bool,
+    events: int,
+    burst: int,
+    interval_ns: int,
+    fill: int,
 ) -> None:
     filling = "x" * fill
     for index in range(events):
         due = started + index * interval_ns if interval_ns else time.monotonic_ns()
         _sleep_until(due)
-        publish({"at": f"{due:019d}", "fill": filling})
+        number = {"_id": str(index)} if numbered else {}
+        publish(places[index % len(places)], {**number, "at": f"{due:019d}", "fill": filling})
         if (index + 1) % burst == 0:
             gevent.sleep(0)
 

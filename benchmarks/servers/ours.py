@@ -15,7 +15,7 @@ from pymongo import monitoring
 
 from benchmarks.servers.control import add_control, use_sessions
 from repo_notify import RepoNotify
-from repo_notify.events import ModelSettingsUpdated
+from repo_notify.events import ModelSettingsUpdated, TicketCreated
 from repo_notify.serving import serve
 
 # What a look-up of rights sends.
@@ -57,8 +57,13 @@ def make_app(config: dict[str, Any]) -> Flask:
     )
     notify = RepoNotify(app)
     use_sessions(app, config)
-    room = config["room"]
-    add_control(app, lambda data: notify.publish(ModelSettingsUpdated(kind="container", data=data, **room)))
+
+    def publish(place: dict[str, str], data: dict[str, Any]) -> None:
+        # A replay may leave out a change that a later one supersedes, but never a creation.
+        event = TicketCreated if "_id" in data else ModelSettingsUpdated
+        notify.publish(event(kind="container", data=data, **place))
+
+    add_control(app, config["room"], publish)
     return app
 
 

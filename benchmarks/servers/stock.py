@@ -96,7 +96,7 @@ def make_app(config: dict[str, Any]) -> Flask:
     def publish(place: dict[str, str], data: Any) -> None:
         socketio.emit(EVENT, {**place, "data": data}, to=room_key(place))
 
-    add_control(app, lambda data: publish(config["room"], data))
+    add_control(app, config["room"], publish)
 
     @app.post("/notify/events")
     def events() -> Any:

@@ -9,7 +9,10 @@ const { Binary, MongoClient } = require("mongodb");
 const { Server } = require("socket.io");
 
 const EVENT = "containerSettingsUpdate";
+const TICKET = "containerNewTicket";
 const READERS = ["viewer", "commenter", "collaborator"];
+// Longer than any client is away.
+const RECOVERY = { maxDisconnectionDuration: 120_000, skipMiddlewares: true };
 // Timers are late by up to a millisecond, which the last stretch makes up for turn by turn.
 const TIMER_MS = 1.5;
 
@@ -63,15 +66,18 @@ function addRooms(io, readers) {
 	});
 }
 
-async function generate(publish, started, { events, burst, interval_ns: interval, fill }) {
+async function generate(publish, started, { events, burst, interval_ns: interval, fill, places }) {
 	const filling = "x".repeat(fill);
+	const numbered = places.length > 0;
+	const rooms = numbered ? places : [config.room];
 	for (let index = 0; index < events; index += 1) {
 		const due = interval ? started + BigInt(index * interval) : process.hrtime.bigint();
 		for (let left = Number(due - process.hrtime.bigint()); left > 0; left = Number(due - process.hrtime.bigint())) {
 			const ms = left / 1e6 - TIMER_MS;
 			await (ms > 0 ? sleep(ms) : turn());
 		}
-		publish({ at: due.toString().padStart(19, "0"), fill: filling });
+		const number = numbered ? { _id: String(index) } : {};
+		publish(rooms[index % rooms.length], { ...number, at: due.toString().padStart(19, "0"), fill: filling });
 		if ((index + 1) % burst === 0) await turn();
 	}
 }
@@ -83,7 +89,7 @@ function addRoutes(app, publish) {
 	});
 	app.post("/bench/generate", async (request, response) => {
 		const started = process.hrtime.bigint();
-		await generate((data) => publish(config.room, data), started, request.body);
+		await generate(publish, started, request.body);
 		response.json({ started: Number(started), ended: Number(process.hrtime.bigint()) });
 	});
 	app.post("/notify/events", (request, response) => {
@@ -114,12 +120,15 @@ async function main() {
 		perMessageDeflate: false,
 		pingInterval: config.ping_seconds * 1000,
 		pingTimeout: config.ping_seconds * 1000,
+		...(config.recovery ? { connectionStateRecovery: RECOVERY } : {}),
 	});
 	io.engine.use(sessions);
 	addRooms(io, new Readers(client));
 	app.use(sessions);
 	app.use(express.json({ limit: "1mb" }));
-	addRoutes(app, (place, data) => io.to(roomKey(place)).emit(EVENT, { ...place, data }));
+	addRoutes(app, (place, data) => {
+		io.to(roomKey(place)).emit("_id" in data ? TICKET : EVENT, { ...place, data });
+	});
 	server.listen({ host: "127.0.0.1", port: 0, backlog: 4096 }, () => {
 		console.log(`http://127.0.0.1:${server.address().port}`);
 	});
