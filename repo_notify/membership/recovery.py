@@ -341,6 +341,7 @@ class Recoveries:
             reason=reason,
             replaying=dict(replay.since) if isinstance(replay, Replay) else {},
             unsent=replay.abandon() if isinstance(replay, Replay) else 0,
+            totals={key: self.history.total(key) for key in ours},
             objects={key: sent for key, sent in objects.items() if sent is not None},
         )
 
@@ -354,8 +355,13 @@ class Recoveries:
     def _dropped(self, record: Record, reason: str) -> None:
         rooms = {room: max(number, record.number) for room, number in record.rooms.items()}
         whose = Whose(record.ids, record.username)
-        missed = [entry for entry in self.history.after(rooms) if not whose.caused(entry)]
-        self._accounts.dropped(reason, len(missed), in_vain=record.unsent)
+        there = self.history.after(rooms)
+        missed = sum(not whose.caused(entry) for entry in there)
+        # And what has left the history since; who is in several rooms of one event counts for each of them then.
+        for room, total in record.totals.items():
+            left = self.history.total(room) - total - sum(room in entry.rooms for entry in there)
+            missed += max(0, left)
+        self._accounts.dropped(reason, missed, in_vain=record.unsent)
 
     # Joins since a position.
 

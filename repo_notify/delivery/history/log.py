@@ -19,6 +19,7 @@ MAX_FORGOTTEN_ROOMS = 50_000
 OVERHEAD = 400
 
 _number = attrgetter("number")
+_NONE = (0, 0)
 
 
 @dataclass(frozen=True)
@@ -77,7 +78,8 @@ class Log:
         self.floor = number
         self._entries: deque[Entry] = deque()
         self._rooms: dict[str, _Room] = {}
-        self._trimmed: OrderedDict[str, int] = OrderedDict()
+        # By room: the last entry that left the history, and how many have.
+        self._trimmed: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -114,10 +116,10 @@ class Log:
         for room in entry.rooms:
             if self._rooms[room].drop_first():
                 del self._rooms[room]
-            self._trimmed[room] = entry.number
+            self._trimmed[room] = entry.number, self._trimmed.get(room, _NONE)[1] + 1
             self._trimmed.move_to_end(room)
         while len(self._trimmed) > MAX_FORGOTTEN_ROOMS:
-            _, number = self._trimmed.popitem(last=False)
+            _, (number, _) = self._trimmed.popitem(last=False)
             self.floor = max(self.floor, number)
 
     def hole(self) -> None:
@@ -129,7 +131,12 @@ class Log:
         """Return whether everything that was published in these rooms after that number is here."""
         if number < self.floor:
             return False
-        return all(self._trimmed.get(room, 0) <= number for room in rooms)
+        return all(self._trimmed.get(room, _NONE)[0] <= number for room in rooms)
+
+    def total(self, key: str) -> int:
+        """Return how many were ever published in a room, as far as that is known."""
+        room = self._rooms.get(key)
+        return self._trimmed.get(key, _NONE)[1] + (len(room.entries) - room.start if room is not None else 0)
 
     def has(self, entry: Entry) -> bool:
         """Return whether an entry is still kept."""

@@ -22,7 +22,7 @@ class Record:
     number of the last event before its CONNECT. `rooms`: each with the number from which it has had everything;
     `replaying`: those whose replay had not ended, with the number from which it began. `objects`: the objects by which
     it joined, where the room's key does not tell them. `number` is that of the last event before the connection ended,
-    `unsent` how many of a replay had not been sent.
+    `unsent` how many of a replay had not been sent, `totals` how many had been published in each room until then.
     """
 
     pid: str
@@ -39,6 +39,7 @@ class Record:
     replaying: dict[str, int] = field(default_factory=dict)
     objects: dict[str, Any] = field(default_factory=dict)
     unsent: int = 0
+    totals: dict[str, int] = field(default_factory=dict)
     at: float = field(default_factory=monotonic)
 
     def start(self, room: str, number: int | None) -> int:
