@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import socketio
 
-from .engine import EngineIO4, Outgoing, Server, SioPacket, SioType, Spelling
+from .engine import EngineIO4, Member, Outgoing, Server, SioPacket, SioType, Spelling
 from .engine.engine_io.timers import Lock
 from .engine.socket_io.recovery import Recovery, Returned
 from .protocol.rooms import PREFIX, Room
@@ -322,7 +322,8 @@ class OwnSockets:
 
     def take_over(self, follower: Follower) -> None:
         """End the connection of a socket whose client is back on another one, at once."""
-        self._server.take_over(follower.connection_id)
+        assert isinstance(follower, Member)
+        self._server.take_over(follower)
 
 
 def count_our_rooms(server: socketio.Server) -> int:

@@ -126,4 +126,7 @@ class FastPath:
             if told and positions is not None:
                 data += positions.now().wire(codec)
             sent += direct.send(data, skip, batch.backlogged)
-        return sent + sum([member.deliver(out) for member in self.others if member is not without])
+        if not self.others:
+            return sent
+        positioned = positions.behind(out) if positions is not None else out
+        return sent + sum([member.deliver(out, positioned) for member in self.others if member is not without])

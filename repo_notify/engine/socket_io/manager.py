@@ -30,6 +30,7 @@ def _listed(several: Any) -> list[Any]:
 def _send_each(members: Iterable[Member], out: Outgoing, positions: Positions | None) -> int:
     """Send one packet to many; what cannot be encoded is the caller's mistake and shows at the first of them."""
     sent = 0
+    positioned: Outgoing | None = None
     wires: dict[Codec, bytes] = {}
     batch: FlushBatch[RawTransport] | None = None
     for member in members:
@@ -40,11 +41,13 @@ def _send_each(members: Iterable[Member], out: Outgoing, positions: Positions | 
             if data is None:
                 data = wires[connection.codec] = out.wire(connection.codec)
             if member.told and positions is not None and not transport.follow(positions):
-                data += positions.now().wire(connection.codec)
+                positioned = positioned or positions.behind(out)
+                data = positioned.wire(connection.codec)
             sent += transport.push(data)
             batch = transport.batch
         else:
-            sent += member.deliver(out)
+            positioned = positioned or (positions.behind(out) if positions is not None else out)
+            sent += member.deliver(out, positioned)
     if batch is not None:
         batch.begin()
     return sent

@@ -121,16 +121,27 @@ class Member:
         """Whether what is sent to its rooms is sent to it at once."""
         return self.held is None and self.replay is None
 
-    def deliver(self, out: Outgoing) -> bool:
-        """Send what is meant for a room; whether it was taken now, and not left for the replay."""
-        return self.replay is None and self.send(out)
+    def deliver(self, out: Outgoing, positioned: Outgoing) -> bool:
+        """Send what is meant for a room; whether it was taken now, and not left for the replay.
 
-    def send(self, out: Outgoing) -> bool:
-        """Send a packet; whether it was taken. TypeError or ValueError where it cannot be encoded."""
+        `positioned` is the same with the position behind it, one object for all: what waits for many counts once.
+        """
+        if self.replay is not None:
+            return False
+        if self.told and self.held is None:
+            return self.send(positioned, alone=True)
+        return self.send(out)
+
+    def send(self, out: Outgoing, *, alone: bool = False) -> bool:
+        """Send a packet, the position behind it unless it is to go `alone`; whether it was taken.
+
+        TypeError or ValueError where it cannot be encoded.
+        """
         out.packets(self.connection.codec)
         try:
             if self.held is None:
-                return self.connection.send(out, self._space.positions if self.told and not self.replay else None)
+                told = self.told and self.replay is None and not alone
+                return self.connection.send(out, self._space.positions if told else None)
             with self._space.lock:
                 return self._hold(out)
         except Exception:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from repo_notify.engine.wire.outgoing import Outgoing
+from repo_notify.engine.wire.outgoing import Joined, Outgoing
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
 POSITION = "position"
@@ -28,6 +28,10 @@ class Positions:
         self._history = history
         self._text = ""
         self._out: Outgoing | None = None
+
+    def behind(self, out: Outgoing) -> Outgoing:
+        """That packet with the position of now behind it."""
+        return Joined((out, self.now()))
 
     def now(self) -> Outgoing:
         """The event that tells the position of now."""

@@ -108,11 +108,9 @@ class Server(socketio.Server):
         self.recoveries[namespace] = recovery
         self.manager.keep_positions(namespace, recovery.history)
 
-    def take_over(self, eio_sid: str) -> None:
-        """End a connection whose client is back on another one, at once."""
-        connection = self.eio.sockets.get(eio_sid)
-        if connection is None:
-            return
+    def take_over(self, member: Member) -> None:
+        """End the connection of a member whose client is back on another one, at once."""
+        connection = member.connection
         client = connection.listener
         if isinstance(client, Client):
             client.leave_all(Reason.TRANSPORT_CLOSE)

@@ -62,8 +62,14 @@ class Joined(Outgoing):
 
     def packets(self, codec: Codec) -> list[EioPacket]:
         """The Engine.IO packets of all of them."""
-        return [packet for part in self._parts for packet in part.packets(codec)]
+        packets = self._packets.get(codec)
+        if packets is None:
+            packets = self._packets[codec] = [packet for part in self._parts for packet in part.packets(codec)]
+        return packets
 
     def wire(self, codec: Codec) -> bytes:
         """The frames of all of them."""
-        return b"".join([part.wire(codec) for part in self._parts])
+        wire = self._wire.get(codec)
+        if wire is None:
+            wire = self._wire[codec] = b"".join([part.wire(codec) for part in self._parts])
+        return wire
