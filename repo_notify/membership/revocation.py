@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from repo_notify.access.changes import Change
 from repo_notify.access.permissions import Permissions
-from repo_notify.access.rights import denial, is_allowed
+from repo_notify.access.rights import decide, denial
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.logs import Outage, connection_label
 from repo_notify.metrics import Metrics
@@ -287,7 +287,7 @@ class Revalidation:
             # The pause after one teamspace's silence is for joins; here it would let all others go unseen.
             if (pause := self._permissions.silent_for()) > 0:
                 self._closing.wait(pause)
-            if is_allowed(self._permissions, identity.username, request, since=look.since):
+            if decide(self._permissions, identity.username, kind.right, request.where, since=look.since).allowed:
                 return "kept"
             if not look.farewell and not self._permissions.is_there(request.where, since=look.since):
                 return "farewell"
