@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from contextvars import Context
 from dataclasses import dataclass
-from time import time
+from time import monotonic
 from typing import Any, NamedTuple
 
 from repo_notify.access.grants import grants, misnamed
@@ -56,7 +56,7 @@ class Check(NamedTuple):
 
 
 class End(NamedTuple):
-    """The end of a connection, in seconds since 1970."""
+    """The end of a connection, in monotonic seconds."""
 
     at: float
     reason: str
@@ -70,7 +70,7 @@ class Ends:
 
     def note(self, username: str, reason: str) -> None:
         """Remember an end, in place of an earlier one and of the oldest where there are many."""
-        self._ends[username] = End(time(), reason)
+        self._ends[username] = End(monotonic(), reason)
         self._ends.move_to_end(username)
         if len(self._ends) > MAX_REMEMBERED:
             self._ends.popitem(last=False)
@@ -257,4 +257,4 @@ def _meaning(end: End) -> tuple[bool, str]:
 
 
 def _ago(end: End) -> str:
-    return f"{max(0, time() - end.at):.0f} s ago"
+    return f"{monotonic() - end.at:.0f} s ago"
