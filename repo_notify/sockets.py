@@ -147,8 +147,11 @@ class Sockets(Protocol):
     def of(self, connection_id: str) -> list[Socket]:
         """Return the sockets of a connection, one for each of our namespaces that it is in."""
 
-    def in_room(self, room: Room) -> Sequence[Socket]:
-        """Return the sockets in a room, whichever of our namespaces they are in."""
+    def in_room(self, room: Room) -> list[Socket]:
+        """Return the sockets in a room, whichever of our namespaces they are in; the list is the caller's."""
+
+    def has_members(self, room: Room) -> bool:
+        """Return whether a socket is in a room; costs the same however many are."""
 
     def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms with these keys, once each per namespace; return to how many.
@@ -264,11 +267,17 @@ class OwnSockets:
         found = (self._server.manager.member_of(connection_id, namespace) for namespace in self.namespaces)
         return [member for member in found if member is not None]
 
-    def in_room(self, room: Room) -> Sequence[Socket]:
+    def in_room(self, room: Room) -> list[Socket]:
         """Return the sockets in a room."""
         key = room.key
-        found = [self._server.manager.members_of(namespace, key) for namespace in self.namespaces]
-        return [member for members in found for member in members]
+        found: list[Socket] = []
+        for namespace in self.namespaces:
+            found.extend(self._server.manager.members_of(namespace, key))
+        return found
+
+    def has_members(self, room: Room) -> bool:
+        """Return whether a socket is in a room."""
+        return any(self._server.manager.has_members(namespace, room.key) for namespace in self.namespaces)
 
     def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""

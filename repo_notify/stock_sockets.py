@@ -158,7 +158,7 @@ class StockSockets:
         sids = ((space, self._server.manager.sid_from_eio_sid(connection_id, space)) for space in self.namespaces)
         return [StockSocket(self._server, sid, space, connection_id, self.order) for space, sid in sids if sid]
 
-    def in_room(self, room: Room) -> Sequence[Socket]:
+    def in_room(self, room: Room) -> list[Socket]:
         """Return the sockets in a room."""
         manager, key = self._server.manager, room.key
         return [
@@ -166,6 +166,11 @@ class StockSockets:
             for namespace in self.namespaces
             for sid, connection_id in list(manager.get_participants(namespace, key))
         ]
+
+    def has_members(self, room: Room) -> bool:
+        """Return whether a socket is in a room."""
+        manager, key = self._server.manager, room.key
+        return any(key in manager.rooms.get(namespace, ()) for namespace in self.namespaces)
 
     def _socket(self, sid: str, namespace: str) -> Socket | None:
         connection_id = self._server.manager.eio_sid_from_sid(sid, namespace)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -214,6 +215,22 @@ def test_a_join_that_was_under_way_at_the_write_does_not_stay(watched: Watched, 
             client.hear_event("error")
     watched.people.user("ann").publish("TicketCreated", **place.in_model, kind="container", data={})
     assert "containerNewTicket" not in [name for name, _ in client.heard_so_far()]
+
+
+def test_a_look_that_took_long_is_no_reason_to_stay_longer(watched: Watched, teamspaces: Make) -> None:
+    place = Place(teamspaces())
+    place.teamspace.model({"uma": "viewer"}, _id=place.model)
+    client = watched.people.client("uma")
+    client.join(place.in_model)
+    watched.database.hold_collection("settings")
+    place.teamspace.take("settings", place.model)
+    assert watched.database.asked.wait(SECONDS)
+    # What is awaited is that the time passes for which the members of what is removed may stay.
+    threading.Event().wait(FAREWELL_SECONDS)
+    released = monotonic()
+    watched.database.release()
+    assert client.hear_event("error") == refusal(place.in_model)
+    assert monotonic() - released < FAREWELL_SECONDS
 
 
 def test_what_changed_while_the_stream_was_away_is_seen(watched: Watched, teamspaces: Make) -> None:

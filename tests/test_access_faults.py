@@ -20,7 +20,7 @@ from tests.conftest import USERS, host_defaults
 from tests.support.audience import Place
 from tests.support.chat import ChatClient
 from tests.support.metrics import metric
-from tests.support.mongo_proxy import MongoProxy
+from tests.support.mongo_proxy import Failure, MongoProxy
 from tests.support.people import People
 from tests.support.served import Served
 from tests.support.streams import await_stream
@@ -41,12 +41,18 @@ CONFIG: dict[str, Any] = {
 TIMES = 4
 # ChangeStreamHistoryLost, and what no second attempt with the same token would mend either.
 TOKENS_LOST = {
-    "history lost": (
-        286,
-        "the resume point may no longer be in the oplog",
-    ),
-    "fatal": (280, "cannot resume stream; the resume token was not found"),
-    "invalid token": (260, "Attempting to resume a change stream using 'resumeAfter' is not allowed"),
+    "history lost": Failure(286, "the resume point may no longer be in the oplog"),
+    "fatal": Failure(280, "cannot resume stream; the resume token was not found"),
+    "invalid token": Failure(260, "Attempting to resume a change stream using 'resumeAfter' is not allowed"),
+}
+RESUMABLE = ("ResumableChangeStreamError",)
+# What the members of a replica set answer while they elect another primary, or one of them ends; and a shard's router.
+ELECTIONS = {
+    "not primary": Failure(10107, "not primary"),
+    "stepped down": Failure(189, "not primary so we cannot begin or continue transactions"),
+    "interrupted": Failure(11602, "operation was interrupted", RESUMABLE),
+    "ends": Failure(91, "The server is in quiesce mode and will shut down", RESUMABLE),
+    "no primary to be found": Failure(133, "Could not find host matching read preference", RESUMABLE),
 }
 
 
@@ -104,6 +110,29 @@ def test_a_stream_that_is_killed_again_and_again_misses_nothing(
         until(lambda: is_up(people.served))
     assert_still_hears(people, una, place.in_model)
     assert uma.heard_so_far() == []
+
+
+@pytest.mark.parametrize("election", ELECTIONS)
+def test_a_change_of_primary_misses_nothing_and_is_no_loss(
+    people: People, database: MongoProxy, teamspaces: Make, election: str
+) -> None:
+    place = place_of(teamspaces())
+    uma, una = people.client("uma"), people.client("una")
+    for client in (uma, una):
+        client.join(place.in_model)
+    database.no_primary = ELECTIONS[election]
+    until(lambda: not is_up(people.served))
+    place.teamspace.model({"una": "viewer"}, _id=place.model)
+    assert una.ask("join", {**place.in_model, "model": place.other_model})["code"] == "SERVICE_UNAVAILABLE"
+    assert uma.heard_so_far() == []
+    database.no_primary = None
+    assert [uma.hear()] == taken(place.in_model)
+    # By the change itself: the stream goes on from where it was, and nobody else had to be looked at.
+    assert metric(people.served, "repo_notify_evictions_total", cause="change") == 1
+    assert metric(people.served, "repo_notify_change_stream_losses_total") == 0
+    una.heard_so_far()
+    assert_still_hears(people, una, place.in_model)
+    until(lambda: is_up(people.served))
 
 
 @pytest.mark.parametrize("reason", TOKENS_LOST)

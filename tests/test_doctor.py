@@ -221,6 +221,24 @@ def test_a_mounted_app(sample: str, tmp_path: Path) -> None:
     assert "WRONG browsers send the session cookie to /api alone and not to /chat" in done.stdout
 
 
+OF_THE_APP = """
+notify.permission_loader(lambda *asked: True)
+notify.access_checker(lambda *asked: True)
+"""
+
+
+@pytest.mark.parametrize("checker", [False, True])
+def test_an_app_with_rights_of_its_own(tmp_path: Path, checker: bool) -> None:
+    config = {**host_defaults(f"mongodb://127.0.0.1:{free_port()}"), "SECRET_KEY": HOST_KEY}
+    own = OF_THE_APP if checker else OF_THE_APP.partition("notify.access")[0]
+    (tmp_path / "mounted.py").write_text(MOUNTED.format(config=config) + own)
+    done = run("flask", "--app", str(tmp_path / "mounted.py"), "repo-notify", "doctor")
+    assert "note  rights come from the app's permission_loader and not from MongoDB" in done.stdout
+    assert ("note  the app's access_checker may refuse what these rights allow" in done.stdout) == checker
+    assert "MongoDB does not answer" not in done.stdout
+    assert done.returncode == 0, done.stdout
+
+
 @pytest.fixture(scope="module")
 def behind(sample: str) -> Iterator[Served]:
     config = {**host_defaults(sample), "SESSION_COOKIE_NAME": COOKIE_NAME, "REPO_NOTIFY_TRUSTED_PROXIES": 1}

@@ -15,11 +15,14 @@ from tests.support.chat import ChatClient
 from tests.support.mongo_proxy import MongoProxy
 from tests.support.ports import free_port
 from tests.support.raw import RawSocket
-from tests.support.served import SECONDS, Served, User, host_app
+from tests.support.served import SECONDS, Served, User, forked, host_app
 from tests.support.until import until
 
 KEY = "an operator's key"
 ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
+# The host app has a checker.
+AGREES = "; the app's access_checker returned True"
+OWN = {"teamspace": "acme", "project": "0d9f3b0e-3c1c-4e0b-9d5e-6f1f6a0c7b11", "model": "m1"}
 Connect = Callable[..., ChatClient]
 
 
@@ -130,7 +133,7 @@ def test_who_hears(served: Served, chat: Connect) -> None:
     assert found["answer"].startswith("carol hears here of changes of the model, but for those")
     # How the clients of earlier tests ended is not the matter.
     assert all(item["ok"] for item in found["checks"] if item["check"] != "cut")
-    assert check(found, "allowed") == (True, "acme.settings of the model: permission viewer")
+    assert check(found, "allowed") == (True, "acme.settings of the model: permission viewer" + AGREES)
     assert check(found, "account") == (True, "admin.users has the account carol")
 
 
@@ -152,13 +155,73 @@ def test_v4_rooms_count(served: Served, chat: Connect, username: str, room: dict
     ],
 )
 def test_which_document_allows_it(served: Served, username: str, says: str) -> None:
-    assert check(explained(served, username=username), "allowed") == (True, says)
+    assert check(explained(served, username=username), "allowed") == (True, says + AGREES)
 
 
 def test_older_data_is_no_reason_where_it_does_not_count(serve_host: Callable[..., Served]) -> None:
     served = serve_host(REPO_NOTIFY_API_KEY=KEY, REPO_NOTIFY_LEGACY_PERMISSIONS=False)
     says = "no document of acme gives acme a right to the model"
     assert check(explained(served, username="acme"), "allowed") == (False, says)
+
+
+@pytest.mark.parametrize(
+    ("users", "says"), [(["carol"], "returned False"), (["raise"], "raised RuntimeError")], ids=["refuses", "raises"]
+)
+def test_the_hosts_checker_decides(own: Served, chat: Connect, users: list[str], says: str) -> None:
+    carol = User(own).log_in("carol")
+    carol.post("/deny", {"users": users}).raise_for_status()
+    assert chat(own.url, cookie=carol.cookie).ask("join", ROOM)["code"] == "ROOM_NOT_FOUND"
+    allowed = f"acme.settings of the model: permission viewer; the app's access_checker {says}"
+    assert check(explained(own), "allowed") == (False, allowed)
+    # Who has no right is not asked about.
+    assert "access_checker" not in str(explained(own, username="mallory"))
+
+
+@pytest.fixture(scope="module")
+def own_rights() -> Iterator[Served]:
+    config = {
+        "REPO_NOTIFY_MONGO_URI": f"mongodb://127.0.0.1:{free_port()}",
+        "REPO_NOTIFY_LEGACY_V4": False,
+        "REPO_NOTIFY_PERMISSION_CACHE_SECONDS": 0,
+        "REPO_NOTIFY_API_KEY": KEY,
+    }
+    with forked("tests.support.own_rights", json.dumps(config)) as served:
+        yield served
+
+
+@pytest.mark.parametrize(
+    ("rights", "says"),
+    [
+        ({}, "returned False"),
+        ({"fails": True}, "raised LookupError, so that nobody new is let in"),
+        ({"answer": "yes"}, "returned neither True nor False, but str, so that nobody new is let in"),
+        ({"asks": True}, "raised RuntimeError, so that nobody new is let in"),
+    ],
+    ids=["refuses", "raises", "a text", "needs a request"],
+)
+def test_the_hosts_loader_refuses(own_rights: Served, chat: Connect, rights: dict[str, Any], says: str) -> None:
+    carol = User(own_rights).log_in("carol")
+    granted = [["carol", *OWN.values()]] if "answer" in rights else []
+    carol.post("/rights", {"granted": granted, **rights}).raise_for_status()
+    assert "code" in chat(own_rights.url, cookie=carol.cookie).ask("join", OWN)
+    found = explained(own_rights, **OWN)
+    assert check(found, "allowed") == (False, f"the app's permission_loader {says}")
+    assert "MongoDB does not answer" not in str(found)
+
+
+def test_the_hosts_loader_allows(own_rights: Served, chat: Connect) -> None:
+    carol = User(own_rights).log_in("carol")
+    carol.post("/rights", {"granted": [["carol", *OWN.values()]]}).raise_for_status()
+    chat(own_rights.url, cookie=carol.cookie).join(OWN)
+    found = explained(own_rights, **OWN)
+    assert found["hears"] is True
+    assert check(found, "allowed") == (True, "the app's permission_loader returned True")
+    assert check(found, "account")[0] is True
+    asked = {"username": "carol", "teamspace": "acme", "model": "m1"}
+    says = "the app's permission_loader returned False when asked without a project, as for a v4 room"
+    assert check(explained(own_rights, **asked), "allowed")[1].startswith(says)
+    shapeless = explained(own_rights, **{**OWN, "project": "tower"})
+    assert check(shapeless, "allowed") == (False, "that is no model's, or no project's, id")
 
 
 @pytest.mark.parametrize(

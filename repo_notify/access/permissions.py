@@ -32,6 +32,17 @@ AccessChecker = Callable[[str, str, "str | None", "str | None"], bool]
 _uuid = lru_cache(1024)(UUID)
 
 
+class NoAnswer(TypeError):
+    """A host's permission loader returned neither True nor False; `kind` is the type of what it returned."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(kind)
+        self.kind = kind
+
+    def __str__(self) -> str:
+        return f"the permission loader should return True or False, not {self.kind}"
+
+
 class Permissions:
     """Answers who may enter which room.
 
@@ -153,7 +164,7 @@ class Permissions:
             found: object = loader(user, teamspace, project, model)
             # A coroutine, for one, would be true for everybody.
             if not isinstance(found, bool):
-                raise TypeError(f"the permission loader should return True or False, not {type(found).__name__}")
+                raise NoAnswer(type(found).__name__)
             return dict.fromkeys(wanted, found)
 
         # No id is empty, so that "" stands for None.

@@ -11,6 +11,7 @@ from importlib.util import find_spec
 
 from flask import Flask
 
+from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, Unreachable
 from repo_notify.client import QueuePublisher
 from repo_notify.errors import QueueUnavailable
@@ -34,19 +35,37 @@ _QUEUE_PACKAGES = {"redis": ("redis", "redis"), "rediss": ("redis", "redis"), "a
 
 @dataclass(frozen=True)
 class Subject:
-    """The app that is looked at: its checked settings, its database, what tells users, and whether it can."""
+    """The app that is looked at: its checked settings, its database, what tells users, and whether it can.
+
+    `permissions` is None for the standalone service, where rights come from MongoDB and nobody else has a say.
+    """
 
     app: Flask
     settings: Settings
     store: Store
     loader: IdentityLoader = session_user
     reads_sessions: bool = True
+    permissions: Permissions | None = None
 
 
 def look(subject: Subject) -> Iterator[Finding]:
     """Yield what there is to be said of an app whose settings are right."""
     for check in CHECKS:
         yield from check(subject)
+
+
+def _rights(subject: Subject) -> Iterator[Finding]:
+    permissions = subject.permissions
+    if permissions is not None and permissions.loader is not None:
+        # Such an app may have no MongoDB.
+        yield note(
+            "rights come from the app's permission_loader and not from MongoDB, which is not asked; whether it answers "
+            "is in GET /notify/explain"
+        )
+    else:
+        yield from _mongodb(subject)
+    if permissions is not None and permissions.checker is not None:
+        yield note("the app's access_checker may refuse what these rights allow")
 
 
 def _mongodb(subject: Subject) -> Iterator[Finding]:
@@ -183,5 +202,5 @@ def _files(_: Subject) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _mongodb, _sessions, _queue, _legacy, _publishing, _server, _files
+    _rights, _sessions, _queue, _legacy, _publishing, _server, _files
 )

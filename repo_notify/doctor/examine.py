@@ -59,7 +59,8 @@ def examine_mounted(
     state = app.extensions[NAME]
     assert isinstance(state, State)
     yield ok("the settings are right")
-    yield from _examine(Subject(app, state.settings, state.store, state.identities.loader), cookie, url, origin)
+    subject = Subject(app, state.settings, state.store, state.identities.loader, permissions=state.permissions)
+    yield from _examine(subject, cookie, url, origin)
 
 
 def _examine(subject: Subject, cookie: str | None, url: str | None, origin: str | None) -> Iterator[Finding]:

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 from repo_notify.access.permissions import Permissions
-from repo_notify.access.rights import denial, is_allowed
+from repo_notify.access.rights import decide, denial
 from repo_notify.errors import (
     ChatError,
     NotLoggedIn,
@@ -126,7 +126,11 @@ class Handlers:
             if left:
                 return self._succeed(request, socket)
         started = monotonic()
-        granted = [found for found in wanted if is_allowed(self._permissions, identity.username, found)]
+        granted = [
+            found
+            for found in wanted
+            if decide(self._permissions, identity.username, found.right, found.where).allowed
+        ]
         if not granted:
             raise denial(wanted[-1].right)
         if request.action == "leave":

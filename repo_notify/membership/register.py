@@ -114,11 +114,13 @@ class Register:
                     yield room
 
     def members(self, room: Room) -> Iterator[Socket]:
-        """Yield the sockets in a room as it is asked, and forget a room that has none."""
+        """Yield the sockets that are in a room when it is first asked, and forget a room that has none."""
         found = self._sockets.in_room(room)
         if not found:
             self.forget_if_empty(room)
-        yield from found
+        while found:
+            # Taken off one by one: to let thousands go at once takes as long as to list them.
+            yield found.pop()
 
     def forget_if_empty(self, room: Room) -> None:
         """Forget a room that has no members."""
@@ -126,7 +128,7 @@ class Register:
         with self._lock:
             keys = self._keys.get(str(where[0]))
             # Within the lock: somebody may just have entered.
-            if keys is None or self._sockets.in_room(room):
+            if keys is None or self._sockets.has_members(room):
                 return
             keys.discard(room.key)
             if not keys:

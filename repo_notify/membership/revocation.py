@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from repo_notify.access.changes import Change
 from repo_notify.access.permissions import Permissions
-from repo_notify.access.rights import denial, is_allowed
+from repo_notify.access.rights import decide, denial
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.logs import Outage, connection_label
 from repo_notify.metrics import Metrics
@@ -94,7 +94,8 @@ class Revalidation:
         self._something = threading.Event()
         self._sweep_wanted = threading.Event()
         self._concerns: dict[Concern, _Named] = {}
-        self._later: dict[Room, tuple[float, _Named, bool]] = {}
+        # By room, and whether the members of what is gone leave then: when it is looked at.
+        self._later: dict[tuple[Room, bool], tuple[float, _Named]] = {}
         self._changed: dict[str, float] = {}
         self._doubted = 0.0
         self._outage = Outage(logger, "the rights of all memberships could be asked for again")
@@ -119,7 +120,8 @@ class Revalidation:
         """Look again at a room that was entered by a question asked at `started`, if a right may have ended since."""
         teamspace = str(where[0]) if where else ""
         if max(self._changed.get(teamspace, 0.0), self._doubted) >= started:
-            self._look_later(room, _Named("change", monotonic()), 0.0, farewell=False)
+            now = monotonic()
+            self._look_later(room, _Named("change", now), now, farewell=False)
 
     def _name(self, concern: Concern, cause: str) -> None:
         now = monotonic()
@@ -139,9 +141,11 @@ class Revalidation:
                 self._changed = {name: at for name, at in self._changed.items() if now - at < REMEMBERED_SECONDS}
             self._changed[teamspace] = now
 
-    def _look_later(self, room: Room, named: _Named, seconds: float, *, farewell: bool) -> None:
+    def _look_later(self, room: Room, named: _Named, due: float, *, farewell: bool) -> None:
         with self._lock:
-            self._later.setdefault(room, (monotonic() + seconds, named, farewell))
+            known = self._later.get((room, farewell))
+            if known is None or due < known[0]:
+                self._later[room, farewell] = (due, named)
         self._something.set()
 
     def close(self) -> None:
@@ -204,7 +208,7 @@ class Revalidation:
 
     def _until_next(self) -> float | None:
         with self._lock:
-            dues = [due for due, _, _ in self._later.values()]
+            dues = [due for due, _ in self._later.values()]
         return max(0.0, min(dues) - monotonic()) if dues else None
 
     def _look_at_named(self) -> None:
@@ -212,10 +216,10 @@ class Revalidation:
             self._look_at(rooms, _Look(named, since=named.at))
         now = monotonic()
         with self._lock:
-            due = {room: later for room, later in self._later.items() if later[0] <= now}
-            for room in due:
-                del self._later[room]
-        for room, (_, named, farewell) in due.items():
+            due = {key: later for key, later in self._later.items() if later[0] <= now}
+            for key in due:
+                del self._later[key]
+        for (room, farewell), (_, named) in due.items():
             self._look_at([room], _Look(named, since=named.at, farewell=farewell))
 
     def _take_concerns(self) -> list[tuple[_Named, list[Room]]]:
@@ -242,7 +246,7 @@ class Revalidation:
         for room in self._announced(rooms, look):
             kind, dialect = self._dialects.kinds[room.kind]
             if not self._look_at_room(room, kind, dialect, look) and look.named.cause != "sweep":
-                self._look_later(room, look.named, AGAIN_SECONDS, farewell=look.farewell)
+                self._look_later(room, look.named, monotonic() + AGAIN_SECONDS, farewell=look.farewell)
             if self._closing.is_set():
                 return
 
@@ -271,7 +275,10 @@ class Revalidation:
                 look.failures += 1
                 known = False
             elif outcome == "farewell":
-                self._look_later(room, look.named, FAREWELL_SECONDS, farewell=True)
+                # From the change on: a look that took long must not have them stay beyond the second. A sweep has begun
+                # at a time that tells nothing of when this was removed.
+                known_at = monotonic() if look.named.cause == "sweep" else look.named.at
+                self._look_later(room, look.named, known_at + FAREWELL_SECONDS, farewell=True)
                 return True
         return known
 
@@ -287,7 +294,7 @@ class Revalidation:
             # The pause after one teamspace's silence is for joins; here it would let all others go unseen.
             if (pause := self._permissions.silent_for()) > 0:
                 self._closing.wait(pause)
-            if is_allowed(self._permissions, identity.username, request, since=look.since):
+            if decide(self._permissions, identity.username, kind.right, request.where, since=look.since).allowed:
                 return "kept"
             if not look.farewell and not self._permissions.is_there(request.where, since=look.since):
                 return "farewell"

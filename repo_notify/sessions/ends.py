@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Sequence
-from datetime import datetime, timezone
+from datetime import datetime
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol
@@ -45,13 +45,14 @@ class _InMongo:
     def alive(self, session_ids: Sequence[str]) -> Collection[str]:
         """Return those that are there; the TTL index deletes what has run out a minute late at best."""
         prefix = self._interface.key_prefix
-        now = datetime.now(timezone.utc).replace(tzinfo=None)
+        # The database's time, by which its TTL index goes: this machine's clock may be set while the service runs.
+        now = self._interface.client.admin.command("hello")["localTime"]
         wanted = {"id": {"$in": [prefix + sid for sid in session_ids]}}
         found = self._interface.store.find(wanted, {"_id": 0, "id": 1, "expiration": 1})
         return {
             document["id"].removeprefix(prefix)
             for document in found
-            if not isinstance(at := document.get("expiration"), datetime) or at.replace(tzinfo=None) > now
+            if not isinstance(at := document.get("expiration"), datetime) or at > now
         }
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable
+from contextvars import Context
 from dataclasses import dataclass
-from time import time
+from time import monotonic
 from typing import Any, NamedTuple
 
-from repo_notify.access.grants import grants
-from repo_notify.access.permissions import Permissions
+from repo_notify.access.grants import grants, misnamed
+from repo_notify.access.permissions import NoAnswer, Permissions
+from repo_notify.access.rights import decide
 from repo_notify.access.store import Store, Unreachable
 from repo_notify.delivery.queue import Bus
 from repo_notify.errors import PermissionsUnavailable
@@ -22,6 +24,8 @@ from repo_notify.sockets import Peer, Sockets, our_rooms
 # Users whose last connection is remembered after its end.
 MAX_REMEMBERED = 1_000
 READ_SECONDS = 2.0
+# A host's loader tells a v4 room from a v5 one by that.
+_ANY_PROJECT = " when asked without a project, as for a v4 room (&project=<id> asks as for a v5 one)"
 
 # Why a connection ended, in python-engineio's words, and what that means; those marked were cut off.
 _ENDS: dict[str, tuple[bool, str]] = {
@@ -52,7 +56,7 @@ class Check(NamedTuple):
 
 
 class End(NamedTuple):
-    """The end of a connection, in seconds since 1970."""
+    """The end of a connection, in monotonic seconds."""
 
     at: float
     reason: str
@@ -66,7 +70,7 @@ class Ends:
 
     def note(self, username: str, reason: str) -> None:
         """Remember an end, in place of an earlier one and of the oldest where there are many."""
-        self._ends[username] = End(time(), reason)
+        self._ends[username] = End(monotonic(), reason)
         self._ends.move_to_end(username)
         if len(self._ends) > MAX_REMEMBERED:
             self._ends.popitem(last=False)
@@ -109,6 +113,9 @@ class Explainer:
         return {found: peer for found, peer in peers.items() if peer is not None}
 
     def _account(self, asked: Asked, _: dict[str, Peer]) -> Check:
+        # An app with rights of its own may have no MongoDB.
+        if self.permissions.loader is not None:
+            return Check("account", True, "not looked up: the app's permission_loader decides, and not MongoDB")
         where = f"admin.{self.store.users}"
         try:
             with self.store.within(READ_SECONDS):
@@ -128,22 +135,48 @@ class Explainer:
         return Check("connected", False, f"no connection here is {asked.username}'s{last}")
 
     def _allowed(self, asked: Asked, _: dict[str, Peer]) -> Check:
+        where = (asked.teamspace, asked.project, asked.model)
         try:
-            allowed = self.permissions.may_read_model(asked.username, asked.teamspace, asked.project, asked.model)
-            with self.store.within(READ_SECONDS):
-                found = grants(
-                    self.store,
-                    asked.username,
-                    asked.teamspace,
-                    asked.project,
-                    asked.model,
-                    legacy=self.permissions.legacy,
-                )
-        except (PermissionsUnavailable, Unreachable):
-            return Check("allowed", False, "MongoDB does not answer, so that nobody new is let in")
-        if allowed:
-            return Check("allowed", True, "; ".join(found.documents) or "a right that has ended a moment ago")
-        return Check("allowed", False, found.missing or f"a right given a moment ago: {'; '.join(found.documents)}")
+            # As at a join, outside any request: a host's function that needs one must fail here as it does there.
+            decision = Context().run(decide, self.permissions, asked.username, "model", where)
+            # The checker is asked about who has the right alone.
+            right = self._right(asked, granted=decision.allowed or bool(decision.checker))
+        except (PermissionsUnavailable, Unreachable) as error:
+            return Check("allowed", False, f"{self._unread(error)}, so that nobody new is let in")
+        checker = f"; the app's access_checker {decision.checker}" if decision.checker else ""
+        return Check("allowed", decision.allowed, right + checker)
+
+    def _right(self, asked: Asked, *, granted: bool) -> str:
+        """Return what gives the right to the model, or why there is none, apart from the host's checker."""
+        if self.permissions.loader is not None:
+            unasked = misnamed(asked.teamspace, asked.project, asked.model)
+            return unasked or f"the app's permission_loader returned {granted}{'' if asked.project else _ANY_PROJECT}"
+        with self.store.within(READ_SECONDS):
+            found = grants(
+                self.store,
+                asked.username,
+                asked.teamspace,
+                asked.project,
+                asked.model,
+                legacy=self.permissions.legacy,
+            )
+        documents = "; ".join(found.documents)
+        if granted:
+            return documents or "a right that has ended a moment ago"
+        return found.missing or f"a right given a moment ago: {documents}"
+
+    def _unread(self, error: Exception) -> str:
+        """Return what kept the rights from being read."""
+        if self.permissions.loader is None:
+            return "MongoDB does not answer"
+        cause = error.__cause__
+        if isinstance(cause, NoAnswer):
+            return f"the app's permission_loader returned neither True nor False, but {cause.kind}"
+        if cause is None:
+            return "the app's permission_loader did not answer in time, or failed for another who asked the same"
+        # What a host's code says of its failure may hold secrets; its log has that.
+        failure = cause.__cause__ if isinstance(cause, Unreachable) and cause.__cause__ else cause
+        return f"the app's permission_loader raised {type(failure).__name__}"
 
     def _joined(self, asked: Asked, connections: dict[str, Peer]) -> Check:
         joined = sum(self._is_in_room(asked, connection) for connection in connections)
@@ -224,4 +257,4 @@ def _meaning(end: End) -> tuple[bool, str]:
 
 
 def _ago(end: End) -> str:
-    return f"{max(0, time() - end.at):.0f} s ago"
+    return f"{monotonic() - end.at:.0f} s ago"

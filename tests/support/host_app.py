@@ -1,8 +1,8 @@
 """A host's own Flask app with the extension in it, served as a process: `host_app.py <config as JSON>`.
 
 Its own keys: `SESSIONS` (`cookie`, `mongodb`, `redis` or `flask-login`), `STOCK_SOCKETIO` (the host's own
-Flask-SocketIO, stock), `PATCH` (false: do not patch), `PORT`. Everything else goes into `app.config`. Prints the port
-when it listens.
+Flask-SocketIO, stock), `PATCH` (false: do not patch), `PORT`, `CLOCK` (true: `POST /clock` sets by how many `seconds`
+the process's clock is ahead). Everything else goes into `app.config`. Prints the port when it listens.
 """
 
 from __future__ import annotations
@@ -15,6 +15,11 @@ if options.pop("PATCH", True):
     from gevent import monkey
 
     monkey.patch_all()
+
+if options.get("CLOCK"):
+    from tests.support.jumping_clock import install
+
+    install()
 
 from time import monotonic
 from typing import Any
@@ -46,6 +51,7 @@ def make_app(options: dict[str, Any]) -> Flask:
     add_access_checker(app, notify)
     add_routes(app, notify)
     app.add_url_rule("/busy", view_func=busy)
+    app.add_url_rule("/clock", view_func=clock, methods=["POST"])
     app.add_url_rule("/end", view_func=lambda: jsonify(notify.socketio.server.shutdown()), methods=["POST"])
     return app
 
@@ -55,6 +61,14 @@ def busy() -> Any:
     end = monotonic() + float(request.args["seconds"])
     while monotonic() < end:
         pass
+    return jsonify({})
+
+
+def clock() -> Any:
+    """Set the clock of this process, which `CLOCK` has put in."""
+    from tests.support.jumping_clock import jump
+
+    jump(request.get_json()["seconds"])
     return jsonify({})
 
 

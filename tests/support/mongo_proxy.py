@@ -6,6 +6,7 @@ import struct
 import threading
 from collections import Counter
 from types import TracebackType
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 import bson
@@ -14,15 +15,28 @@ from tests.support.tcp_proxy import SECONDS, Pair, Proxy
 
 _HEADER = struct.Struct("<i")
 _FIND = b"\x02find\x00"
+# By these a driver finds out who is primary; they are answered by whoever is not, too.
+_HELLO = (b"hello\x00", b"ismaster\x00", b"isMaster\x00")
+
+
+class Failure(NamedTuple):
+    """What a server answers to a command that has failed."""
+
+    code: int
+    text: str
+    labels: tuple[str, ...] = ()
 
 
 # What MongoDB answers to a change stream where it is no replica set.
-NO_REPLICA_SET = (40573, "The $changeStream stage is only supported on replica sets")
+NO_REPLICA_SET = Failure(40573, "The $changeStream stage is only supported on replica sets")
 
 
-def _failure(question: bytes, code: int, text: str) -> bytes:
+def _failure(question: bytes, failure: Failure) -> bytes:
     """Return the answer that a question has failed."""
-    body = bson.encode({"ok": 0.0, "errmsg": text, "code": code, "codeName": f"Location{code}"})
+    code, text, labels = failure
+    body = bson.encode(
+        {"ok": 0.0, "errmsg": text, "code": code, "codeName": f"Location{code}", "errorLabels": list(labels)}
+    )
     (request_id,) = struct.unpack_from("<i", question, 4)
     # A header, no flags, and one section that is a document (MongoDB wire protocol, "OP_MSG").
     return struct.pack("<iiiiIB", 21 + len(body), 1, request_id, 2013, 0, 0) + body
@@ -33,7 +47,8 @@ class MongoProxy(Proxy):
 
     `finds` counts queries by collection. While held back, queries wait; `asked` is set whenever one arrives.
     Answers that hold a text of `garbled` show it as bytes that are no UTF-8. Without `streams` it is a database that is
-    no replica set. A change stream that is to go on from a token is answered with `no_resuming`, if that is set.
+    no replica set. A change stream that is to go on from a token is answered with `no_resuming`, if that is set, and
+    every command with `no_primary`, as while the members of a replica set elect another one.
     """
 
     def __init__(self, uri: str, *, streams: bool = True) -> None:
@@ -46,7 +61,8 @@ class MongoProxy(Proxy):
         self.finds: Counter[str] = Counter()
         self.asked = threading.Event()
         self.garbled: set[bytes] = set()
-        self.no_resuming: tuple[int, str] | None = None
+        self.no_resuming: Failure | None = None
+        self.no_primary: Failure | None = None
         self._held = b""
         self._gate = threading.Event()
         self._gate.set()
@@ -81,11 +97,13 @@ class MongoProxy(Proxy):
                 self._count(message)
                 refusal = self._refusal(message)
                 if refusal is not None:
-                    pair.client.sendall(_failure(message, *refusal))
+                    pair.client.sendall(_failure(message, refusal))
                 else:
                     pair.server.sendall(message)
 
-    def _refusal(self, message: bytes) -> tuple[int, str] | None:
+    def _refusal(self, message: bytes) -> Failure | None:
+        if self.no_primary is not None and not any(word in message for word in _HELLO):
+            return self.no_primary
         if b"$changeStream\x00" not in message:
             return None
         if not self._streams:

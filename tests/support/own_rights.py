@@ -1,7 +1,8 @@
 """A host app with rights of its own and no MongoDB: `own_rights.py <config as JSON>`; prints the port when it listens.
 
-`POST /rights` sets what the loader answers: `{"granted": [[username, teamspace, project, model], …], "answer": …}`,
-`answer` in the place of True where it is given; `GET /rights` tells what it was asked, in order.
+`POST /rights` sets what the loader returns: `{"granted": [[username, teamspace, project, model], …], "answer": …}`,
+`answer` in the place of True where it is given. With `fails` it raises, with `asks` it reads the request. `GET /rights`
+returns what it was asked, in order.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ def make_app(config: dict[str, Any]) -> Flask:
         asked = [username, teamspace, project, model]
         current_app.config["ASKED"].append(asked)
         rights = current_app.config["RIGHTS"]
+        if rights.get("asks"):
+            return bool(request.path)
         if rights.get("fails"):
             raise LookupError("the rights cannot be read")
         return rights.get("answer", True) if asked in rights["granted"] else False

@@ -25,6 +25,9 @@ class Signal(Protocol):
 
 # So many cancelled timers are not worth clearing away.
 FEW = 64
+# How many timers are looked at in one go while they are cleared away, and how long others may run then.
+SLICE = 500
+GIVE_WAY_SECONDS = 0.0005
 
 # What keeps threads apart; where greenlets never switch within, nothing has to.
 Lock = AbstractContextManager[Any]
@@ -64,12 +67,15 @@ class Timers:
         self._signal = signal
         self._logger = logger
         self._heap: list[Timer] = []
+        # What is still to be looked at while the cancelled are cleared away, the first to be called last.
+        self._before: list[Timer] = []
+        self._crowded = False
         self._cancelled = 0
         self._lock = lock
         self._running = False
 
     def __len__(self) -> int:
-        return len(self._heap)
+        return len(self._heap) + len(self._before)
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call `call` in `seconds`."""
@@ -98,19 +104,44 @@ class Timers:
         return self.after(seconds, call)
 
     def cancelled(self) -> None:
-        """Take note that one was cancelled: when they are the most, they are cleared away."""
+        """Take note that one was cancelled: when they are the most, the background task clears them away."""
         with self._lock:
             self._cancelled += 1
-            if self._cancelled > FEW and self._cancelled * 2 > len(self._heap):
-                self._heap = [timer for timer in self._heap if timer.call is not None]
-                heapq.heapify(self._heap)
-                self._cancelled = 0
+            if self._crowded or self._cancelled <= FEW or self._cancelled * 2 <= len(self):
+                return
+            self._crowded = True
+        self._signal.set()
+
+    def _clear_away(self) -> None:
+        """Make the heap anew without the cancelled, in slices; what is due meanwhile is called after it.
+
+        Thousands in one go would hold up everybody else for ten milliseconds.
+        """
+        with self._lock:
+            self._before, self._heap = self._heap, []
+            # They are freed from the end, piece by piece; and pushed from the earliest on, which compares the least.
+            self._before.reverse()
+        while self._before:
+            with self._lock:
+                for timer in reversed(self._before[-SLICE:]):
+                    if timer.call is None:
+                        self._cancelled -= 1
+                    else:
+                        heapq.heappush(self._heap, timer)
+                del self._before[-SLICE:]
+            if self._before:
+                # Whoever sets it wants the task to look at what is due, which it does afterwards.
+                self._signal.clear()
+                self._signal.wait(GIVE_WAY_SECONDS)
+        self._crowded = False
 
     def _run(self) -> None:
         while (found := self._next()) is not None:
             if isinstance(found, float):
                 self._signal.wait(found)
                 self._signal.clear()
+                if self._crowded:
+                    self._clear_away()
                 continue
             try:
                 found()
