@@ -65,7 +65,10 @@ class ListenerError extends Error {
 
 /* In a browser nobody catches it, and the page goes on; Node would end the process. */
 function survive(error) {
-  if (!(error instanceof ListenerError)) throw error;
+  if (!(error instanceof ListenerError)) {
+    console.error(error);
+    process.exit(1);
+  }
   report({ id: error.id, kind: 'thrown', event: error.event });
 }
 
@@ -187,7 +190,7 @@ function execute(line) {
   }
 }
 
-process.on('unhandledRejection', survive);
+process.on('uncaughtException', survive);
 const lines = readline.createInterface({ input: process.stdin });
 lines.on('line', execute);
 lines.on('close', () => process.exit(0));

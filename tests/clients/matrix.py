@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import bson
 import requests
@@ -327,7 +326,7 @@ class Story:
 @contextmanager
 def network(server: Served) -> Iterator[tuple[TcpProxy, str]]:
     """A network between clients and that server, which can be lost, and the server's address in it."""
-    with TcpProxy(urlsplit(server.url).port or 0) as link:
+    with TcpProxy(server.port) as link:
         yield link, f"http://127.0.0.1:{link.port}"
 
 
