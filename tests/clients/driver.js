@@ -7,14 +7,17 @@
  *   {op: "disconnect", id}                    socket.disconnect()
  *   {op: "open", id}                          socket.connect(), after a disconnect
  *   {op: "drop", id}                          cuts the transport without a goodbye, as a lost network does
+ *   {op: "close", id}                         closes the Engine.IO connection, without leaving the namespace
+ *   {op: "throw", id, event}                  adds a listener of that event that throws each time
  *   {op: "transport", id, ack}                reports the current transport's name under `ack`
- *   {id, kind: "connect", socketId, transport}
+ *   {id, kind: "connect", socketId, transport, recovered?}    `recovered` as the client itself has it
  *   {id, kind: "upgrade", transport}
  *   {id, kind: "disconnect", reason}
  *   {id, kind: "connect_error", message, data?}
  *   {id, kind: "event", event, args}          every event of the server, `error` included; where the server asks for an
  *                                             acknowledgement it gets the event's own arguments back
  *   {id, kind: "ack", ack, args}
+ *   {id, kind: "thrown", event}               a listener of "throw" has thrown, and nobody caught it
  *   {id, kind: "refused", message}            the command cannot be carried out; no `id` when the line is no command
  * Binary travels as {"__bytes__": "<base64>"}, both ways. The process ends when stdin does.
  */
@@ -52,6 +55,23 @@ function report(line) {
   process.stdout.write(JSON.stringify(toWire(line)) + '\n');
 }
 
+/* What a listener of "throw" throws. */
+class ListenerError extends Error {
+  constructor(id, event) {
+    super(`a listener of ${event} threw`);
+    Object.assign(this, { id, event });
+  }
+}
+
+/* In a browser nobody catches it, and the page goes on; Node would end the process. */
+function survive(error) {
+  if (!(error instanceof ListenerError)) {
+    console.error(error);
+    process.exit(1);
+  }
+  report({ id: error.id, kind: 'thrown', event: error.event });
+}
+
 function transportName(socket) {
   const engine = socket.io.engine;
   return engine && engine.transport ? engine.transport.name : null;
@@ -85,7 +105,9 @@ function watchEvents(id, socket) {
  * transport alone; a refused namespace is an ERROR packet, which these versions emit locally as `error`.
  */
 function watchConnection(id, socket) {
-  socket.on('connect', () => report({ id, kind: 'connect', socketId: socket.id, transport: transportName(socket) }));
+  socket.on('connect', () => {
+    report({ id, kind: 'connect', socketId: socket.id, transport: transportName(socket), recovered: socket.recovered });
+  });
   // The manager makes an engine anew for each connection, and announces it by `open`.
   socket.io.on('open', () => {
     socket.io.engine.on('upgrade', (transport) => report({ id, kind: 'upgrade', transport: transport.name }));
@@ -143,6 +165,14 @@ const operations = {
     if (raw && raw.terminate) raw.terminate();
     else engine.transport.onError('dropped');
   },
+  close({ id }) {
+    find(id).io.engine.close();
+  },
+  throw({ id, event }) {
+    find(id).on(event, () => {
+      throw new ListenerError(id, event);
+    });
+  },
   transport({ id, ack }) {
     report({ id, kind: 'ack', ack, args: [transportName(find(id))] });
   },
@@ -160,6 +190,7 @@ function execute(line) {
   }
 }
 
+process.on('uncaughtException', survive);
 const lines = readline.createInterface({ input: process.stdin });
 lines.on('line', execute);
 lines.on('close', () => process.exit(0));

@@ -32,6 +32,8 @@ DRIVER = Path(__file__).with_name("driver.js")
 PYTHON_DRIVER = Path(__file__).with_name("driver.py")
 NEWEST = "4"
 STOP_SECONDS = 5.0
+# The event by which the server tells how far what it sent goes; no event that a test waits for.
+POSITION = "position"
 
 Json = Any
 Args = list[Json]
@@ -113,6 +115,8 @@ class JsSocket:
         self.name = name
         self._clients = clients
         self._id: str | None = None
+        #: Whether the client itself took the last awaited connect for a recovery; None where it knows nothing of it.
+        self.recovered: bool | None = None
 
     @property
     def id(self) -> str:
@@ -123,7 +127,16 @@ class JsSocket:
 
     @property
     def events(self) -> list[Event]:
-        """Every event that has arrived so far, oldest first, whether awaited or not."""
+        """Every event that has arrived so far but `position`, oldest first, whether awaited or not."""
+        return [event for event in self._arrived if event.name != POSITION]
+
+    @property
+    def positions(self) -> list[str]:
+        """What the `position` events that have arrived so far told, oldest first."""
+        return [event.args[0] for event in self._arrived if event.name == POSITION]
+
+    @property
+    def _arrived(self) -> list[Event]:
         lines = self._clients.lines_of(self.name)
         return [Event(line["event"], line["args"]) for line in lines if line["kind"] == "event"]
 
@@ -151,7 +164,8 @@ class JsSocket:
 
     def wait_connected(self, timeout: float = 10.0) -> str:
         """Wait for the next connect (each reconnect is one); returns `socket.id`."""
-        self._id = str(self._take("connect", timeout)["socketId"])
+        line = self._take("connect", timeout)
+        self._id, self.recovered = str(line["socketId"]), line.get("recovered")
         return self._id
 
     def wait_upgraded(self, timeout: float = 10.0) -> str:
@@ -182,6 +196,18 @@ class JsSocket:
     def drop(self) -> None:
         """Cut the transport without a goodbye, as a lost network does."""
         self._clients.command(op="drop", id=self.name)
+
+    def close_transport(self) -> None:
+        """Close the Engine.IO connection, without leaving the namespace, as a client does on an error of its own."""
+        self._clients.command(op="close", id=self.name)
+
+    def throw_at(self, event: str) -> None:
+        """Have a listener of that event throw, each time."""
+        self._clients.command(op="throw", id=self.name, event=event)
+
+    def wait_thrown(self, timeout: float = 5.0) -> str:
+        """Wait until such a listener has thrown; returns the event's name."""
+        return str(self._take("thrown", timeout)["event"])
 
     def _acknowledged(self, timeout: float, **command: Json) -> Args:
         ack = self._clients.next_ack()

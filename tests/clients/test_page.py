@@ -11,7 +11,7 @@ from selenium import webdriver
 pytest.importorskip("legacy_v4")
 
 from tests.clients.harness import Json
-from tests.clients.matrix import MODEL, STEPS, V4_MODEL, Story, join, publish_bson
+from tests.clients.matrix import MODEL, V4_MODEL, Story, join, publish_bson, steps_of
 from tests.clients.page import PageClients, serve_page
 from tests.clients.test_matrix import CONFIG
 from tests.conftest import host_defaults
@@ -50,7 +50,7 @@ def test_the_story_in_a_browser(sample: str, page: tuple[str, PageClients]) -> N
     socket.wait_disconnected()
     with host_app(config):
         story.come_back(socket)
-    assert story.done == list(STEPS)
+    assert story.done == steps_of(CLIENT)
 
 
 @pytest.mark.parametrize("options", [{"forceJSONP": True}, {"forceBase64": True}, {}], ids=str)

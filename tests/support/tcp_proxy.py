@@ -44,10 +44,10 @@ class Proxy:
         self._refuses = False
 
     @contextmanager
-    def refusing(self) -> Iterator[None]:
-        """End every connection, and each new one at once, meanwhile."""
+    def refusing(self, *, open_too: bool = True) -> Iterator[None]:
+        """End each new connection at once, meanwhile, and before that every open one unless told otherwise."""
         self._refuses = True
-        for pair in list(self._pairs):
+        for pair in list(self._pairs) if open_too else ():
             pair.shut()
         try:
             yield
@@ -69,6 +69,7 @@ class Proxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._refuses = True
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -100,6 +101,9 @@ class Proxy:
             if self._frozen:
                 pair.forwards.clear()
             self._pairs.append(pair)
+            if self._refuses:
+                # It was let in before, but nobody saw it among the open ones.
+                pair.shut()
             for work, end in ((self._pass_on, client), (self._answer, server)):
                 self._start(self._run, work, pair, end)
 
