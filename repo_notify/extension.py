@@ -188,6 +188,7 @@ class RepoNotify:
         """End what runs in the background for `app`: for tests, and programs that make one app after another."""
         state: State = app.extensions[NAME]
         state.close()
+        state.keeping.close()
         self._apps.discard(app)
 
     def _state(self) -> State:

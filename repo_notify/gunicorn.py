@@ -92,7 +92,7 @@ class Worker(GeventPyWSGIWorker):  # type: ignore[misc]  # gunicorn has no annot
         self._loaded = LOADED.get() or ()
         states = states_of(self._loaded)
         for state in states:
-            state.background.serving = True
+            state.background.serve()
         own.wsgi_handler = with_limits(DrainingHandler, [state.settings for state in states])
         if own.cfg.max_requests > 0:
             own.wsgi = self._counted(own.wsgi)

@@ -30,7 +30,7 @@ DISCONNECTS = (
     "client_disconnect", "server_disconnect", "ping_timeout", "transport_close", "transport_error", "slow_client",
     "other",
 )  # fmt: skip
-PUBLISH_STATUSES = ("202", "400", "401", "404", "413")
+PUBLISH_STATUSES = ("202", "400", "401", "404", "413", "503")
 RECOVERIES = ("recovered", "gap", "unknown")
 _JOINS = ("success", "unauthorised", "room_not_found", "service_unavailable")
 
@@ -253,6 +253,14 @@ class Metrics:
     history_holes: Watched = _read(
         "history_holes", "Times that something of another process did not arrive, so that clients were told of a gap.",
         kind="counter",
+    )
+    history_store_up: Watched = _read(
+        "history_store_up",
+        "Whether the history's store takes what is published: 1, else 0.",
+        when="a history in MongoDB",
+    )
+    history_waiting: Watched = _read(
+        "history_waiting", "Deliveries that the history's store does not have yet.", when="a history in MongoDB"
     )
     owed: Watched = _read(
         "deliveries_owed", "Published events times members that are to get them, members that are away included.",

@@ -64,6 +64,9 @@ def with_limits(handler: type[HttpHandler], settings: Sequence[Settings]) -> typ
 def shut_down(state: State) -> None:
     """Tell the clients of one app that the service ends, and end its background work."""
     server = state.socketio.server
+    if state.recoveries is not None:
+        # Whoever is sent away now may come back.
+        state.recoveries.stopping = True
     # Long enough for clients that answer; who does not is not waited for.
     half = state.settings.shutdown_timeout / 2
     seconds = min(GOODBYE_SECONDS, half)
@@ -100,7 +103,7 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
     """
     state = state_of(app)
     _require_gevent(state)
-    state.background.serving = True
+    state.background.serve()
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = WSGIServer.get_listener((host, port), backlog=BACKLOG, family=family)
     # Inherited by what it accepts: else the body of an answer waits 40 ms for the acknowledgement of its headers.
@@ -151,7 +154,7 @@ def end_with_process(app: Flask) -> None:
     """
     state = state_of(app)
     require_patching(state.socketio.async_mode)
-    state.background.serving = True
+    state.background.serve()
     if state in states_of(LOADED.get()):
         return
     before = signal.getsignal(signal.SIGTERM)
@@ -171,5 +174,7 @@ def _end(server: WSGIServer, state: State) -> None:
         with gevent.Timeout(timeout):
             shut_down(state)
             server.stop(timeout=timeout)
+            # What the last requests have published.
+            state.keeping.flush(FLUSH_SECONDS)
     except gevent.Timeout:
         logger.warning("the service did not end in %s seconds and is cut off", timeout)

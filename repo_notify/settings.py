@@ -26,7 +26,10 @@ LogFormat = Literal["text", "json"]
 
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 _NAMESPACE = re.compile(r"/[^,?\s]*")
-HISTORY_MEMORY, HISTORY_OFF = "memory", "off"
+HISTORY_MEMORY, HISTORY_MONGODB, HISTORY_OFF = "memory", "mongodb", "off"
+_DATABASE = re.compile(r"[A-Za-z0-9_-]{1,60}", re.ASCII)
+# Of MongoDB and of 3D Repo.
+_TAKEN_DATABASES = ("admin", "local", "config", "internal")
 _QUEUE_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
@@ -106,6 +109,12 @@ def _optional(check: Check) -> Check:
 def _text(value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise _Wrong("a non-empty string")
+    return value
+
+
+def _database(value: Any) -> str:
+    if not isinstance(value, str) or not _DATABASE.fullmatch(value) or value.lower() in _TAKEN_DATABASES:
+        raise _Wrong("the name of a database of its own, of letters, digits, _ and -, such as notify_history")
     return value
 
 
@@ -314,8 +323,14 @@ class Settings:
     max_message_bytes: int = setting(262_144, _whole(1), "The largest message from a client, in bytes.")
     history: str = setting(
         HISTORY_MEMORY,
-        _in_lower_case(_choice(HISTORY_MEMORY, HISTORY_OFF)),
-        "Where what was published is kept for who was away: `memory` or `off`.",
+        _in_lower_case(_choice(HISTORY_MEMORY, HISTORY_MONGODB, HISTORY_OFF)),
+        "Where what was published is kept for who was away: `memory`; `mongodb`, which survives restarts, for a "
+        "service of one process; or `off`.",
+    )
+    history_database: str = setting(
+        "repo_notify_history",
+        _database,
+        "Its database with `mongodb`, at REPO_NOTIFY_MONGO_URI, whose user needs `readWrite` on it; no teamspace.",
     )
     history_seconds: float = setting(
         300.0, _number(0, above=True), "For how long, in seconds; for so long a lost connection may come back."

@@ -22,7 +22,6 @@ from .access.store import Store, connect, connect_stream
 from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.history.accounts import Accounts
 from .delivery.history.history import History
-from .delivery.history.log import Bounds
 from .delivery.publisher import Publisher, nothing
 from .delivery.queue import FLUSH_SECONDS, Bus, Receive
 from .engine import Server
@@ -31,6 +30,7 @@ from .events import EVENT_TYPES, Event
 from .loaded import LOADED
 from .loop_lag import LoopLag
 from .membership.handlers import Handlers
+from .membership.keeping import Keeping
 from .membership.rate_limit import Bucket
 from .membership.recovery import Recoveries
 from .membership.register import Concern, Register
@@ -42,7 +42,7 @@ from .protocol.v5 import V5
 from .sessions.bindings import Identities
 from .sessions.ends import SessionEnds
 from .sessions.reads import SessionReads, bounded_by
-from .settings import HISTORY_OFF, Settings, read
+from .settings import HISTORY_MONGODB, Settings, read
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
@@ -69,8 +69,11 @@ class Background:
     app was made. `serving`: whether this process has answered a request, or is about to.
     """
 
-    def __init__(self, async_mode: str, bus: Bus | None, start: Callable[[], None]) -> None:
+    def __init__(self, async_mode: str, bus: Bus | None, start: Callable[[], None], keeping: Keeping) -> None:
         self.serving = False
+        self._keeping = keeping
+        self._opening = threading.Lock()
+        self._opened = 0
         self._async_mode = async_mode
         self._bus = bus
         self._start = start
@@ -78,13 +81,22 @@ class Background:
         self._pid = 0
         self._warned = False
 
+    def serve(self) -> None:
+        """Take note that this process serves: what the history's store has is read, unless that was done here."""
+        self.serving = True
+        if self._opened != os.getpid():
+            with self._opening:
+                if self._opened != os.getpid():
+                    self._keeping.open()
+                    self._opened = os.getpid()
+
     def begin(self) -> None:
         """Begin, unless that was done in this process; raises `NotMonkeyPatched`."""
         if self._pid != os.getpid():
             require_patching(self._async_mode)
+            self.serve()
             with self._lock:
                 begun, self._pid = self._pid == os.getpid(), os.getpid()
-            self.serving = True
             if not begun:
                 self._start()
         if self._bus is not None:
@@ -124,6 +136,7 @@ class State:
     history: History | None
     recoveries: Recoveries | None
     accounts: Accounts
+    keeping: Keeping
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """End the background work; what waits for the message queue is sent first, for at most `seconds`."""
@@ -134,6 +147,7 @@ class State:
             self.recoveries.close()
         self.revalidation.close()
         self.loop_lag.close()
+        self.keeping.flush(seconds)
         if self.bus is not None:
             self.bus.close(seconds)
         self.store.close()
@@ -216,6 +230,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         timeout=settings.permission_timeout,
         legacy=settings.legacy_permissions,
         give_way=give_way,
+        reserved=settings.history_database if settings.history == HISTORY_MONGODB else None,
     )
     sockets = _sockets_of(socketio.server, dialects.namespaces)
     reads = SessionReads(socketio.server, seconds=settings.permission_timeout)
@@ -234,8 +249,18 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     def revalidate(named: Mapping[str, str | None]) -> None:
         revalidation.revalidate(Concern(**named))
 
-    history, accounts = _make_history(settings, sockets), Accounts()
-    recover = partial(Recoveries, dialects=dialects, register=register, revalidation=revalidation, give_way=give_way)
+    keeping, accounts = Keeping(settings, sockets), Accounts()
+    session_ends: list[SessionEnds] = []
+    history = keeping.history
+    recover = partial(
+        Recoveries,
+        dialects=dialects,
+        register=register,
+        revalidation=revalidation,
+        keeping=keeping,
+        give_way=give_way,
+        is_alive=lambda session_id: session_ends[0].is_alive(session_id),
+    )
     recoveries = recover(history, accounts, sockets, identities, permissions, metrics) if history is not None else None
     publishers: list[Publisher] = []
     bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message), recoveries)
@@ -267,9 +292,10 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     changes = _make_changes(settings, metrics, permissions, revalidation)
     bound = partial(_bound_sessions, identities, recoveries)
     ends = SessionEnds(app, bound=bound, end=publisher.end_here, ask=reads.run)
+    session_ends.append(ends)
     others = [part.run for part in (changes, recoveries) if part is not None]
     works = [revalidation.run, revalidation.run_sweeps, ends.run, *others]
-    background = Background(socketio.async_mode, bus, partial(_start, socketio.server, works))
+    background = Background(socketio.async_mode, bus, partial(_start, socketio.server, works), keeping)
     state = State(
         settings,
         socketio,
@@ -289,35 +315,36 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         history,
         recoveries,
         accounts,
+        keeping,
     )
     explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
     _attach(state, handlers, operator)
     _watch(state)
-    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server))
+    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server), keeping.problem)
     app.register_blueprint(
         make_blueprint(
             app,
             settings,
-            send=publisher.send,
+            send=publisher.send_all,
             readiness=probes.readiness,
             metrics=metrics,
             more=operator.routes(settings),
             position=(lambda: history.position) if history is not None else None,
         )
     )
-    if host is None:
-        mount(app, socketio, settings)
-    if (loaded := LOADED.get()) is not None:
-        loaded.append(state)
+    _mount(app, state, is_hosts=host is not None)
     return state
 
 
-def _make_history(settings: Settings, sockets: Sockets) -> History | None:
-    """Return the history, None where it is off or the server cannot tell its clients where they are."""
-    if settings.history == HISTORY_OFF or not sockets.keeps:
-        return None
-    return History(Bounds(settings.history_seconds, settings.history_events, settings.history_bytes))
+def _mount(app: Flask, state: State, *, is_hosts: bool) -> None:
+    if state.keeping.writer is not None:
+        # Whoever answers requests serves; first of all, so that the position that an answer tells is the right one.
+        app.before_request_funcs.setdefault(None, []).insert(0, state.background.serve)
+    if not is_hosts:
+        mount(app, state.socketio, state.settings)
+    if (loaded := LOADED.get()) is not None:
+        loaded.append(state)
 
 
 def _bound_sessions(identities: Identities, recoveries: Recoveries | None) -> list[str]:
@@ -425,5 +452,8 @@ def _watch_history(state: State) -> None:
     metrics.history_bytes.watch(lambda: {(): history.size})
     metrics.history_seconds.watch(lambda: {(): history.seconds})
     metrics.history_holes.watch(lambda: {(): history.holes})
+    if (writer := state.keeping.writer) is not None:
+        metrics.history_store_up.watch(lambda: {(): float(writer.problem() is None)})
+        metrics.history_waiting.watch(lambda: {(): writer.waiting})
     metrics.owed.watch(lambda: {(): accounts.owed})
     metrics.outcomes.watch(lambda: {(outcome,): number for outcome, number in accounts.outcomes.items()})

@@ -47,8 +47,9 @@ class Permissions:
     """Answers who may enter which room.
 
     `ttl` and `timeout` are in seconds, `size` counts access lists; `legacy` lets the older data grant too (spec section
-    6). Every question raises `PermissionsUnavailable` when the database does not answer within the timeout; its `since`
-    is the monotonic time before which no answer is believed.
+    6); `reserved` is a database of the service's own, and no teamspace. Every question raises `PermissionsUnavailable`
+    when the database does not answer within the timeout; its `since` is the monotonic time before which no answer is
+    believed.
     """
 
     def __init__(
@@ -61,7 +62,9 @@ class Permissions:
         timeout: float,
         legacy: bool = True,
         give_way: Callable[[], None] = lambda: None,
+        reserved: str | None = None,
     ) -> None:
+        self._reserved = reserved.lower() if reserved is not None else None
         self.legacy = legacy
         self._ttl = ttl
         self._timeout = timeout
@@ -149,6 +152,8 @@ class Permissions:
     def _decide(self, question: Question, granted: Callable[[Freshness], bool], since: float) -> bool:
         if (loader := self.loader) is not None:
             granted = partial(self._ask, loader, question)
+        elif question[1].lower() == self._reserved:
+            return False
         now = monotonic()
         deadline = now + self._timeout
         if granted(Freshness(max(since, now - self._ttl), deadline)):

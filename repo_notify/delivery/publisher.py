@@ -97,6 +97,16 @@ class Publisher:
         self._metrics.published(type(event).__name__)
         self._deliver(event, named_by)
 
+    def send_all(self, events: Sequence[Event]) -> bool:
+        """As `send`, one after another; return whether the history's store has them, which is waited for.
+
+        Without a store it is true.
+        """
+        before = self._history.number if self._history is not None else 0
+        for event in events:
+            self.send(event)
+        return self._history is None or self._history.is_stored(before)
+
     @contextmanager
     def recorded(self, *, deliver: bool) -> Iterator[RecordedEvents]:
         """Keep what is published within the block; it is delivered only if every recording wants that."""
@@ -173,7 +183,10 @@ class Publisher:
             if history is not None:
                 emitter = bare(event.emitter) if event.emitter is not None else None
                 update = update_key(delivery.name, rooms, event) if isinstance(event, UPDATES) else None
-                history.publish(rooms, prepared, prepared.size, emitter=emitter, named_by=named_by, update=update)
+                said = (delivery.name, delivery.payload)
+                history.publish(
+                    rooms, prepared, prepared.size, said=said, emitter=emitter, named_by=named_by, update=update
+                )
             return sockets.fan_out(prepared, rooms, skip=skip)
 
     def _end(self, event: SessionsEnded, cause: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import secrets
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -15,7 +16,7 @@ from repo_notify.access.rights import denial, is_allowed
 from repo_notify.delivery.history.accounts import Accounts
 from repo_notify.delivery.history.history import History
 from repo_notify.delivery.history.positions import TOO_OLD, Gap, OtherHistory
-from repo_notify.delivery.history.records import Record, Records
+from repo_notify.delivery.history.records import Record
 from repo_notify.delivery.history.replay import Replay, Whose, gap, ids_of
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.metrics import Metrics
@@ -24,10 +25,14 @@ from repo_notify.protocol.echo import echo
 from repo_notify.protocol.rooms import Room, RoomRequest
 from repo_notify.sessions.bindings import Identities, Identity
 from repo_notify.sessions.reads import SessionsUnavailable
-from repo_notify.sockets import Back, Follower, Socket, Sockets, our_rooms
+from repo_notify.sockets import Back, Follower, Socket, Sockets
 
+from .keeping import Keeping
 from .register import Register
 from .revocation import Revalidation
+from .snapshots import Snapshots
+
+logger = logging.getLogger(__name__)
 
 # The secret part of a `pid`: 128 random bits; what follows it is the id of the socket.
 _SECRET_BYTES = 16
@@ -70,7 +75,8 @@ class _Fresh:
 class Recoveries:
     """What the engine asks about who comes back; and what handlers ask about joins since a position.
 
-    `stopping()` tells whether the service ends: who is sent away then may come back.
+    `stopping` tells whether the service ends: who is sent away then may come back. `is_alive` tells whether a session
+    has not ended in its store.
     """
 
     def __init__(
@@ -85,7 +91,9 @@ class Recoveries:
         dialects: Dialects,
         register: Register,
         revalidation: Revalidation,
+        keeping: Keeping,
         give_way: Callable[[], None],
+        is_alive: Callable[[str], bool] = lambda _: True,
     ) -> None:
         self.history = history
         self._accounts = accounts
@@ -99,8 +107,11 @@ class Recoveries:
         self._give_way = give_way
         self._closing = threading.Event()
         self.stopping = False
+        self._snapshots = Snapshots(history, sockets, identities, register)
+        self._is_alive = is_alive
+        self.changed = keeping.watch(self._snapshots, identities)
         sockets.keep(self)
-        self.records = Records(history.bounds.seconds, self._expired)
+        self.records = keeping.records(history.bounds.seconds, self._expired)
 
     def new_pid(self, sid: str) -> str:
         """Return a secret by which the client with that id may come back."""
@@ -164,7 +175,7 @@ class Recoveries:
 
     def _returned(self, connection_id: str, namespace: str, pid: object, offset: object) -> _Kept | None:
         live = self._live(pid, namespace)
-        record = self._record_of(live, "transport close") if live is not None else self._lost(pid, namespace)
+        record = self._snapshots.of(live, "transport close") if live is not None else self._lost(pid, namespace)
         if record is None:
             self._look_at_other_history(offset)
             return None
@@ -217,8 +228,20 @@ class Recoveries:
         except SessionsUnavailable:
             raise Gap(SESSION_UNAVAILABLE) from None
         if now is None:
-            return record.username is None or record.named
+            return record.username is None or (record.named and self._has_session(record))
         return now.username == record.username
+
+    def _has_session(self, record: Record) -> bool:
+        """Return whether the session of a client that is known by its secret alone has not ended."""
+        # Of this run of the process they are asked for all the time.
+        if not record.revived or record.session_id is None:
+            return True
+        try:
+            return self._is_alive(record.session_id)
+        # Each store raises its own kinds.
+        except Exception:
+            logger.exception("whether a session has ended could not be asked for")
+            raise Gap(SESSION_UNAVAILABLE) from None
 
     def _number(self, offset: object, record: Record) -> int | None:
         """Return the number until which it has had everything; None where the server has to know. Raises `Gap`."""
@@ -261,6 +284,8 @@ class Recoveries:
 
     def admitted(self, follower: Follower, returned: Back | None) -> None:
         """Put who is back into its rooms and begin its replay; tell somebody new where it is."""
+        if self.changed is not None:
+            self.changed(follower)
         kept = returned.kept if returned is not None else None
         if isinstance(kept, _Kept):
             self._restore(follower, kept)
@@ -283,7 +308,8 @@ class Recoveries:
                 follower.emit(reply.event, reply.data)
         follower.told = True
         replay = self._replay(follower, record.ids, record.username)
-        replay.sent_until = record.number
+        # Another run of the process counted for itself what it sent in vain.
+        replay.sent_until = record.number if not record.revived else 0
         for request in rooms:
             key = request.room.key
             follower.enter(key, record.rooms[key])
@@ -305,45 +331,22 @@ class Recoveries:
         return dialect.denied(asked, denial(kind.right))
 
     def _replay(self, follower: Follower, ids: frozenset[str], username: str | None) -> Replay:
-        ids |= ids_of(self._followers(follower))
+        ids |= ids_of(self._snapshots.followers(follower))
         return Replay.of(
             follower, self.history, Whose(ids, username), order=self._sockets.order, accounts=self._accounts
         )
 
-    def _followers(self, follower: Follower) -> list[Follower]:
-        found: Any = self._sockets.of(follower.connection_id)
-        return [follower, *found]
-
     def lost(self, follower: Follower, reason: str) -> None:
         """Keep who lost its connection."""
-        record = self._record_of(follower, reason)
-        if record is not None and (reason != _KICK or self.stopping):
+        record = self._snapshots.of(follower, reason)
+        if record is None:
+            return
+        if isinstance(follower.replay, Replay):
+            record.unsent = follower.replay.abandon()
+        if reason != _KICK or self.stopping:
+            # It is the record's from here on.
+            follower.pid = None
             self.records.put(record)
-
-    def _record_of(self, follower: Follower, reason: str) -> Record | None:
-        if follower.pid is None:
-            return None
-        identity = self._identities.known(follower.connection_id)
-        replay = follower.replay
-        ours = {room.key: room for room in our_rooms(follower)}
-        objects = {key: self._register.kept_of(follower, room) for key, room in ours.items()}
-        return Record(
-            pid=follower.pid,
-            namespace=follower.namespace,
-            sid=follower.sid,
-            ids=ids_of(self._followers(follower)),
-            username=identity.username if identity is not None else None,
-            session_id=identity.session_id if identity is not None else None,
-            named=identity.named if identity is not None else False,
-            since=follower.since,
-            rooms={key: follower.rooms[key] for key in ours},
-            number=self.history.number,
-            reason=reason,
-            replaying=dict(replay.since) if isinstance(replay, Replay) else {},
-            unsent=replay.abandon() if isinstance(replay, Replay) else 0,
-            totals={key: self.history.total(key) for key in ours},
-            objects={key: sent for key, sent in objects.items() if sent is not None},
-        )
 
     def forget_sessions(self, session_ids: Sequence[str]) -> None:
         """Forget those of these sessions that are away: nothing of them comes back."""
@@ -378,7 +381,7 @@ class Recoveries:
         Asked within the order of publications, once the rooms are entered; `before` are those that it was in before.
         """
         follower: Any = socket
-        for other in self._followers(follower):
+        for other in self._snapshots.followers(follower):
             other.tell_positions()
         try:
             number = self.history.read(since) if since is not None else self.history.number

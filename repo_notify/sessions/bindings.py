@@ -90,6 +90,8 @@ class Identities:
         self._rarely = Rarely()
         self.loader: IdentityLoader = session_user
         self.session_id: Callable[[Any], str | None] = session_id_of
+        # Told of each connection whose identity has changed.
+        self.changed: Callable[[str], None] | None = None
         self._sessions = HandshakeSessions(app)
         self._lock = threading.Lock()
         self._of: dict[str, Identity] = {}
@@ -147,6 +149,8 @@ class Identities:
             if identity.session_id is not None:
                 self._connections.setdefault(identity.session_id, set()).add(connection)
         self._unread.pop(connection, None)
+        if self.changed is not None:
+            self.changed(connection)
         return "bound"
 
     def end(self, session_ids: Iterable[str]) -> list[str]:
@@ -155,6 +159,9 @@ class Identities:
             ended = sorted({found for sid in session_ids for found in self._connections.get(sid, ())})
             for connection in ended:
                 self._release(connection)
+        if self.changed is not None:
+            for connection in ended:
+                self.changed(connection)
         return ended
 
     def bound(self) -> list[str]:

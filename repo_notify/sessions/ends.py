@@ -105,6 +105,11 @@ class SessionEnds:
         """End."""
         self._closing.set()
 
+    def is_alive(self, session_id: str) -> bool:
+        """Return whether a session has not ended as far as its store knows; raises whatever the store raises."""
+        store = self._store()
+        return store is None or session_id in self._ask(partial(store.alive, [session_id]))
+
     def run(self) -> None:
         """Look until `close`."""
         pause = LOOK_SECONDS

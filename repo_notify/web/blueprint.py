@@ -33,12 +33,18 @@ Answer = tuple[Response, int]
 # Path, endpoint, view, method.
 Route = tuple["str | None", str, Callable[[], Any], str]
 
+NOT_STORED = (
+    "the events were delivered, but the history's store did not take them in time, so that clients which are away may "
+    "miss them after a restart; sent again, they are delivered again"
+)
+
 # What an operator should hear of, by status; whoever asks has been told more.
 _REFUSED = {
     400: "a request to publish was refused with 400: its events are not valid; the answer names the fields",
     401: "a request to publish was refused with 401: its key is not the REPO_NOTIFY_API_KEY of this service",
     404: "a request to publish was refused with 404: publishing over HTTP is off, as REPO_NOTIFY_API_KEY is not set",
     413: "a request to publish was refused with 413: larger than REPO_NOTIFY_MAX_EVENT_BYTES, or too many events",
+    503: "a request to publish was answered with 503: the history's store did not take its events in time",
 }
 
 
@@ -64,7 +70,7 @@ def make_blueprint(
     app: Flask,
     settings: Settings,
     *,
-    send: Callable[[Event], None],
+    send: Callable[[Sequence[Event]], bool],
     readiness: Callable[[], Readiness],
     metrics: Metrics,
     more: Sequence[Route] = (),
@@ -72,7 +78,8 @@ def make_blueprint(
 ) -> Blueprint:
     """Return the blueprint of one app.
 
-    `send` publishes a checked event; `readiness` tells how ready the process is; `more` has further routes.
+    `send` publishes checked events and returns whether they are in the history's store; `readiness` tells how ready the
+    process is; `more` has further routes.
     `position` tells how far the history goes, where there is one.
     """
     blueprint = Blueprint("repo_notify", __name__)
@@ -199,7 +206,7 @@ def without_key(key: str | None, what: str) -> Answer | None:
     return answer, status
 
 
-def _publish(key: str | None, limit: int, send: Callable[[Event], None]) -> Answer:
+def _publish(key: str | None, limit: int, send: Callable[[Sequence[Event]], bool]) -> Answer:
     if (refusal := without_key(key, "publishing over HTTP")) is not None:
         return refusal
     if (body := _body(limit)) is None:
@@ -214,7 +221,7 @@ def _publish(key: str | None, limit: int, send: Callable[[Event], None]) -> Answ
     return _publish_all(documents, send)
 
 
-def _publish_all(documents: list[Any], send: Callable[[Event], None]) -> Answer:
+def _publish_all(documents: list[Any], send: Callable[[Sequence[Event]], bool]) -> Answer:
     found: list[Event] = []
     errors: list[dict[str, Any]] = []
     for index, document in enumerate(documents):
@@ -224,8 +231,8 @@ def _publish_all(documents: list[Any], send: Callable[[Event], None]) -> Answer:
             errors.append({"index": index, "fields": invalid.fields})
     if errors:
         return jsonify(errors=errors), 400
-    for event in found:
-        send(event)
+    if not send(found):
+        return error(503, NOT_STORED)
     return jsonify(accepted=len(found)), 202
 
 

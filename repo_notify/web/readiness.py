@@ -26,6 +26,8 @@ REFUSES_TEAMSPACES = (
     "MongoDB does not let the service read a teamspace: grant its user `read` on the teamspaces' databases"
 )
 FAILED_LOGIN = "MongoDB refuses the service's login: correct the user and password in REPO_NOTIFY_MONGO_URI"
+# What logs its own state.
+_LOGS_ITSELF = frozenset({"message_queue", "history"})
 SESSIONS_SILENT = "the session store does not answer"
 
 Status = Literal["ok", "degraded", "unavailable"]
@@ -56,12 +58,20 @@ class _Trouble(NamedTuple):
 class Probes:
     """Asks what one app's process depends on, all within READY_SECONDS, and logs each change once.
 
-    A lost queue leaves a process degraded and not unready: it serves its own clients as before.
+    A lost queue leaves a process degraded and not unready: it serves its own clients as before. So does a history's
+    store that does not answer; `history()` returns what is wrong with it.
     """
 
     def __init__(
-        self, store: Store, permissions: Permissions, identities: Identities, bus: Bus | None, bounded: Bounded[Any]
+        self,
+        store: Store,
+        permissions: Permissions,
+        identities: Identities,
+        bus: Bus | None,
+        bounded: Bounded[Any],
+        history: Callable[[], str | None] = lambda: None,
     ) -> None:
+        self._history = history
         self._store = store
         self._permissions = permissions
         self._identities = identities
@@ -76,6 +86,7 @@ class Probes:
             "mongodb": self._mongodb,
             "session_store": self._sessions,
             "message_queue": self._queue,
+            "history": self._history_store,
         }
         asked = {name: probe(deadline - monotonic()) for name, probe in probes.items()}
         found = {name: trouble for name, trouble in asked.items() if trouble is not None}
@@ -127,12 +138,15 @@ class Probes:
 
     def _queue(self, _: float) -> _Trouble | None:
         problem = self._bus.problem() if self._bus is not None else None
-        # The queue logs its own state.
+        return _Trouble(False, problem) if problem else None
+
+    def _history_store(self, _: float) -> _Trouble | None:
+        problem = self._history()
         return _Trouble(False, problem) if problem else None
 
     def _log(self, found: Mapping[str, _Trouble]) -> None:
-        for name in found.keys() - self._logged - {"message_queue"}:
+        for name in found.keys() - self._logged - _LOGS_ITSELF:
             logger.warning("readiness: %s: %s", found[name].text, found[name].detail)
         for name in self._logged - found.keys():
             logger.warning("readiness: %s is back", name)
-        self._logged = set(found) - {"message_queue"}
+        self._logged = set(found) - _LOGS_ITSELF

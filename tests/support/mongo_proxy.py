@@ -31,6 +31,11 @@ class Failure(NamedTuple):
 NO_REPLICA_SET = Failure(40573, "The $changeStream stage is only supported on replica sets")
 
 
+def _of(database: str) -> bytes:
+    """Return what is in every message to a database."""
+    return b"$db\x00" + _HEADER.pack(len(database) + 1) + database.encode()
+
+
 def _failure(question: bytes, failure: Failure) -> bytes:
     """Return the answer that a question has failed."""
     code, text, labels = failure
@@ -64,13 +69,15 @@ class MongoProxy(Proxy):
         self.no_resuming: Failure | None = None
         self.no_primary: Failure | None = None
         self._held = b""
+        self._closed: bytes | None = None
+        self._opened = threading.Event()
         self._gate = threading.Event()
         self._gate.set()
         self._lock = threading.Lock()
 
     def hold(self, database: str | None = None) -> None:
         """Keep queries from now on, until `release`; of that database alone, if one is given."""
-        self._held = b"" if database is None else b"$db\x00" + _HEADER.pack(len(database) + 1) + database.encode()
+        self._held = b"" if database is None else _of(database)
         self.asked.clear()
         self._gate.clear()
 
@@ -80,7 +87,14 @@ class MongoProxy(Proxy):
         self.asked.clear()
         self._gate.clear()
 
+    def hold_all(self, database: str) -> None:
+        """Keep whatever is asked of a database, or written to it, until `release`."""
+        self._closed = _of(database)
+        self._opened.clear()
+
     def release(self) -> None:
+        self._closed = None
+        self._opened.set()
         self._gate.set()
 
     def __exit__(
@@ -116,6 +130,8 @@ class MongoProxy(Proxy):
         self._target = (str(parts.hostname), int(parts.port or 0))
 
     def _count(self, message: bytes) -> None:
+        if self._closed is not None and self._closed in message:
+            self._opened.wait(SECONDS)
         at = message.find(_FIND)
         if at < 0:
             return

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from time import monotonic
@@ -80,9 +80,29 @@ class Log:
         self._rooms: dict[str, _Room] = {}
         # By room: the last entry that left the history, and how many have.
         self._trimmed: OrderedDict[str, tuple[int, int]] = OrderedDict()
+        # Of each run of the process: the number before its first one, and the last one that is known.
+        self._begun, self._lasts = [number], [number]
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    @property
+    def first(self) -> int:
+        """The number of the oldest entry, or of the next one."""
+        return self._entries[0].number if self._entries else self.number + 1
+
+    def go_on(self, runs: Sequence[tuple[int, int]], floor: int) -> None:
+        """Begin anew, behind other runs of the process: each its number before the first, and the last that is known.
+
+        The last of them is this one's own. What the others had is to be appended, or forgotten, in order.
+        """
+        self._entries.clear()
+        self._rooms.clear()
+        self._trimmed.clear()
+        self.size = 0
+        self.floor = floor
+        self._begun, self._lasts = [begun for begun, _ in runs], [last for _, last in runs]
+        self.number = self._begun[-1]
 
     @property
     def seconds(self) -> float:
@@ -91,7 +111,7 @@ class Log:
 
     def append(self, entry: Entry) -> None:
         """Add an entry with a number above all others, and drop what is too old or too much."""
-        self.number = entry.number
+        self.number = max(self.number, entry.number)
         self.size += entry.size
         self._entries.append(entry)
         for room in entry.rooms:
@@ -116,11 +136,16 @@ class Log:
         for room in entry.rooms:
             if self._rooms[room].drop_first():
                 del self._rooms[room]
-            self._trimmed[room] = entry.number, self._trimmed.get(room, _NONE)[1] + 1
+        self.forget(entry.number, entry.rooms)
+
+    def forget(self, number: int, rooms: Iterable[str]) -> None:
+        """Take note that what was published in these rooms with that number is not here."""
+        for room in rooms:
+            self._trimmed[room] = number, self._trimmed.get(room, _NONE)[1] + 1
             self._trimmed.move_to_end(room)
         while len(self._trimmed) > MAX_FORGOTTEN_ROOMS:
-            _, (number, _) = self._trimmed.popitem(last=False)
-            self.floor = max(self.floor, number)
+            _, (forgotten, _) = self._trimmed.popitem(last=False)
+            self.floor = max(self.floor, forgotten)
 
     def hole(self) -> None:
         """Something that was published is not here: who knows no more than until now has missed it."""
@@ -129,7 +154,7 @@ class Log:
 
     def reaches(self, number: int, rooms: Iterable[str]) -> bool:
         """Return whether everything that was published in these rooms after that number is here."""
-        if number < self.floor:
+        if number < self.floor or not self._is_known(number):
             return False
         return all(self._trimmed.get(room, _NONE)[0] <= number for room in rooms)
 
@@ -137,6 +162,13 @@ class Log:
         """Return how many were ever published in a room, as far as that is known."""
         room = self._rooms.get(key)
         return self._trimmed.get(key, _NONE)[1] + (len(room.entries) - room.start if room is not None else 0)
+
+    def _is_known(self, number: int) -> bool:
+        """Return whether a number is one of this run, or one until which all of another run is known."""
+        if number >= self._begun[-1]:
+            return True
+        at = bisect_right(self._begun, number) - 1
+        return at >= 0 and number <= self._lasts[at]
 
     def has(self, entry: Entry) -> bool:
         """Return whether an entry is still kept."""

@@ -23,6 +23,8 @@ class Record:
     `replaying`: those whose replay had not ended, with the number from which it began. `objects`: the objects by which
     it joined, where the room's key does not tell them. `number` is that of the last event before the connection ended,
     `unsent` how many of a replay had not been sent, `totals` how many had been published in each room until then.
+    `live`: the connection has not ended, as far as is known; `revived`: it was another run of the process that the
+    client was connected to.
     """
 
     pid: str
@@ -41,6 +43,13 @@ class Record:
     unsent: int = 0
     totals: dict[str, int] = field(default_factory=dict)
     at: float = field(default_factory=monotonic)
+    live: bool = False
+    revived: bool = False
+
+    @property
+    def matters(self) -> bool:
+        """Whether there is something in it to come back for."""
+        return bool(self.rooms) or self.username is not None
 
     def start(self, room: str, number: int | None) -> int:
         """Return the number after which a room's events are missing, for a client that has had all until `number`."""

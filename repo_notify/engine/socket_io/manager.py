@@ -16,7 +16,7 @@ from repo_notify.engine.wire.outgoing import Outgoing
 from repo_notify.engine.wire.packets import SioPacket, SioType
 
 from .fanout import FastPath
-from .members import Callback, Member, Namespace
+from .members import Callback, Changed, Member, Namespace
 from .positions import Kept, Positions
 
 
@@ -67,15 +67,20 @@ class RoomManager:
         self._namespaces: dict[str, Namespace] = {}
         # By namespace: the application that keeps what it sends there.
         self._positions: dict[str, Positions] = {}
+        self._changed: dict[str, Changed | None] = {}
 
     @property
     def lock(self) -> Lock:
         """What keeps publications, and admissions, apart."""
         return self._lock
 
-    def keep_positions(self, namespace: str, history: Kept) -> None:
-        """Have members of a namespace told how far they are; before anybody connects."""
+    def keep_positions(self, namespace: str, history: Kept, changed: Changed | None = None) -> None:
+        """Have members of a namespace told how far they are; before anybody connects.
+
+        `changed` is told of members whose rooms have changed, and of those that are gone.
+        """
         self._positions[namespace] = Positions(namespace, history)
+        self._changed[namespace] = changed
 
     def set_server(self, server: Any) -> None:
         """Called once by the server, before anybody connects."""
@@ -157,7 +162,7 @@ class RoomManager:
             space = self._namespaces.get(namespace)
             if space is None:
                 space = self._namespaces[namespace] = Namespace(
-                    self._lock, self._logger, self._positions.get(namespace)
+                    self._lock, self._logger, self._positions.get(namespace), self._changed.get(namespace)
                 )
             member = Member(sid, namespace, connection, space)
             space.members[sid] = member
@@ -196,6 +201,8 @@ class RoomManager:
             member.callbacks = None
             if not space.members:
                 del self._namespaces[member.namespace]
+            if space.changed is not None:
+                space.changed(member)
 
     def enter_room(self, sid: str, namespace: str, room: Hashable) -> None:
         """Put a member into a room; ValueError if there is no such member, or the room is another member's id."""

@@ -15,15 +15,24 @@ from repo_notify.engine.wire.packets import SioPacket, SioType
 from .positions import Positions
 
 Callback = Callable[..., Any]
+# Told of a member whose rooms have changed, or that is gone.
+Changed = Callable[["Member"], None]
 
 
 class Namespace:
     """The members of one namespace, by their id and by their connection's, and its rooms."""
 
-    __slots__ = ("by_connection", "fast_paths", "lock", "logger", "members", "positions", "rooms")
+    __slots__ = ("by_connection", "changed", "fast_paths", "lock", "logger", "members", "positions", "rooms")
 
-    def __init__(self, lock: Lock, logger: logging.Logger, positions: Positions | None = None) -> None:
+    def __init__(
+        self,
+        lock: Lock,
+        logger: logging.Logger,
+        positions: Positions | None = None,
+        changed: Changed | None = None,
+    ) -> None:
         self.lock = lock
+        self.changed = changed
         # What tells members how far they are, where the application keeps what it sends.
         self.positions = positions
         self.logger = logger
@@ -95,7 +104,10 @@ class Member:
                 return
             space.rooms.setdefault(room, {})[self.sid] = self
             space.fast_paths.pop(room, None)
-            self.rooms.setdefault(room, since)
+            if room not in self.rooms:
+                self.rooms[room] = since
+                if space.changed is not None:
+                    space.changed(self)
 
     def leave(self, room: Hashable) -> bool:
         """Leave a room; return whether it was in it."""
@@ -109,6 +121,8 @@ class Member:
             space.fast_paths.pop(room, None)
             if not members:
                 del space.rooms[room]
+            if space.changed is not None and not self.gone:
+                space.changed(self)
             return True
 
     def emit(self, event: str, data: Any) -> None:
@@ -170,6 +184,8 @@ class Member:
         with self._space.lock:
             if room in self.rooms:
                 self.rooms[room] = min(self.rooms[room], number)
+                if self._space.changed is not None:
+                    self._space.changed(self)
 
     def begin_replay(self, replay: Any) -> None:
         """Have what is sent to rooms pass it by, and tell no position, until `replay` has ended."""

@@ -6,6 +6,7 @@ back, tells the position behind whatever it sends, and holds live events back wh
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
 from .members import Member
@@ -24,7 +25,12 @@ class Returned(NamedTuple):
 
 
 class Recovery(Protocol):
-    """What a namespace asks of the application whose events are kept."""
+    """What a namespace asks of the application whose events are kept.
+
+    `changed`, where there is one, is told of members whose rooms have changed, and of those that are gone.
+    """
+
+    changed: Callable[[Any], None] | None
 
     @property
     def history(self) -> Kept:

@@ -106,7 +106,7 @@ class Server(socketio.Server):
     def keep(self, namespace: str, recovery: Recovery) -> None:
         """Have an application say who comes back to a namespace; before anybody connects."""
         self.recoveries[namespace] = recovery
-        self.manager.keep_positions(namespace, recovery.history)
+        self.manager.keep_positions(namespace, recovery.history, recovery.changed)
 
     def take_over(self, member: Member) -> None:
         """End the connection of a member whose client is back on another one, at once."""

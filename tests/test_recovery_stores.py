@@ -1,0 +1,485 @@
+"""What a history's store is for: a service that was restarted, or killed, has lost nothing (spec section 9)."""
+
+from __future__ import annotations
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import uuid4
+
+import pytest
+import requests
+from pymongo import MongoClient
+
+from tests.conftest import host_defaults
+from tests.support.audience import Place
+from tests.support.metrics import metric
+from tests.support.mongo_proxy import MongoProxy
+from tests.support.ports import free_port
+from tests.support.returning import Returning
+from tests.support.served import SECONDS, Served, User, host_app
+from tests.support.teamspaces import Teamspace
+from tests.support.until import until
+from tests.test_recovery import numbers, update
+
+Json = Any
+Make = Callable[..., Teamspace]
+READER = "carol"
+KEY = "a key for publishing"
+# A record is written within so many seconds of a change; a killed process must have had them.
+STORES = ["mongodb"]
+
+
+@dataclass
+class Service:
+    """A served app of one process with a store of its own, which ends and begins again on the same port."""
+
+    config: dict[str, Any]
+    store: Any
+    port: int = field(default_factory=free_port)
+    _running: ExitStack = field(default_factory=ExitStack)
+    _served: Served | None = None
+
+    @property
+    def served(self) -> Served:
+        assert self._served is not None
+        return self._served
+
+    def start(self) -> Served:
+        self._served = self._running.enter_context(host_app({**self.config, "PORT": self.port}))
+        return self._served
+
+    def end(self, number: signal.Signals) -> None:
+        self.served.process.send_signal(number)
+        self.served.process.wait(SECONDS)
+        self._running.close()
+
+    def restart(self, number: signal.Signals) -> Served:
+        self.end(number)
+        return self.start()
+
+    def close(self) -> None:
+        self._running.close()
+
+
+class MongoStore:
+    """What a test asks of the history in MongoDB."""
+
+    def __init__(self, client: MongoClient[dict[str, Any]], name: str) -> None:
+        self.database = client[name]
+
+    def in_room(self, room: str) -> int:
+        """How many records name a room."""
+        return sum(room in found["said"] for found in self.database["records"].find())
+
+    def replaying(self, room: str) -> list[bool]:
+        """Whether a replay was going on, for each record that names a room."""
+        kept = [json.loads(found["said"]) for found in self.database["records"].find() if room in found["said"]]
+        return [bool(found["replaying"]) for found in kept]
+
+    def records(self) -> int:
+        return self.database["records"].count_documents({})
+
+
+@pytest.fixture(params=STORES)
+def service(request: pytest.FixtureRequest, sample: str, mongo: MongoClient[dict[str, Any]]) -> Iterator[Service]:
+    name = f"history_{uuid4().hex}"
+    config = {
+        **host_defaults(sample),
+        "REPO_NOTIFY_API_KEY": KEY,
+        "REPO_NOTIFY_HISTORY": request.param,
+        "REPO_NOTIFY_HISTORY_DATABASE": name,
+    }
+    found = Service(config, MongoStore(mongo, name))
+    found.start()
+    yield found
+    found.close()
+    mongo.drop_database(name)
+
+
+@pytest.fixture
+def connect(service: Service) -> Iterator[Callable[..., Returning]]:
+    with ExitStack() as stack:
+
+        def make(user: str | None = READER, **options: Any) -> Returning:
+            cookie = User(service.served).log_in(user).cookie if user is not None else ""
+            client = Returning(service.served.url, cookie, **options).connect()
+            stack.callback(close, client)
+            return client
+
+        yield make
+
+
+def close(client: Returning) -> None:
+    # Its server may have ended.
+    with suppress(OSError):
+        client.close()
+
+
+Connect = Callable[..., Returning]
+
+
+@pytest.fixture
+def place(teamspaces: Make) -> Place:
+    found = Place(teamspaces())
+    for model in (found.model, found.other_model):
+        found.teamspace.model({READER: "viewer", "dave": "viewer"}, _id=model)
+    return found
+
+
+def post(service: Service, place: Place, *several: int) -> requests.Response:
+    """Publish events by HTTP, acknowledged."""
+    events: Json = [
+        {"type": "TicketUpdated", **place.in_model, "kind": "container", "data": {"_id": "t", f"n{number}": number}}
+        for number in several
+    ]
+    headers = {"Authorization": f"Bearer {KEY}"}
+    return requests.post(f"{service.served.url}/notify/events", json=events, headers=headers, timeout=SECONDS)
+
+
+def joined(service: Service, client: Returning, place: Place, members: int = 1) -> Json:
+    """Join the model's room, and wait until the store knows of all its members."""
+    reply = client.join(place.in_model)
+    until(lambda: service.store.in_room(place.model) == members)
+    return reply
+
+
+ENDS = pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "restarted"])
+
+
+@ENDS
+def test_what_was_missed_comes_once_and_in_order(
+    service: Service, connect: Connect, place: Place, end: signal.Signals
+) -> None:
+    client = connect()
+    joined(service, client, place)
+    assert post(service, place, 1).status_code == 202
+    assert numbers(client.hear(1)) == [1]
+    client.drop()
+    assert post(service, place, 2, 3).status_code == 202
+    service.restart(end)
+    update(service.served, place, 4)
+    client.connect()
+    assert client.recovered
+    update(service.served, place, 5)
+    assert numbers(client.heard_so_far()) == [2, 3, 4, 5]
+
+
+@ENDS
+def test_who_was_connected_hears_nothing_twice(
+    service: Service, connect: Connect, place: Place, end: signal.Signals
+) -> None:
+    client = connect()
+    joined(service, client, place)
+    assert post(service, place, 1, 2).status_code == 202
+    assert numbers(client.hear(2)) == [1, 2]
+    service.restart(end)
+    update(service.served, place, 3)
+    client.connect()
+    assert client.recovered
+    assert numbers(client.heard_so_far()) == [3]
+
+
+def test_two_restarts_in_a_row(service: Service, connect: Connect, place: Place) -> None:
+    client, other = connect(), connect("dave")
+    for members, each in enumerate((client, other), 1):
+        joined(service, each, place, members)
+    for number, end in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGKILL), 1):
+        assert post(service, place, number).status_code == 202
+        service.restart(end)
+        other.connect()
+        assert other.recovered
+        assert number in numbers(other.heard_so_far())
+    client.connect()
+    assert client.recovered
+    update(service.served, place, 4)
+    assert numbers(client.heard_so_far()) == [1, 2, 3, 4]
+
+
+def test_a_client_that_never_heard_anything(service: Service, connect: Connect, place: Place) -> None:
+    client = connect()
+    joined(service, client, place)
+    client.offset = None
+    assert post(service, place, 1).status_code == 202
+    service.restart(signal.SIGKILL)
+    client.connect()
+    assert client.recovered
+    assert numbers(client.heard_so_far()) == [1]
+
+
+def test_another_user_recovers_nothing(service: Service, connect: Connect, place: Place) -> None:
+    client = connect()
+    joined(service, client, place)
+    service.restart(signal.SIGKILL)
+    assert post(service, place, 1).status_code == 202
+    cookie, kept = client.cookie, (client.pid, client.sid, client.offset)
+    for other in (User(service.served).log_in("dave").cookie, ""):
+        client.cookie = other
+        client.connect()
+        assert not client.recovered
+        assert client.heard_so_far() == []
+        client.drop()
+        client.pid, client.sid, client.offset = kept
+    client.cookie = cookie
+    client.connect()
+    assert client.recovered
+    assert numbers(client.heard_so_far()) == [1]
+
+
+def test_the_secret_counts_once(service: Service, connect: Connect, place: Place) -> None:
+    client = connect()
+    joined(service, client, place)
+    service.restart(signal.SIGKILL)
+    first = Returning(client.url, client.cookie, pid=client.pid, sid=client.sid, offset=client.offset).connect()
+    client.connect()
+    assert first.recovered
+    assert client.recovered
+    # The older connection has ended.
+    assert post(service, place, 1).status_code == 202
+    assert numbers(client.heard_so_far()) == [1]
+    close(first)
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_an_ended_session_recovers_nothing(service: Service, connect: Connect, place: Place, when: str) -> None:
+    client = connect(None)
+    user = User(service.served).log_in(READER, socket_id=client.sid)
+    joined(service, client, place)
+    if when == "before":
+        user.post("/logout").raise_for_status()
+        until(lambda: not service.store.in_room(place.model))
+    service.restart(signal.SIGKILL)
+    if when == "after":
+        user.post("/logout").raise_for_status()
+    assert post(service, place, 1).status_code == 202
+    client.connect()
+    assert not client.recovered or when == "before"
+    assert client.heard_so_far() == []
+
+
+def test_a_session_that_ended_while_nobody_served_recovers_nothing(
+    service: Service, connect: Connect, place: Place, mongo: MongoClient[dict[str, Any]]
+) -> None:
+    service.end(signal.SIGTERM)
+    service.config["SESSIONS"] = "mongodb"
+    service.start()
+    client, still = connect(None), connect(None)
+    user = User(service.served).log_in(READER, socket_id=client.sid)
+    session = user.http.get(f"{service.served.url}/session", timeout=SECONDS).json()["session_id"]
+    User(service.served).log_in(READER, socket_id=still.sid)
+    for members, each in enumerate((client, still), 1):
+        joined(service, each, place, members)
+    service.end(signal.SIGKILL)
+    mongo["flask_session"]["sessions"].delete_one({"id": f"session:{session}"})
+    service.start()
+    update(service.served, place, 1)
+    client.connect()
+    assert not client.recovered
+    assert client.heard_so_far() == []
+    still.connect()
+    assert still.recovered
+    assert numbers(still.heard_so_far()) == [1]
+
+
+def test_who_left_of_its_own_will_does_not_come_back(service: Service, connect: Connect, place: Place) -> None:
+    client = connect()
+    joined(service, client, place)
+    client.send("41")
+    until(lambda: service.store.records() == 0)
+    service.restart(signal.SIGKILL)
+    client.connect()
+    assert not client.recovered
+
+
+def test_a_room_that_was_left_is_not_entered_again(service: Service, connect: Connect, place: Place) -> None:
+    client = connect()
+    joined(service, client, place)
+    client.join({**place.in_model, "model": place.other_model})
+    client.emit("leave", place.in_model)
+    until(lambda: (service.store.in_room(place.other_model), service.store.in_room(place.model)) == (1, 0))
+    service.restart(signal.SIGKILL)
+    update(service.served, place, 1)
+    update(service.served, place, 2, model=place.other_model)
+    client.connect()
+    assert client.recovered
+    assert numbers(client.heard_so_far()) == [2]
+
+
+@ENDS
+def test_positions_of_before_are_positions(
+    service: Service, connect: Connect, place: Place, end: signal.Signals
+) -> None:
+    position = requests.get(f"{service.served.url}/notify/position", timeout=SECONDS).json()["position"]
+    assert post(service, place, 1, 2).status_code == 202
+    service.restart(end)
+    update(service.served, place, 3)
+    client = connect()
+    reply = client.emit("join", {**place.in_model, "since": position})
+    assert reply["replayed"] == 3
+    heard = [each for each in client.heard if each[0] != "message"]
+    client.heard.clear()
+    assert numbers(heard + client.heard_so_far()) == [1, 2, 3]
+    # The replay has ended, and is not begun anew.
+    until(lambda: service.store.replaying(place.model) == [False])
+    service.restart(end)
+    update(service.served, place, 4)
+    client.connect()
+    assert client.recovered
+    assert numbers(client.heard_so_far()) == [4]
+
+
+def test_every_value_survives(service: Service, connect: Connect, place: Place) -> None:
+    client = connect()
+    joined(service, client, place)
+    data = {"_id": "t", "large": 1 << 80, "half": "\ud800", "none": None, "deep": [{"$oid": {"a.b": 1.5}}]}
+    event: Json = {"type": "TicketUpdated", **place.in_model, "kind": "container", "data": data}
+    headers = {"Authorization": f"Bearer {KEY}"}
+    answer = requests.post(f"{service.served.url}/notify/events", json=event, headers=headers, timeout=SECONDS)
+    assert answer.status_code == 202
+    service.restart(signal.SIGKILL)
+    client.connect()
+    assert client.recovered
+    ((_, (payload,)),) = client.heard_so_far()
+    assert payload["data"] == data
+
+
+def test_superseded_updates_are_left_out_across_a_restart(service: Service, connect: Connect, place: Place) -> None:
+    client = connect()
+    joined(service, client, place)
+    for number, status in enumerate(("queued", "processing", "ok")):
+        who = User(service.served).log_in("alice")
+        who.publish("ModelSettingsUpdated", **place.in_model, kind="container", data={"status": status})
+        if number == 1:
+            service.restart(signal.SIGTERM)
+    client.connect()
+    ((event, (payload,)),) = client.heard_so_far()
+    assert (event, payload["data"]) == ("containerSettingsUpdate", {"status": "ok"})
+
+
+def test_a_quiet_client_is_recovered_while_others_are_busy(service: Service, connect: Connect, place: Place) -> None:
+    service.end(signal.SIGTERM)
+    service.config["REPO_NOTIFY_HISTORY_EVENTS"] = 5
+    service.start()
+    client, busy = connect(), connect("dave")
+    joined(service, client, place)
+    busy.join({**place.in_model, "model": place.other_model})
+    until(lambda: service.store.in_room(place.other_model) == 1)
+    update(service.served, place, *range(20), model=place.other_model)
+    busy.close()
+    # What is too much is dropped, but for the rooms of it.
+    until(lambda: service.store.database["entries"].count_documents({"said": {"$exists": True}}) <= 5)
+    update(service.served, place, *range(20), model=place.other_model)
+    assert post(service, place, 1).status_code == 202
+    service.restart(signal.SIGKILL)
+    client.connect()
+    assert client.recovered
+    assert numbers(client.heard_so_far()) == [1]
+    busy.connect()
+    assert not busy.recovered
+    ((event, (told,)),) = busy.hear(1)
+    assert (event, told["event"]) == ("message", "gap")
+
+
+@pytest.fixture
+def proxied(service: Service, sample: str) -> Iterator[MongoProxy]:
+    """The service's store behind a proxy that can hold it up, as everything else of MongoDB."""
+    service.end(signal.SIGTERM)
+    with MongoProxy(sample) as proxy:
+        service.config["REPO_NOTIFY_MONGO_URI"] = proxy.uri
+        service.start()
+        yield proxy
+        proxy.release()
+        service.close()
+
+
+def ready(service: Service) -> Json:
+    return requests.get(f"{service.served.url}/notify/readyz", timeout=SECONDS).json()
+
+
+def test_a_store_that_is_away_for_a_while_costs_nothing(
+    service: Service, proxied: MongoProxy, connect: Connect, place: Place
+) -> None:
+    client, other = connect(), connect("dave")
+    for members, each in enumerate((client, other), 1):
+        joined(service, each, place, members)
+    assert ready(service) == {"status": "ok"}
+    proxied.hold_all(service.config["REPO_NOTIFY_HISTORY_DATABASE"])
+    update(service.served, place, 1)
+    assert numbers(client.hear(1)) == [1]
+    expected = {"status": "degraded", "reasons": {"history": "the history's store does not answer"}}
+    until(lambda: ready(service) == expected, lambda: ready(service))
+    client.drop()
+    answer = post(service, place, 2)
+    assert answer.status_code == 503
+    assert "the history's store did not take them" in answer.json()["errors"][0]["message"]
+    client.connect()
+    assert client.recovered
+    assert numbers(client.heard_so_far()) == [2]
+    proxied.release()
+    until(lambda: ready(service) == {"status": "ok"})
+    assert post(service, place, 3).status_code == 202
+    service.restart(signal.SIGKILL)
+    other.connect()
+    assert other.recovered
+    assert numbers(other.heard_so_far()) == [1, 2, 3]
+
+
+def test_what_was_never_stored_is_a_gap(
+    service: Service, proxied: MongoProxy, connect: Connect, place: Place
+) -> None:
+    client = connect()
+    joined(service, client, place)
+    with proxied.refusing():
+        update(service.served, place, 1)
+        assert numbers(client.hear(1)) == [1]
+        client.drop()
+        until(lambda: metric(service.served, "repo_notify_history_store_up") == 0)
+        assert metric(service.served, "repo_notify_history_waiting") == 1
+        service.end(signal.SIGKILL)
+    service.start()
+    client.connect()
+    assert not client.recovered
+    ((event, (told,)),) = client.hear(1)
+    assert (event, told["event"]) == ("message", "gap")
+
+
+def test_who_cannot_be_looked_up_is_told_of_a_gap(
+    service: Service, proxied: MongoProxy, connect: Connect, place: Place
+) -> None:
+    client = connect()
+    joined(service, client, place)
+    service.restart(signal.SIGKILL)
+    proxied.hold_all(service.config["REPO_NOTIFY_HISTORY_DATABASE"])
+    client.connect()
+    assert not client.recovered
+    ((event, (told,)),) = client.hear(1)
+    assert (event, told["event"]) == ("message", "gap")
+
+
+def test_made_up_secrets_make_somebody_new(service: Service, connect: Connect, place: Place) -> None:
+    for pid in ("x" * 40, "{" * 40, "x" * 200_000, "é" * 40):
+        with Returning(service.served.url, User(service.served).log_in(READER).cookie) as client:
+            client.connect(auth={"pid": pid})
+            assert client.pid is not None
+            assert client.heard_so_far() == []
+
+
+def test_no_secret_is_in_the_store(service: Service, connect: Connect, place: Place) -> None:
+    client = connect()
+    joined(service, client, place)
+    client.drop()
+    until(lambda: metric(service.served, "repo_notify_lost_clients") == 1)
+    service.end(signal.SIGTERM)
+    kept = [found for name in ("records", "entries", "runs", "meta") for found in service.store.database[name].find()]
+    assert kept
+    assert str(client.pid) not in str(kept)
+
+
+def test_its_database_is_no_teamspace(service: Service, connect: Connect, teamspaces: Make) -> None:
+    place = Place(teamspaces(service.config["REPO_NOTIFY_HISTORY_DATABASE"]))
+    place.teamspace.model({READER: "viewer"}, _id=place.model)
+    client = connect()
+    assert client.emit("join", place.in_model)["code"] == "ROOM_NOT_FOUND"
