@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from repo_notify.access.permissions import Permissions
-from repo_notify.access.rights import denial, is_allowed
+from repo_notify.access.rights import decide, denial
 from repo_notify.delivery.history.accounts import Accounts
 from repo_notify.delivery.history.history import History
 from repo_notify.delivery.history.positions import TOO_OLD, Gap, OtherHistory
@@ -268,8 +268,9 @@ class Recoveries:
         refused: list[RoomRequest] = []
         try:
             for request in requests:
-                may = record.username is not None and is_allowed(
-                    self._permissions, record.username, request, since=since
+                may = (
+                    record.username is not None
+                    and decide(self._permissions, record.username, request.right, request.where, since=since).allowed
                 )
                 (kept if may else refused).append(request)
         except PermissionsUnavailable:

@@ -41,18 +41,18 @@ class Proxy:
         self._pairs: list[Pair] = []
         self._threads: list[threading.Thread] = []
         self._frozen = False
-        self._refuses = False
+        self._refusing = threading.Event()
 
     @contextmanager
     def refusing(self, *, open_too: bool = True) -> Iterator[None]:
         """End each new connection at once, meanwhile, and before that every open one unless told otherwise."""
-        self._refuses = True
+        self._refusing.set()
         for pair in list(self._pairs) if open_too else ():
             pair.shut()
         try:
             yield
         finally:
-            self._refuses = False
+            self._refusing.clear()
 
     def _pass_on(self, pair: Pair) -> None:
         """Send what the client sends to the server, until it ends."""
@@ -69,7 +69,7 @@ class Proxy:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._refuses = True
+        self._refusing.set()
         with suppress(OSError):
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
@@ -89,7 +89,7 @@ class Proxy:
                 client, _ = self._listener.accept()
             except OSError:
                 return
-            if self._refuses:
+            if self._refusing.is_set():
                 client.close()
                 continue
             try:
@@ -101,7 +101,7 @@ class Proxy:
             if self._frozen:
                 pair.forwards.clear()
             self._pairs.append(pair)
-            if self._refuses:
+            if self._refusing.is_set():
                 # It was let in before, but nobody saw it among the open ones.
                 pair.shut()
             for work, end in ((self._pass_on, client), (self._answer, server)):
