@@ -62,6 +62,7 @@ class Member:
     """
 
     __slots__ = (
+        "_secret",
         "_space",
         "callbacks",
         "connection",
@@ -71,7 +72,6 @@ class Member:
         "last_id",
         "leaving",
         "namespace",
-        "pid",
         "replay",
         "rooms",
         "sid",
@@ -86,7 +86,7 @@ class Member:
         self.connection_id = connection.sid
         self._space = space
         self.rooms: dict[Hashable, int] = {}
-        self.pid: str | None = None
+        self._secret: bytes | None = None
         self.since = 0
         self.told = False
         self.replay: Any = None
@@ -95,6 +95,16 @@ class Member:
         self.last_id = 0
         self.leaving = False
         self.gone = False
+
+    @property
+    def pid(self) -> str | None:
+        """The secret by which its client comes back, which ends in its id."""
+        return self._secret.decode() + self.sid if self._secret is not None else None
+
+    @pid.setter
+    def pid(self, pid: str | None) -> None:
+        # Without the id, and in bytes: there is one for each connection.
+        self._secret = pid.removesuffix(self.sid).encode() if pid is not None else None
 
     def enter(self, room: Hashable, since: int = 0) -> None:
         """Enter a room that is nobody's id, unless the namespace was left; `since` counts where it was not in it."""
