@@ -30,6 +30,7 @@ NEVER = 3_600
 # Within a second of the write; a busy machine gets another half.
 SECONDS = 1.5
 FAREWELL_SECONDS = 0.5
+ROOMS = 60
 # The proxy ends before the app, which then waits for its database.
 BEHIND_A_PROXY: dict[str, Any] = {
     "REPO_NOTIFY_RECHECK_SECONDS": NEVER,
@@ -231,6 +232,19 @@ def test_a_look_that_took_long_is_no_reason_to_stay_longer(watched: Watched, tea
     watched.database.release()
     assert client.hear_event("error") == refusal(place.in_model)
     assert monotonic() - released < FAREWELL_SECONDS
+
+
+def test_the_rooms_of_a_teamspace_that_is_dropped_are_looked_at_together(watched: Watched, teamspaces: Make) -> None:
+    place = Place(teamspaces())
+    models = [place.teamspace.model({"uma": "viewer"}) for _ in range(ROOMS)]
+    project = place.teamspace.project(models)
+    client = watched.people.client("uma")
+    for model in models:
+        client.join({"teamspace": place.name, "project": project, "model": model})
+    before = watched.database.finds.total()
+    place.teamspace.mongo.drop_database(place.name)
+    assert [client.hear()[0] for _ in models] == ["error"] * ROOMS
+    assert watched.database.finds.total() - before < ROOMS
 
 
 def test_what_changed_while_the_stream_was_away_is_seen(watched: Watched, teamspaces: Make) -> None:

@@ -38,6 +38,7 @@ COALESCE_SECONDS = 0.02
 FAREWELL_SECONDS = 0.5
 # How many rooms are announced at a time: what is read of them is not to hold up others for long.
 ROOMS_TOGETHER = 100
+ROOMS_AT_ONCE = 10
 # When a database that did not answer is asked again.
 AGAIN_SECONDS = 1.0
 # Beyond so many concerns of one teamspace all of its rooms are looked at.
@@ -219,8 +220,12 @@ class Revalidation:
             due = {key: later for key, later in self._later.items() if later[0] <= now}
             for key in due:
                 del self._later[key]
+        # Together, and by answers that are all asked for anew: the rooms of a teamspace that was dropped may be many.
+        looks: dict[tuple[_Named, bool], list[Room]] = {}
         for (room, farewell), (_, named) in due.items():
-            self._look_at([room], _Look(named, since=named.at, farewell=farewell))
+            looks.setdefault((named, farewell), []).append(room)
+        for (named, farewell), rooms in looks.items():
+            self._look_at(rooms, _Look(named, since=now, farewell=farewell))
 
     def _take_concerns(self) -> list[tuple[_Named, list[Room]]]:
         """Return the rooms that are named, each once, by why they are."""
@@ -253,20 +258,32 @@ class Revalidation:
     def _announced(self, rooms: Iterable[Room], look: _Look) -> Iterator[Room]:
         """Yield the rooms; some are announced at a time, so that one look-up answers for all of them."""
         remaining = iter(rooms)
-        while together := list(islice(remaining, ROOMS_TOGETHER)):
+        while together := self._with_ids(islice(remaining, ROOMS_TOGETHER), look):
             if len(together) > 1:
-                kinds = self._dialects.kinds
-                where = [kinds[room.kind][0].request(room).where for room in together]
-                self._permissions.announce(where, since=look.since)
-            yield from together
+                for at in range(0, len(together), ROOMS_AT_ONCE):
+                    where = [where for _, where in together[at : at + ROOMS_AT_ONCE]]
+                    self._permissions.announce(where, since=look.since)
+                    self._let_others(look)
+            yield from [room for room, _ in together]
+
+    def _with_ids(self, rooms: Iterable[Room], look: _Look) -> list[tuple[Room, tuple[str | None, ...]]]:
+        """Return the rooms and the ids of their look-ups: what a key says takes a while to read."""
+        found = []
+        for room in rooms:
+            found.append((room, self._dialects.kinds[room.kind][0].request(room).where))
+            self._let_others(look)
+        return found
+
+    def _let_others(self, look: _Look) -> None:
+        if monotonic() - look.turn > SLICE_SECONDS:
+            self._give_way()
+            look.turn = monotonic()
 
     def _look_at_room(self, room: Room, kind: RoomKind, dialect: Dialect, look: _Look) -> bool:
         """Return whether every member's right is known; members without are removed."""
         known = True
         for socket in self._register.members(room):
-            if monotonic() - look.turn > SLICE_SECONDS:
-                self._give_way()
-                look.turn = monotonic()
+            self._let_others(look)
             if self._closing.is_set():
                 return True
             outcome = self._revalidate(socket, room, kind, dialect, look)
