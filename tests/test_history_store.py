@@ -72,6 +72,18 @@ def test_a_number_of_another_run_is_known_as_far_as_that_was_stored() -> None:
     assert known == [2, 3, 4, 5, 100, 101, 102, 103, *range(200, 300)]
 
 
+def test_a_history_goes_on_where_it_ended(writer: Writer) -> None:
+    history = History(Bounds())
+    runs = [Run(100, 103), Run(200, 200)]
+    entries = [Stored(101, time(), ("trimmed",), 5, trimmed=True), entry(102, "a"), entry(103, "b")]
+    history.resume(Resumed("abcd", runs, entries), lambda name, payload: (name, payload), writer)
+    assert history.position == "abcd.c8"
+    assert history.read("abcd.64") == 100
+    assert [each.prepared for each in history.after({"room": 102})] == [("name", "b")]
+    assert [history.reaches(100, [room]) for room in ("room", "trimmed")] == [True, False]
+    assert history.reaches(101, ["trimmed"])
+
+
 @pytest.fixture
 def name(mongo: MongoClient[dict[str, Any]]) -> Iterator[str]:
     found = f"history_{uuid4().hex}"

@@ -322,13 +322,32 @@ def test_positions_of_before_are_positions(
     heard = [each for each in client.heard if each[0] != "message"]
     client.heard.clear()
     assert numbers(heard + client.heard_so_far()) == [1, 2, 3]
-    # The replay has ended, and is not begun anew.
     until(lambda: service.store.replaying(place.model) == [False])
     service.restart(end)
     update(service.served, place, 4)
     client.connect()
     assert client.recovered
     assert numbers(client.heard_so_far()) == [4]
+
+
+def test_a_replay_that_has_ended_is_not_begun_anew(service: Service, connect: Connect, place: Place) -> None:
+    position = requests.get(f"{service.served.url}/notify/position", timeout=SECONDS).json()["position"]
+    who = User(service.served).log_in("alice")
+    # More than the sockets in between take of a client that does not read.
+    many = 30
+    for number in range(many):
+        data = {"_id": "t", f"n{number}": number, "text": "x" * 900_000}
+        who.publish("TicketUpdated", **place.in_model, kind="container", data=data)
+    client = connect()
+    client.send(f'42{json.dumps(["join", {**place.in_model, "since": position}])}')
+    until(lambda: service.store.replaying(place.model) == [True])
+    client.hear(many + 1)
+    until(lambda: service.store.replaying(place.model) == [False])
+    service.restart(signal.SIGKILL)
+    update(service.served, place, many)
+    client.connect()
+    assert client.recovered
+    assert numbers(client.heard_so_far()) == [many]
 
 
 def test_every_value_survives(service: Service, connect: Connect, place: Place) -> None:
