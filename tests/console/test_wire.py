@@ -115,6 +115,34 @@ def test_a_refused_namespace_ends_the_attempts(page: Console, eio: int) -> None:
     assert in_page(page, STATES, "/nowhere", eio) == ["connecting", "", "offline", "refused: Invalid namespace"]
 
 
+LOST = """
+    const ids = [];
+    return new Promise((resolve) => {
+        const socket = new wire.ChatSocket({
+            host: ClientConfig.chatHost,
+            path: ClientConfig.chatPath,
+            namespace: given[0],
+            eio: given[1],
+            onState: (state, reason) => {
+                if (state !== "connected") return;
+                ids.push(socket.id);
+                if (ids.length === 1) return socket.lose(1);
+                socket.disconnect();
+                resolve([ids[0] === ids[1], socket.recovered]);
+            },
+            onEvent: () => {},
+        });
+        socket.connect();
+    });
+"""
+
+
+@pytest.mark.parametrize("eio", [3, 4])
+@pytest.mark.parametrize("namespace", ["/", "/legacy_v4"])
+def test_a_lost_connection_is_recovered_where_the_generation_can(page: Console, namespace: str, eio: int) -> None:
+    assert in_page(page, LOST, namespace, eio) == [eio == 4, eio == 4]
+
+
 def test_nothing_is_sent_while_not_connected(page: Console) -> None:
     body = """
         const ignore = () => {};

@@ -20,6 +20,12 @@ const KINDS = [
 /** What a reply to an action says was done. */
 const DONE = Object.freeze({ join: "joined", leave: "left" });
 
+/** What is said to this connection alone, and so is never missed. */
+const NEVER_MISSED = ["note", "reply", "refusal", "session"];
+
+/** How long a pane is away that drops its connection. */
+const AWAY_MS = 2000;
+
 const STATES = Object.freeze({
   offline: "not connected",
   connecting: "connecting …",
@@ -35,8 +41,11 @@ export function kindOf(name) {
   return KINDS.find(([pattern]) => pattern.test(name))[1];
 }
 
-/** The same room is the same key, however the object's members are ordered. */
-const roomKey = (room) => JSON.stringify(Object.entries(room ?? {}).sort());
+/** Word of a gap in place of what was missed. */
+const isGap = (name, payload) => name === "message" && payload?.event === "gap";
+
+/** The same room is the same key, however the object's members are ordered, and since whenever it is joined. */
+const roomKey = (room) => JSON.stringify(Object.entries(room ?? {}).filter(([name]) => name !== "since").sort());
 
 /** A pane on the page. */
 export class Pane {
@@ -49,6 +58,15 @@ export class Pane {
   #joined = new Set();
   /** Why each room was refused, by its key. */
   #refused = new Map();
+  /** Engine.IO 3 has no recovery of its own: such a pane joins since the last position, null before the first. */
+  #joinsSince;
+  #position = null;
+  /** What became of the connection that was lost: "recovered" or "gap"; "" where none was. */
+  #recovery = "";
+  /** Whether what arrives now was missed; so it is until the position behind it. */
+  #catchingUp = false;
+  /** Who this pane was when its connection was lost. */
+  #before = null;
 
   /** @type {string | null} whom the socket is bound to, as far as this page can know */
   user = null;
@@ -70,12 +88,14 @@ export class Pane {
     this.#roomsFor = roomsFor;
     this.#currentUser = currentUser;
     this.#onChange = onChange;
+    this.#joinsSince = where.eio === 3;
     this.#socket = new ChatSocket({
       ...where,
       onState: (state, reason) => this.#stateChanged(state, reason),
       onEvent: (event, args) => this.#arrived(event, args),
     });
     part(this.#root, "connect").addEventListener("click", () => (this.online ? this.disconnect() : this.connect()));
+    part(this.#root, "drop").addEventListener("click", () => this.#socket.lose(AWAY_MS));
     part(this.#root, "clear").addEventListener("click", () => this.#clear());
     this.draw();
   }
@@ -128,6 +148,8 @@ export class Pane {
 
   disconnect() {
     this.#wanted.clear();
+    this.#position = null;
+    this.#before = null;
     this.#socket.disconnect();
   }
 
@@ -143,6 +165,9 @@ export class Pane {
     const badge = part(this.#root, "state");
     badge.textContent = STATES[state];
     badge.dataset.state = state;
+    part(this.#root, "recovery").textContent = this.#recovery;
+    part(this.#root, "recovery").dataset.recovery = this.#recovery;
+    part(this.#root, "drop").disabled = !this.connected;
     part(this.#root, "connect").textContent = this.online ? "Disconnect" : "Connect";
     part(this.#root, "socket-id").textContent = id ?? "–";
     part(this.#root, "user").textContent = this.connected ? (this.user ?? "not logged in") : "–";
@@ -171,37 +196,84 @@ export class Pane {
   }
 
   #ask(action, room) {
-    if (action === "join") this.#wanted.set(roomKey(room), room);
-    else this.#wanted.delete(roomKey(room));
-    this.#socket.emit(action, room);
+    if (action === "leave") {
+      this.#wanted.delete(roomKey(room));
+      this.#socket.emit("leave", room);
+      return;
+    }
+    this.#wanted.set(roomKey(room), room);
+    this.#join(room, null);
+  }
+
+  #join(room, since) {
+    this.#socket.emit("join", this.#joinsSince ? { ...room, since } : room);
   }
 
   #stateChanged(state, reason) {
+    this.#recovery = "";
+    this.#catchingUp = false;
+    if (state === "connected") return this.#nowConnected();
+    if (state === "waiting") this.#before ??= this.user;
+    if (state === "offline") this.#begin();
+    // The handshake carries the cookie of the moment at which it starts, whoever logs in until it is answered.
+    this.user = state === "connecting" ? this.#currentUser() : null;
+    if (reason) this.#note(reason);
+    this.draw();
+    this.#onChange();
+  }
+
+  #nowConnected() {
+    const { id, recovered } = this.#socket;
+    const before = this.#before;
+    if (recovered) {
+      this.#recovery = "recovered";
+      this.#catchingUp = true;
+      this.user = before;
+    }
+    const whose = before && before !== this.user ? `; not recovered, as it was ${before}'s` : "";
+    this.#note(`${recovered ? "recovered" : "connected"} as ${this.user ?? "nobody"}${whose}`, { id });
+    this.#before = null;
+    if (!recovered) this.#begin();
+    this.draw();
+    if (!recovered) for (const room of this.#wanted.values()) this.#join(room, this.#position);
+    this.#onChange();
+  }
+
+  /** A session begins, which is in no room. */
+  #begin() {
     this.#joined.clear();
     this.#refused.clear();
-    // The handshake carries the cookie of the moment at which it starts, whoever logs in until it is answered.
-    if (state === "connecting") this.user = this.#currentUser();
-    else if (state !== "connected") this.user = null;
-    if (this.connected) this.#note(`connected as ${this.user ?? "nobody"}`, { id: this.#socket.id });
-    else if (reason) this.#note(reason);
-    this.draw();
-    if (this.connected) for (const room of this.#wanted.values()) this.#socket.emit("join", room);
-    this.#onChange();
   }
 
   #arrived(name, args) {
     const payload = args[0];
-    if (name === "message") this.#settled(payload?.data, true);
+    if (name === "position") {
+      this.#position = payload;
+      this.#catchingUp = false;
+      return;
+    }
+    if (name === "message") this.#replied(payload);
     if (name === "error") this.#settled(payload?.details, false, payload?.message);
     if (name === "loggedOut") this.#loggedOut();
-    const kind = kindOf(name);
+    const kind = isGap(name, payload) ? "refusal" : kindOf(name);
     this.#log({ name, kind, payload, says: this.#saying(name, payload), open: kind !== "reply" });
     this.draw();
     this.#onChange(kind);
   }
 
+  /** A reply came, or word of a gap: the history does not reach back to what this pane had. */
+  #replied(payload) {
+    if (payload?.gap || isGap("message", payload)) this.#recovery = "gap";
+    else if (payload?.replayed !== undefined) this.#recovery ||= "recovered";
+    if (payload?.replayed > 0) this.#catchingUp = true;
+    // While something is missed still, only what follows it says how far this pane is.
+    else if (payload?.position && !this.#catchingUp) this.#position = payload.position;
+    if (!isGap("message", payload)) this.#settled(payload?.data, true);
+  }
+
   /** What a reply means, in a few words. */
   #saying(name, payload) {
+    if (isGap(name, payload)) return payload.data.reason;
     const { action, data } = (name === "message" ? payload?.data : payload?.details) ?? {};
     if (!DONE[action]) return "";
     const key = roomKey(data);
@@ -234,7 +306,10 @@ export class Pane {
   #log({ name, kind, payload, open, says = "" }) {
     const cut = name.includes("::") ? name.lastIndexOf("::") + 2 : 0;
     const title = el("span", { class: "name", test: "name" }, el("i", {}, name.slice(0, cut)), name.slice(cut));
-    const heading = [title, el("span", { class: "says", test: "says" }, says), el("time", {}, clock())];
+    const missed = this.#catchingUp && !NEVER_MISSED.includes(kind);
+    const when = el("span", { class: "when" }, el("time", {}, clock()));
+    if (missed) when.append(el("span", { class: "missed", test: "missed" }, "missed"));
+    const heading = [title, el("span", { class: "says", test: "says" }, says), when];
     const entry = el("li", { class: "entry", "data-kind": kind, test: "entry" });
     if (payload === undefined) {
       entry.append(el("p", {}, ...heading));

@@ -4,6 +4,7 @@
  * It speaks both generations that 3D Repo's frontends speak:
  *   eio 4: Engine.IO 4 with Socket.IO protocol 5, what socket.io-client 3.x and 4.x send;
  *   eio 3: Engine.IO 3 with Socket.IO protocol 4, what socket.io-client 1.x and 2.x send.
+ * Over the first it recovers a lost connection as socket.io-client 4.6 and later does, by `pid` and offset.
  * Left out on purpose, because the chat service has no use for it: polling, binary attachments, acknowledgements.
  *
  * Sources: Engine.IO protocol revisions 4 and 3, Socket.IO protocol revisions 5 and 4.
@@ -92,7 +93,11 @@ export class ChatSocket {
   #deadTimer = 0;
   #retryTimer = 0;
   #attempts = 0;
+  #pid = null;
+  #offset = undefined;
 
+  /** Whether this connection is the one of before that was lost; the server then sends what was missed. */
+  recovered = false;
   /** @type {string | null} the id to name in `x-socket-id`; null while not connected */
   id = null;
   /** @type {"offline" | "connecting" | "connected" | "waiting"} */
@@ -129,8 +134,14 @@ export class ChatSocket {
   /** Say goodbye and stay away. */
   disconnect() {
     if (this.state === "connected") this.#packet({ type: PACKET.DISCONNECT });
+    this.#pid = null;
     this.#drop();
     this.#become("offline", "you disconnected");
+  }
+
+  /** Close the transport without a goodbye, as a lost network does, and come back by itself after that time. */
+  lose(awayMs) {
+    this.#closed("connection dropped", awayMs);
   }
 
   /**
@@ -162,12 +173,12 @@ export class ChatSocket {
   }
 
   /** The connection is gone, not by our wish: try again, later each time, spread so that not all clients come at once. */
-  #closed(reason) {
+  #closed(reason, awayMs) {
     this.#drop();
     const delay = Math.min(RECONNECT.firstMs * 2 ** this.#attempts, RECONNECT.maxMs);
     this.#attempts += 1;
     const spread = 1 + RECONNECT.jitter * (2 * Math.random() - 1);
-    this.#retryTimer = setTimeout(() => this.connect(), delay * spread);
+    this.#retryTimer = setTimeout(() => this.connect(), awayMs ?? delay * spread);
     this.#become("waiting", reason);
   }
 
@@ -205,7 +216,8 @@ export class ChatSocket {
     this.#engineId = sid;
     this.#heartbeat = { everyMs: pingInterval, patienceMs: pingTimeout };
     this.#alive();
-    if (this.#generation.connects(this.#where.namespace)) this.#packet({ type: PACKET.CONNECT });
+    if (!this.#generation.connects(this.#where.namespace)) return;
+    this.#packet({ type: PACKET.CONNECT, data: this.#pid ? { pid: this.#pid, offset: this.#offset } : undefined });
   }
 
   /** A sign of life came: plan the next ping where pinging is ours, and give up when nothing follows. */
@@ -225,10 +237,14 @@ export class ChatSocket {
       case PACKET.CONNECT:
         this.#attempts = 0;
         this.id = this.#generation.socketId(this.#engineId, namespace, data);
+        this.recovered = Boolean(data?.pid) && data.pid === this.#pid;
+        this.#pid = data?.pid ?? null;
         this.#become("connected", "");
         break;
       case PACKET.EVENT:
         this.#onEvent(data[0], data.slice(1));
+        // The offset is the last argument of any event, if it is a string: here that of `position`.
+        if (typeof data.at(-1) === "string") this.#offset = data.at(-1);
         break;
       case PACKET.DISCONNECT:
         this.#drop();
