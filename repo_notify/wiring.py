@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import platform
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -19,6 +17,7 @@ from socketio import Server as AnyServer
 from .access.changes import Changes
 from .access.permissions import Permissions
 from .access.store import Store, connect, connect_stream
+from .background import Background
 from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.history.accounts import Accounts
 from .delivery.history.history import History
@@ -26,7 +25,7 @@ from .delivery.publisher import Publisher, nothing
 from .delivery.queue import FLUSH_SECONDS, Bus, Receive
 from .engine import Server
 from .errors import SettingsError
-from .events import EVENT_TYPES, Event
+from .events import EVENT_TYPES
 from .loaded import LOADED
 from .loop_lag import LoopLag
 from .membership.handlers import Handlers
@@ -51,67 +50,12 @@ from .web.mount import credentials_count, make_socketio, mount
 from .web.operator import Operator
 from .web.readiness import Probes
 from .web.refusals import Refusals
-from .web.servers import require_patching
 
 logger = logging.getLogger(__name__)
 
-# How long a process's first client waits for the queue.
-SUBSCRIBE_SECONDS = 2.0
 GIVE_WAY_SECONDS = 0.0005
 # Shown although there are none.
 _NO_CONNECTIONS: Samples = {("4", "polling"): 0, ("4", "websocket"): 0}
-
-
-class Background:
-    """What runs beside the requests of one app: the queue's threads, and what ends rights and sessions.
-
-    Begun by a process's first connection: a process that serves nobody has none of it, and a server may fork after the
-    app was made. `serving`: whether this process has answered a request, or is about to.
-    """
-
-    def __init__(self, async_mode: str, bus: Bus | None, start: Callable[[], None], keeping: Keeping) -> None:
-        self.serving = False
-        self._keeping = keeping
-        self._opening = threading.Lock()
-        self._opened = 0
-        self._async_mode = async_mode
-        self._bus = bus
-        self._start = start
-        self._lock = threading.Lock()
-        self._pid = 0
-        self._warned = False
-
-    def serve(self) -> None:
-        """Take note that this process serves: what the history's store has is read, unless that was done here."""
-        self.serving = True
-        if self._opened != os.getpid():
-            with self._opening:
-                if self._opened != os.getpid():
-                    self._keeping.open()
-                    self._opened = os.getpid()
-
-    def begin(self) -> None:
-        """Begin, unless that was done in this process; raises `NotMonkeyPatched`."""
-        if self._pid != os.getpid():
-            require_patching(self._async_mode)
-            self.serve()
-            with self._lock:
-                begun, self._pid = self._pid == os.getpid(), os.getpid()
-            if not begun:
-                self._start()
-        if self._bus is not None:
-            self._bus.start(SUBSCRIBE_SECONDS)
-
-    def warn_unheard(self, event: Event) -> None:
-        """Warn, once, where an event is published in a process that has no clients and no way to any."""
-        if self.serving or self._bus is not None or self._warned:
-            return
-        self._warned = True
-        logger.warning(
-            "published %s where nobody can hear it: this process serves no clients, and there is no message queue to "
-            "those that do. Set REPO_NOTIFY_MESSAGE_QUEUE here and in the service, or publish over HTTP",
-            type(event).__name__,
-        )
 
 
 @dataclass(frozen=True)
