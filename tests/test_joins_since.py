@@ -171,6 +171,29 @@ def test_a_long_replay_goes_before_what_is_live(served: Served, connect: Connect
     assert [payload["data"].get(f"n{at}") for at, (_, (payload,)) in enumerate(heard)] == list(range(many + 1))
 
 
+@pytest.mark.parametrize("other", ["null", "no position", "a later one"])
+def test_no_reply_is_ahead_of_what_is_replayed_still(
+    served: Served, connect: Connect, place: Place, other: str
+) -> None:
+    since = position(served)
+    many = 400
+    who = publisher(served)
+    for number in range(many):
+        # More than what the kernel takes for a client that does not read.
+        data = {"_id": "t", f"n{number}": number, "text": "x" * 25_000}
+        who.publish("TicketUpdated", **place.in_model, kind="container", data=data)
+    client = connect()
+    client.send(f'42{json.dumps(["join", {**place.in_model, "since": since}])}')
+    later = {"null": None, "no position": "made-up", "a later one": position(served)}[other]
+    reply = client.emit("join", {**place.in_model, "model": place.other_model, "since": later}, told=False)
+    had = sum(event == "containerUpdateTicket" for event, _ in client.heard)
+    assert had < many
+    # It is lost before the rest arrives, and comes back by what it was told last.
+    client.drop()
+    client = connect()
+    assert client.emit("join", {**place.in_model, "since": reply["position"]})["replayed"] >= many - had
+
+
 def test_answers_of_the_app_say_how_far_the_history_was(served: Served) -> None:
     answer = requests.get(f"{served.url}/plain", timeout=10)
     assert answer.headers["X-Notify-Position"] == position(served)

@@ -390,22 +390,29 @@ class Recoveries:
                 raise Gap(TOO_OLD)
         except Gap:
             self._metrics.joined_since("gap")
-            return {"position": self.history.position, "gap": True}, None
+            return {"position": self._sent(follower), "gap": True}, None
         if since is None:
-            return {"position": self.history.position}, None
+            return {"position": self._sent(follower)}, None
         self._metrics.joined_since("replayed")
         return self._since(follower, rooms, number, since, before)
+
+    def _sent(self, follower: Follower) -> str:
+        """Return how far what was sent to it goes; behind that of everybody while it is handed what it missed."""
+        replay = follower.replay
+        return self.history.position_at(replay.sent) if isinstance(replay, Replay) else self.history.position
 
     def _since(
         self, follower: Follower, rooms: Sequence[Room], number: int, since: object, before: Mapping[Hashable, int]
     ) -> tuple[dict[str, Any], Replay | None]:
         busy = follower.replay is not None
+        # What another room's replay has not sent yet may be older.
+        told = since if not busy or number <= follower.replay.sent else self._sent(follower)
         identity = self._identities.known(follower.connection_id)
         replay = self._replay(follower, frozenset(), identity.username if identity is not None else None)
         starts = {room.key: number for room in rooms}
         missed = replay.add(starts, had=before)
         replay.since.update(starts)
         if missed or busy:
-            return {"position": since, "replayed": missed}, replay
+            return {"position": told, "replayed": missed}, replay
         replay.end()
         return {"position": self.history.position, "replayed": 0}, None

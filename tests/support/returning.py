@@ -81,8 +81,8 @@ class Returning:
         assert self._connection is not None
         self._connection.send(packet)
 
-    def emit(self, event: str, *arguments: Json) -> Json:
-        """Emit and return the acknowledgement."""
+    def emit(self, event: str, *arguments: Json, told: bool = True) -> Json:
+        """Emit and return the acknowledgement; unless `told` is false, once the position behind it has arrived."""
         self._asked += 1
         head = "42" if self.namespace == "/" else f"42{self.namespace},"
         self.send(f"{head}{self._asked}{json.dumps([event, *arguments])}")
@@ -90,7 +90,7 @@ class Returning:
             self._take(self._receive())
         reply = self.acknowledged.pop(self._asked)
         self.since |= isinstance(reply, dict) and "position" in reply
-        while not self._is_told:
+        while told and not self._is_told:
             self._take(self._receive())
         return reply
 

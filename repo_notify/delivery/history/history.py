@@ -38,6 +38,10 @@ class History(Log):
         """Return the number of a position; raises `Gap` for one of another history, or for none."""
         return positions.read(position, self.name, self.number)
 
+    def position_at(self, number: int) -> str:
+        """Return the position behind the event of a number."""
+        return self._at(number)
+
     def resume(self, found: Resumed, prepare: Callable[[str, Any], Any], writer: Writer) -> None:
         """Go on where the process ended that wrote this; `prepare(name, payload)` makes what is sent."""
         numbers = [entry.number for entry in found.entries]

@@ -102,6 +102,11 @@ class Replay:
     def _in_vain(self, entries: Iterable[Entry]) -> int:
         return sum(entry.number <= self.sent_until for entry in entries)
 
+    @property
+    def sent(self) -> int:
+        """The number up to which nothing is left to be sent."""
+        return self._missed[0].number - 1 if self._missed else self._until
+
     def run(self) -> None:
         """Begin to send; what fits into a page leaves at once."""
         if not self._running:
