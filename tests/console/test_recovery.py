@@ -10,7 +10,7 @@ import pytest
 
 from tests.console.browser import Console
 from tests.console.server import Demo
-from tests.console.test_console import STRUCTURE, TOWER, listen_as
+from tests.console.test_console import STRUCTURE, TOWER, WHOLE, listen_as
 
 pytestmark = pytest.mark.browser
 
@@ -86,6 +86,23 @@ def test_a_pane_that_missed_nothing_is_recovered_all_the_same(console: Console) 
     console.arrived("v4", V4)
     assert missed(console, "v5") == [("containerSettingsUpdate", False)]
     assert missed(console, "v4") == [(V4, False)]
+
+
+@pytest.mark.parametrize("pane", ["v5", "v4"])
+def test_each_room_is_caught_up_with_once(console: Console, pane: str) -> None:
+    listen_as(console, "alice")
+    console.join(pane, f"model-{WHOLE}")
+    for _ in range(2):
+        console.click(f"pane-{pane} clear")
+        with dropped(console, pane):
+            for model in (WHOLE, STRUCTURE):
+                console.choose("target", model)
+                console.make("status")
+        console.until(lambda: len(missed(console, pane)) >= 2, "the events of both rooms")
+        assert [marked for _, marked in missed(console, pane)] == [True, True]
+        models = {arrival.name.split("::")[1] if pane == "v4" else arrival.payload["model"]
+                  for arrival in console.arrivals(pane) if arrival.kind == "model"}
+        assert models == {WHOLE, STRUCTURE}
 
 
 def test_it_comes_back_by_itself(console: Console) -> None:

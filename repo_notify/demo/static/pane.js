@@ -61,6 +61,8 @@ export class Pane {
   /** Engine.IO 3 has no recovery of its own: such a pane joins since the last position, null before the first. */
   #joinsSince;
   #position = null;
+  /** Joins without an answer yet: what was missed in those rooms is older than the positions that others are told. */
+  #unanswered = new Set();
   /** What became of the connection that was lost: "recovered" or "gap"; "" where none was. */
   #recovery = "";
   /** Whether what arrives now was missed; so it is until the position behind it. */
@@ -206,6 +208,7 @@ export class Pane {
   }
 
   #join(room, since) {
+    this.#unanswered.add(roomKey(room));
     this.#socket.emit("join", this.#joinsSince ? { ...room, since } : room);
   }
 
@@ -243,13 +246,14 @@ export class Pane {
   #begin() {
     this.#joined.clear();
     this.#refused.clear();
+    this.#unanswered.clear();
   }
 
   #arrived(name, args) {
     const payload = args[0];
     if (name === "position") {
-      this.#position = payload;
       this.#catchingUp = false;
+      this.#has(payload);
       return;
     }
     if (name === "message") this.#replied(payload);
@@ -265,10 +269,14 @@ export class Pane {
   #replied(payload) {
     if (payload?.gap || isGap("message", payload)) this.#recovery = "gap";
     else if (payload?.replayed !== undefined) this.#recovery ||= "recovered";
-    if (payload?.replayed > 0) this.#catchingUp = true;
-    // While something is missed still, only what follows it says how far this pane is.
-    else if (payload?.position && !this.#catchingUp) this.#position = payload.position;
     if (!isGap("message", payload)) this.#settled(payload?.data, true);
+    if (payload?.replayed > 0) this.#catchingUp = true;
+    else if (payload?.position) this.#has(payload.position);
+  }
+
+  /** This pane has had everything until that position, if it knows what it missed in each room. */
+  #has(position) {
+    if (!this.#unanswered.size) this.#position = position;
   }
 
   /** What a reply means, in a few words. */
@@ -284,6 +292,7 @@ export class Pane {
   /** A join or leave was answered; the answer's `data` is the object as it was sent. */
   #settled(answer, success, why) {
     const key = roomKey(answer?.data);
+    this.#unanswered.delete(key);
     this.#refused.delete(key);
     if (!success) {
       this.#wanted.delete(key);
