@@ -244,7 +244,7 @@ class Story:
         self._did("leave")
 
     def _lose(self, user: User, own: User) -> None:
-        with network(self.server) as (link, url):
+        with network(self.server.port) as (link, url):
             socket = self._open("", own, reconnection=True, url=url)
             first = socket.wait_connected()
             if len(self.transports) > 1:
@@ -324,9 +324,9 @@ class Story:
 
 
 @contextmanager
-def network(server: Served) -> Iterator[tuple[TcpProxy, str]]:
-    """A network between clients and that server, which can be lost, and the server's address in it."""
-    with TcpProxy(server.port) as link:
+def network(port: int) -> Iterator[tuple[TcpProxy, str]]:
+    """A network between clients and the server on that port, which can be lost, and the server's address in it."""
+    with TcpProxy(port) as link:
         yield link, f"http://127.0.0.1:{link.port}"
 
 

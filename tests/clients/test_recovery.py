@@ -96,7 +96,7 @@ def connect(clients: JsClients, served: Served) -> Iterator[Connect]:
 
         def make(client: str, transport: str, *, to: Served | None = None, namespace: str = "") -> Reader:
             at = to or served
-            link, url = stack.enter_context(network(at))
+            link, url = stack.enter_context(network(at.port))
             socket = clients.connect(
                 url + namespace,
                 client=client,
