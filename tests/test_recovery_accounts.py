@@ -100,7 +100,7 @@ def test_the_sum_holds_while_connections_are_lost(serve_host: Callable[..., Serv
 
 def test_each_way_to_miss_something_is_counted(serve_host: Callable[..., Served], place: Place) -> None:
     served = serve_host(
-        REPO_NOTIFY_HISTORY_SECONDS=3, REPO_NOTIFY_HISTORY_EVENTS=10, REPO_NOTIFY_SHUTDOWN_TIMEOUT=0.2
+        REPO_NOTIFY_HISTORY_SECONDS=6, REPO_NOTIFY_HISTORY_EVENTS=10, REPO_NOTIFY_SHUTDOWN_TIMEOUT=0.2
     )
     with ExitStack() as stack:
         crowd = Crowd(served, place, stack)

@@ -334,11 +334,11 @@ def test_a_replay_that_has_ended_is_not_begun_anew(service: Service, connect: Co
     position = requests.get(f"{service.served.url}/notify/position", timeout=SECONDS).json()["position"]
     who = User(service.served).log_in("alice")
     # More than the sockets in between take of a client that does not read.
-    many = 30
+    many = 24
     for number in range(many):
-        data = {"_id": "t", f"n{number}": number, "text": "x" * 900_000}
+        data = {"_id": "t", f"n{number}": number, "text": "x" * 400_000}
         who.publish("TicketUpdated", **place.in_model, kind="container", data=data)
-    client = connect()
+    client = connect(receive_buffer=65_536)
     client.send(f'42{json.dumps(["join", {**place.in_model, "since": position}])}')
     until(lambda: service.store.replaying(place.model) == [True])
     client.hear(many + 1)

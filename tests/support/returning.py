@@ -30,6 +30,8 @@ class Returning:
     heard: list[tuple[str, list[Json]]] = field(default_factory=list)
     recovered: bool = False
     eio: int = 4
+    # Bytes that the kernel takes for it while it does not read.
+    receive_buffer: int | None = None
     acknowledged: dict[int, Json] = field(default_factory=dict)
     _connection: websocket.WebSocket | None = None
     # Whether it is told positions for having joined since one.
@@ -40,7 +42,10 @@ class Returning:
     def connect(self, *, auth: Json = _MISSING) -> Returning:
         """Connect, or come back; `auth` instead of what the client has kept."""
         address = self.url.replace("http", "ws", 1) + f"/chat/?EIO={self.eio}&transport=websocket"
-        self._connection = websocket.create_connection(address, timeout=SECONDS, cookie=self.cookie or None)
+        buffer = () if self.receive_buffer is None else ((socket.SOL_SOCKET, socket.SO_RCVBUF, self.receive_buffer),)
+        self._connection = websocket.create_connection(
+            address, timeout=SECONDS, cookie=self.cookie or None, sockopt=buffer
+        )
         assert self._receive()[0] == "0"
         if self.eio == 3:
             # Its clients are in the default namespace by themselves.
