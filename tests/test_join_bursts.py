@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from time import monotonic
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import requests
 
+from repo_notify.access.permissions import REFUSAL_SECONDS
 from tests.conftest import ENGINES
 from tests.support.chat import ChatClient
 from tests.support.metrics import metric
@@ -100,9 +102,12 @@ def test_many_models_of_one_teamspace_cost_few_queries(
     teamspace.admins("uma")
     served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BRIEF, **engine)
     client = connect(served, user)
+    began = monotonic()
     answers = in_one_go(client, in_models(teamspace, project, models))
+    # A refusal is believed for half a second: a busy machine takes several of them, and asks as often again.
+    times = 1 + int((monotonic() - began) / REFUSAL_SECONDS) if user == "stranger" else 1
     assert set(outcomes(answers)) == {"ROOM_NOT_FOUND" if user == "stranger" else "success"}
-    assert database.finds.total() <= MOST_QUERIES, database.finds
+    assert database.finds.total() <= MOST_QUERIES * times, (database.finds, times)
 
 
 def test_many_projects_of_one_teamspace_cost_few_queries(
