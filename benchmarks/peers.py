@@ -37,7 +37,7 @@ Sessions = Literal["cookie", "mongodb"]
 class Config:
     """What every peer is told: the same for all. Times in seconds; no heartbeat falls into a measurement.
 
-    With `recovery` Node recovers connections; ours does always.
+    With `recovery` the peers recover lost connections, else none does.
     """
 
     mongo_uri: str
@@ -193,10 +193,11 @@ def _limit(_: Config) -> Command:
     return Command((str(program),))
 
 
+_OURS = "RepoNotify in a Flask app, `repo_notify.serving.serve`; with a history in recovery alone"
 PEERS = {
     peer.name: peer
     for peer in (
-        Peer("ours", "RepoNotify in a Flask app, `repo_notify.serving.serve`", _python("ours"), WebServer),
+        Peer("ours", _OURS, _python("ours"), WebServer),
         Peer("stock", "stock Flask-SocketIO with gevent-websocket", _python("stock"), WebServer),
         Peer("node", "Node, socket.io with express-session", _node, WebServer),
         Peer("c", "a C loop of `send()` over bare TCP sockets: the physical limit", _limit, SendLoop, serves=False),

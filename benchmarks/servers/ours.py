@@ -54,6 +54,8 @@ def make_app(config: dict[str, Any]) -> Flask:
         REPO_NOTIFY_RECHECK_SECONDS=config["recheck_seconds"],
         REPO_NOTIFY_PING_INTERVAL=config["ping_seconds"],
         REPO_NOTIFY_PING_TIMEOUT=config["ping_seconds"],
+        # As on the peers: the positions of a history are further bytes, of no fixed number.
+        REPO_NOTIFY_HISTORY="memory" if config["recovery"] else "off",
     )
     notify = RepoNotify(app)
     use_sessions(app, config)
