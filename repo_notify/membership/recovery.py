@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any
 
 from repo_notify.access.permissions import Permissions
-from repo_notify.access.rights import decide, denial
+from repo_notify.access.rights import decide
 from repo_notify.delivery.history.accounts import Accounts
 from repo_notify.delivery.history.history import History
 from repo_notify.delivery.history.positions import TOO_OLD, Gap, OtherHistory
@@ -20,8 +20,7 @@ from repo_notify.delivery.history.records import Record
 from repo_notify.delivery.history.replay import Replay, Whose, gap, ids_of
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.metrics import Metrics
-from repo_notify.protocol.dialect import Dialects, JoinRequest, Reply
-from repo_notify.protocol.echo import echo
+from repo_notify.protocol.dialect import Dialects
 from repo_notify.protocol.rooms import Room, RoomRequest
 from repo_notify.sessions.bindings import Identities, Identity
 from repo_notify.sessions.reads import SessionsUnavailable
@@ -29,7 +28,7 @@ from repo_notify.sockets import Back, Follower, Socket, Sockets
 
 from .keeping import Keeping
 from .register import Register
-from .revocation import Revalidation
+from .revocation import Revalidation, tell_denied
 from .snapshots import Snapshots
 
 logger = logging.getLogger(__name__)
@@ -124,14 +123,15 @@ class Recoveries:
     def run(self) -> None:
         """Forget what is too old, and tell quiet clients where they are, until `close`."""
         seconds = self.history.bounds.seconds / 2
+        pause = min(seconds / LOOKS, LOOK_SECONDS)
         told = self.history.number
         turn = 0
-        while not self._closing.wait(min(seconds / LOOKS, LOOK_SECONDS)):
+        while not self._closing.wait(pause):
             with self._sockets.order:
                 self.history.trim()
             self.records.trim()
             turn += 1
-            if turn * min(seconds / LOOKS, LOOK_SECONDS) >= seconds:
+            if turn * pause >= seconds:
                 turn = 0
                 if told != self.history.number:
                     told = self.history.number
@@ -305,8 +305,7 @@ class Recoveries:
         # Its session may have ended while the database was asked.
         rooms = kept.rooms if identity is not None and identity.username == record.username else ()
         for request in kept.refused:
-            for reply in self._denied(record, request):
-                follower.emit(reply.event, reply.data)
+            tell_denied(follower, self._object(record, request.room), *self._kinds[request.room.kind])
         follower.told = True
         replay = self._replay(follower, record.ids, record.username)
         # Another run of the process counted for itself what it sent in vain.
@@ -324,12 +323,6 @@ class Recoveries:
     def _object(self, record: Record, room: Room) -> Any:
         found = record.objects.get(room.key)
         return found if found is not None else self._kinds[room.kind][0].join_object(room)
-
-    def _denied(self, record: Record, request: RoomRequest) -> Sequence[Reply]:
-        kind, dialect = self._kinds[request.room.kind]
-        sent = self._object(record, request.room)
-        asked = JoinRequest("join", sent, echo("join", sent, None), dialect, None)
-        return dialect.denied(asked, denial(kind.right))
 
     def _replay(self, follower: Follower, ids: frozenset[str], username: str | None) -> Replay:
         ids |= ids_of(self._snapshots.followers(follower))

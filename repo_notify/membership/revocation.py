@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from time import monotonic
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from repo_notify.access.changes import Change
 from repo_notify.access.permissions import Permissions
@@ -337,6 +337,11 @@ class Revalidation:
         self._metrics.evictions(look.named.cause)
         if look.named.cause != "sweep":
             self._metrics.revocation.observe(monotonic() - look.named.at)
-        request = JoinRequest("join", joined, echo("join", joined, None), dialect, None)
-        for reply in dialect.denied(request, denial(kind.right)):
-            socket.emit(reply.event, reply.data)
+        tell_denied(socket, joined, kind, dialect)
+
+
+def tell_denied(socket: Socket, joined: Any, kind: RoomKind, dialect: Dialect) -> None:
+    """Tell a socket that its right to a room has ended, which it joined by the object `joined` (spec section 10)."""
+    request = JoinRequest("join", joined, echo("join", joined, None), dialect, None)
+    for reply in dialect.denied(request, denial(kind.right)):
+        socket.emit(reply.event, reply.data)

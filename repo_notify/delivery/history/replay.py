@@ -94,9 +94,8 @@ class Replay:
 
     def _latest(self, found: list[Entry]) -> list[Entry]:
         new = latest(found)
-        if len(new) < len(found):
-            left = [entry for entry in found if entry not in new]
-            self._accounts.dropped("superseded", len(left) - self._in_vain(left), in_vain=self._in_vain(left))
+        in_vain = self._in_vain(found) - self._in_vain(new)
+        self._accounts.dropped("superseded", len(found) - len(new) - in_vain, in_vain=in_vain)
         return new
 
     def _in_vain(self, entries: Iterable[Entry]) -> int:
@@ -164,7 +163,6 @@ class Replay:
         self._follower.replay = None
         self._follower.emit("message", gap(CUT))
         self._follower.tell_position()
-
 
     def abandon(self) -> int:
         """Take note that the connection has ended; return how many were not sent."""
