@@ -15,7 +15,7 @@ from tests.support.audience import Place
 from tests.support.returning import Returning
 from tests.support.served import Served, User, host_app
 from tests.support.teamspaces import Teamspace
-from tests.test_recovery import READER, numbers, publisher, update
+from tests.test_recovery import READER, large_updates, numbers, publisher, update
 
 Json = Any
 Make = Callable[..., Teamspace]
@@ -158,10 +158,7 @@ def test_a_v4_join_has_it_too(served: Served, connect: Connect, place: Place) ->
 def test_a_long_replay_goes_before_what_is_live(served: Served, connect: Connect, place: Place) -> None:
     since = position(served)
     many = 400
-    who = publisher(served)
-    for number in range(many):
-        data = {"_id": "t", f"n{number}": number, "text": "x" * 2_000}
-        who.publish("TicketUpdated", **place.in_model, kind="container", data=data)
+    large_updates(served, place, many)
     client = connect()
     client.join(rooms(place)[1])
     client.send(f'421{json.dumps(["join", {**place.in_model, "since": since}])}')
@@ -177,11 +174,8 @@ def test_no_reply_is_ahead_of_what_is_replayed_still(
 ) -> None:
     since = position(served)
     many = 400
-    who = publisher(served)
-    for number in range(many):
-        # More than what the kernel takes for a client that does not read.
-        data = {"_id": "t", f"n{number}": number, "text": "x" * 25_000}
-        who.publish("TicketUpdated", **place.in_model, kind="container", data=data)
+    # More than what the kernel takes for a client that does not read.
+    large_updates(served, place, many, 25_000)
     client = connect()
     client.send(f'42{json.dumps(["join", {**place.in_model, "since": since}])}')
     later = {"null": None, "no position": "made-up", "a later one": position(served)}[other]

@@ -68,6 +68,14 @@ def update(served: Served, place: Place, *numbers: int, model: str | None = None
         who.publish("TicketUpdated", **ids, kind="container", data={"_id": "t", f"n{number}": number}, **options)
 
 
+def large_updates(served: Served, place: Place, many: int, length: int = 2_000) -> None:
+    """Publish so many numbered events, each with a text of that length."""
+    who = publisher(served)
+    for number in range(many):
+        data = {"_id": "t", f"n{number}": number, "text": "x" * length}
+        who.publish("TicketUpdated", **place.in_model, kind="container", data=data)
+
+
 def numbers(heard: list[tuple[str, list[Json]]]) -> list[int]:
     """The numbers of these events, in order."""
     found = []
@@ -370,11 +378,8 @@ def test_a_long_replay_is_handed_out_and_cuts_nobody_off(
     client = connect(to=served)
     client.join(place.in_model)
     lose(served, client)
-    who = publisher(served)
     many = 1_500
-    for number in range(many):
-        data = {"_id": "t", f"n{number}": number, "text": "x" * 2_000}
-        who.publish("TicketUpdated", **place.in_model, kind="container", data=data)
+    large_updates(served, place, many)
     client.connect()
     assert client.recovered
     # Live events meet the replay, and stand behind it.

@@ -23,7 +23,7 @@ from tests.support.returning import Returning
 from tests.support.served import SECONDS, Served, User, host_app
 from tests.support.teamspaces import Teamspace
 from tests.support.until import until
-from tests.test_recovery import numbers, update
+from tests.test_recovery import large_updates, numbers, update
 
 Json = Any
 Make = Callable[..., Teamspace]
@@ -332,12 +332,9 @@ def test_positions_of_before_are_positions(
 
 def test_a_replay_that_has_ended_is_not_begun_anew(service: Service, connect: Connect, place: Place) -> None:
     position = requests.get(f"{service.served.url}/notify/position", timeout=SECONDS).json()["position"]
-    who = User(service.served).log_in("alice")
     # More than the sockets in between take of a client that does not read.
     many = 24
-    for number in range(many):
-        data = {"_id": "t", f"n{number}": number, "text": "x" * 400_000}
-        who.publish("TicketUpdated", **place.in_model, kind="container", data=data)
+    large_updates(service.served, place, many, 400_000)
     client = connect(receive_buffer=65_536)
     client.send(f'42{json.dumps(["join", {**place.in_model, "since": position}])}')
     until(lambda: service.store.replaying(place.model) == [True])

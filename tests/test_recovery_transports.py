@@ -15,7 +15,7 @@ from tests.support.returning import Returning
 from tests.support.served import Served, User
 from tests.support.teamspaces import Teamspace
 from tests.support.until import until
-from tests.test_recovery import READER, lose, numbers, place, publisher, update
+from tests.test_recovery import READER, large_updates, lose, numbers, place, update
 
 __all__ = ["place"]
 
@@ -101,10 +101,7 @@ def test_a_long_replay_over_polling(served: Served, place: Place) -> None:
     client.drop()
     until(lambda: metric(served, "repo_notify_lost_clients") > 0)
     many = 200
-    who = publisher(served)
-    for number in range(many):
-        data = {"_id": "t", f"n{number}": number, "text": "x" * 2_000}
-        who.publish("TicketUpdated", **place.in_model, kind="container", data=data)
+    large_updates(served, place, many)
     client.connect()
     assert client.recovered
     update(served, place, many)
