@@ -60,7 +60,7 @@ class Background:
 
     def warn_unheard(self, event: Event) -> None:
         """Warn, once, where an event is published in a process that has no clients and no way to any."""
-        if self.serving or self._bus is not None or self._warned:
+        if self.serving or self._bus is not None or self._keeping.stream is not None or self._warned:
             return
         self._warned = True
         logger.warning(

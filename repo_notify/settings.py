@@ -30,6 +30,7 @@ HISTORY_MEMORY, HISTORY_MONGODB, HISTORY_OFF = "memory", "mongodb", "off"
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,60}", re.ASCII)
 # Of MongoDB and of 3D Repo.
 _TAKEN_DATABASES = ("admin", "local", "config", "internal")
+_REDIS = ("redis://", "rediss://")
 _QUEUE_SCHEMES = ("redis", "rediss", "amqp", "amqps")
 
 
@@ -155,6 +156,25 @@ def _queue(value: Any) -> str:
             raise _Wrong(
                 f"an address such as redis://host:6379/0 or amqp://user:password@host:5672/vhost, with {wrong}"
             )
+    return found
+
+
+def _history(value: Any) -> str:
+    if isinstance(value, str) and value.startswith(_REDIS):
+        return _one_redis(value)
+    try:
+        kind: str = _in_lower_case(_choice(HISTORY_MEMORY, HISTORY_MONGODB, HISTORY_OFF))(value)
+    except _Wrong:
+        raise _Wrong(
+            f"one of {HISTORY_MEMORY}, {HISTORY_MONGODB}, {HISTORY_OFF}, or an address such as redis://host:6379/0"
+        ) from None
+    return kind
+
+
+def _one_redis(value: str) -> str:
+    if ";" in value:
+        raise _Wrong("one address of a Redis")
+    found: str = _queue(value)
     return found
 
 
@@ -323,9 +343,10 @@ class Settings:
     max_message_bytes: int = setting(262_144, _whole(1), "The largest message from a client, in bytes.")
     history: str = setting(
         HISTORY_MEMORY,
-        _in_lower_case(_choice(HISTORY_MEMORY, HISTORY_MONGODB, HISTORY_OFF)),
+        _history,
         "Where what was published is kept for who was away: `memory`; `mongodb`, which survives restarts, for a "
-        "service of one process; or `off`.",
+        "service of one process; the address of a Redis, for all processes of a service; or `off`.",
+        secret=True,
     )
     history_database: str = setting(
         "repo_notify_history",
@@ -379,6 +400,11 @@ class Settings:
     access_log: bool = setting(
         False, _boolean, "Log each request, without its query, under the service's own server (`repo_notify.access`)."
     )
+
+    @property
+    def shares_history(self) -> bool:
+        """Whether the history is one for all processes."""
+        return self.history.startswith(_REDIS)
 
 
 SETTINGS: tuple[Setting, ...] = tuple(Setting(found.name.upper(), **found.metadata) for found in fields(Settings))

@@ -22,14 +22,15 @@ from .contract.markdown import Columns, Route, examples_markdown, reference_mark
 from .delivery.history.accounts import Accounts
 from .delivery.history.history import History
 from .delivery.publisher import Publisher, nothing
-from .delivery.queue import FLUSH_SECONDS, Bus, Receive
+from .delivery.queue import FLUSH_SECONDS, Bus
 from .engine import Server
 from .errors import SettingsError
 from .events import EVENT_TYPES
+from .links import Links
 from .loaded import LOADED
 from .loop_lag import LoopLag
 from .membership.handlers import Handlers
-from .membership.keeping import Keeping
+from .membership.keeping import Keeping, make_keeping
 from .membership.rate_limit import Bucket
 from .membership.recovery import Recoveries
 from .membership.register import Concern, Register
@@ -193,7 +194,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     def revalidate(named: Mapping[str, str | None]) -> None:
         revalidation.revalidate(Concern(**named))
 
-    keeping, accounts = Keeping(settings, sockets), Accounts()
+    keeping, accounts = make_keeping(settings, sockets, metrics), Accounts()
     session_ends: list[SessionEnds] = []
     history = keeping.history
     recover = partial(
@@ -206,8 +207,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         is_alive=lambda session_id: session_ends[0].is_alive(session_id),
     )
     recoveries = recover(history, accounts, sockets, identities, permissions, metrics) if history is not None else None
-    publishers: list[Publisher] = []
-    bus = _make_bus(settings, metrics, lambda message: publishers[0].receive(message), recoveries)
+    links = Links(settings, metrics, keeping, recoveries.hole if recoveries is not None else nothing)
     publisher = Publisher(
         sockets,
         identities,
@@ -216,11 +216,13 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         accounts,
         dialects=dialects,
         revalidate=revalidate,
-        bus=bus,
+        bus=links.bus,
+        stream=links.stream,
         history=history,
+        taken=recoveries.taken if recoveries is not None else nothing,
         forget_sessions=recoveries.forget_sessions if recoveries is not None else nothing,
     )
-    publishers.append(publisher)
+    links.publisher = publisher
     handlers = Handlers(
         sockets,
         identities,
@@ -239,7 +241,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     session_ends.append(ends)
     others = [part.run for part in (changes, recoveries) if part is not None]
     works = [revalidation.run, revalidation.run_sweeps, ends.run, *others]
-    background = Background(socketio.async_mode, bus, partial(_start, socketio.server, works), keeping)
+    background = Background(socketio.async_mode, links.bus, partial(_start, socketio.server, works), keeping)
     state = State(
         settings,
         socketio,
@@ -249,7 +251,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         identities,
         permissions,
         publisher,
-        bus,
+        links.bus,
         revalidation,
         changes,
         ends,
@@ -261,11 +263,11 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         accounts,
         keeping,
     )
-    explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
+    explainer = Explainer(sockets, identities, permissions, store, dialects, links.stream or links.bus, Ends())
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
     _attach(state, handlers, operator)
     _watch(state)
-    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server), keeping.problem)
+    probes = Probes(store, permissions, identities, links.bus, bounded_by(socketio.server), keeping.problem)
     app.register_blueprint(
         make_blueprint(
             app,
@@ -298,15 +300,6 @@ def _bound_sessions(identities: Identities, recoveries: Recoveries | None) -> li
 
 def _sockets_of(server: AnyServer, namespaces: tuple[str, ...]) -> Sockets:
     return OwnSockets(server, namespaces) if isinstance(server, Server) else StockSockets(server, namespaces)
-
-
-def _make_bus(
-    settings: Settings, metrics: Metrics, receive: Receive, recoveries: Recoveries | None
-) -> Bus | None:
-    if settings.message_queue is None:
-        return None
-    missed = recoveries.hole if recoveries is not None else nothing
-    return Bus(settings.message_queue, settings.message_queue_channel, receive, metrics, missed=missed)
 
 
 def _start(server: AnyServer, works: Iterable[Callable[[], None]]) -> None:

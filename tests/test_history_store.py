@@ -20,11 +20,13 @@ from repo_notify.delivery.history.log import Bounds, Log
 from repo_notify.delivery.history.mongodb import RUN, MongoHistory
 from repo_notify.delivery.history.packing import key_of, pack, unpack
 from repo_notify.delivery.history.positions import Gap
+from repo_notify.delivery.history.record_writer import MAX_ENDED, MAX_RECORDS
 from repo_notify.delivery.history.records import Record
 from repo_notify.delivery.history.store import Resumed, Run, Stored, StoreUnavailable, Unstorable, floor_of, with_lasts
 from repo_notify.delivery.history.stored_records import StoredRecords
-from repo_notify.delivery.history.writer import BATCH_ENTRIES, MAX_ENDED, MAX_RECORDS, Writer
+from repo_notify.delivery.history.writer import BATCH_ENTRIES, Writer
 from repo_notify.membership import keeping
+from repo_notify.metrics import Metrics
 from repo_notify.settings import read
 from tests.support.mongo_proxy import MongoProxy
 from tests.support.until import SECONDS, until
@@ -389,7 +391,7 @@ def test_where_the_store_is_away_at_the_start_a_history_begins_anew(
             "REPO_NOTIFY_PERMISSION_TIMEOUT": 0.5,
         }
         sockets: Any = FakeSockets()
-        found = keeping.Keeping(read(config), sockets)
+        found = keeping.make_keeping(read(config), sockets, Metrics())
         history = found.history
         assert isinstance(history, History)
         with proxy.refusing():

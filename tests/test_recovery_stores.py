@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from uuid import uuid4
 
 import pytest
+import redis
 import requests
 from pymongo import MongoClient
 
+from repo_notify.delivery.history import places
+from repo_notify.delivery.history.packing import key_of
 from tests.conftest import host_defaults
+from tests.support import brokers
 from tests.support.audience import Place
 from tests.support.metrics import metric
 from tests.support.mongo_proxy import MongoProxy
 from tests.support.ports import free_port
 from tests.support.returning import Returning
 from tests.support.served import SECONDS, Served, User, host_app
+from tests.support.tcp_proxy import TcpProxy
 from tests.support.teamspaces import Teamspace
 from tests.support.until import until
 from tests.test_recovery import large_updates, numbers, update
@@ -30,7 +35,7 @@ Make = Callable[..., Teamspace]
 READER = "carol"
 KEY = "a key for publishing"
 # A record is written within so many seconds of a change; a killed process must have had them.
-STORES = ["mongodb"]
+STORES = ["mongodb", "redis"]
 
 
 @dataclass
@@ -83,17 +88,107 @@ class MongoStore:
     def records(self) -> int:
         return self.database["records"].count_documents({})
 
+    def events(self) -> int:
+        """How many events are kept whole."""
+        return self.database["entries"].count_documents({"said": {"$exists": True}})
+
+    def everything(self) -> str:
+        return str([found for name in self.database.list_collection_names() for found in self.database[name].find()])
+
+    def is_kept(self, pid: str | None) -> bool:
+        """Whether there is a record of a client that is connected."""
+        return self.database["records"].count_documents({"_id": key_of(str(pid)), "at": {"$exists": False}}) == 1
+
+    def has_arrived(self, served: Served) -> bool:
+        """Whether the service has delivered everything that the store has; what is published is delivered at once."""
+        return True
+
+    def settings(self, port: int) -> dict[str, Any]:
+        """The settings by which a service uses it by way of a proxy on that port."""
+        return {"REPO_NOTIFY_MONGO_URI": f"mongodb://127.0.0.1:{port}/?directConnection=true"}
+
+
+class RedisStore:
+    """The same of the history in Redis."""
+
+    def __init__(self, address: str, name: str) -> None:
+        self.client: Any = redis.Redis.from_url(address, protocol=2)
+        self._keys = f"{{{name}}}:"
+
+    def _kept(self) -> dict[str, Json]:
+        """When the connection ended, the session, and the record itself, by the key of the secret."""
+        processes: Any = self.client.keys(f"{self._keys}records:*")
+        found: Any = {key: value for process in processes for key, value in dict(self.client.hgetall(process)).items()}
+        return {key.decode(): json.loads(value.partition(b" ")[2]) for key, value in found.items()}
+
+    def _records(self) -> list[Json]:
+        return [json.loads(record) for _, _, record, *_ in self._kept().values()]
+
+    def is_kept(self, pid: str | None) -> bool:
+        ended, *_ = self._kept().get(key_of(str(pid)), [0])
+        return ended is None
+
+    def has_arrived(self, served: Served) -> bool:
+        position = requests.get(f"{served.url}/notify/position", timeout=SECONDS).json()["position"]
+        found: Any = self.client.xrevrange(f"{self._keys}stream")
+        last = next((number for number, fields in found if b'"kind":"event"' in fields[b"body"]), b"0-0")
+        return places.message_of(int(position.split(".")[1], 16)) >= int(last.partition(b"-")[0])
+
+    def in_room(self, room: str) -> int:
+        return sum(room in json.dumps(found["rooms"]) for found in self._records())
+
+    def replaying(self, room: str) -> list[bool]:
+        return [bool(found["replaying"]) for found in self._records() if room in json.dumps(found["rooms"])]
+
+    def records(self) -> int:
+        return len(self._records())
+
+    def events(self) -> int:
+        found: Any = self.client.xlen(f"{self._keys}stream")
+        return int(found)
+
+    def everything(self) -> str:
+        read: dict[bytes, Callable[[bytes], Any]] = {
+            b"hash": self.client.hgetall,
+            b"stream": self.client.xrange,
+            b"string": self.client.get,
+            b"zset": lambda key: self.client.zrange(key, 0, -1),
+        }
+        found: Any = self.client.keys(f"{self._keys}*")
+        return str([(key, read[self.client.type(key)](key)) for key in found])
+
+    def settings(self, port: int) -> dict[str, Any]:
+        return {"REPO_NOTIFY_HISTORY": f"redis://127.0.0.1:{port}/0"}
+
+
+@pytest.fixture(scope="module")
+def redis_address(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with brokers.redis(tmp_path_factory.mktemp("redis")) as found:
+        yield found
+
 
 @pytest.fixture(params=STORES)
-def service(request: pytest.FixtureRequest, sample: str, mongo: MongoClient[dict[str, Any]]) -> Iterator[Service]:
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def service(
+    kind: str, request: pytest.FixtureRequest, sample: str, mongo: MongoClient[dict[str, Any]]
+) -> Iterator[Service]:
     name = f"history_{uuid4().hex}"
     config = {
         **host_defaults(sample),
         "REPO_NOTIFY_API_KEY": KEY,
-        "REPO_NOTIFY_HISTORY": request.param,
+        "REPO_NOTIFY_HISTORY": "mongodb",
         "REPO_NOTIFY_HISTORY_DATABASE": name,
+        "REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL": name,
     }
-    found = Service(config, MongoStore(mongo, name))
+    store: Any = MongoStore(mongo, name)
+    if kind == "redis":
+        config["REPO_NOTIFY_HISTORY"] = address = request.getfixturevalue("redis_address")
+        store = RedisStore(address, name)
+    found = Service(config, store)
     found.start()
     yield found
     found.close()
@@ -147,6 +242,12 @@ def joined(service: Service, client: Returning, place: Place, members: int = 1) 
     return reply
 
 
+def heard_so_far(service: Service, client: Returning) -> Json:
+    """Everything that was published has been delivered: what the client has heard of it."""
+    until(lambda: service.store.has_arrived(service.served))
+    return client.heard_so_far()
+
+
 ENDS = pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "restarted"])
 
 
@@ -165,7 +266,7 @@ def test_what_was_missed_comes_once_and_in_order(
     client.connect()
     assert client.recovered
     update(service.served, place, 5)
-    assert numbers(client.heard_so_far()) == [2, 3, 4, 5]
+    assert numbers(heard_so_far(service, client)) == [2, 3, 4, 5]
 
 
 @ENDS
@@ -180,7 +281,7 @@ def test_who_was_connected_hears_nothing_twice(
     update(service.served, place, 3)
     client.connect()
     assert client.recovered
-    assert numbers(client.heard_so_far()) == [3]
+    assert numbers(heard_so_far(service, client)) == [3]
 
 
 def test_two_restarts_in_a_row(service: Service, connect: Connect, place: Place) -> None:
@@ -192,11 +293,12 @@ def test_two_restarts_in_a_row(service: Service, connect: Connect, place: Place)
         service.restart(end)
         other.connect()
         assert other.recovered
-        assert number in numbers(other.heard_so_far())
+        assert number in numbers(heard_so_far(service, other))
+        until(lambda: service.store.is_kept(other.pid))
     client.connect()
     assert client.recovered
     update(service.served, place, 4)
-    assert numbers(client.heard_so_far()) == [1, 2, 3, 4]
+    assert numbers(heard_so_far(service, client)) == [1, 2, 3, 4]
 
 
 def test_a_client_that_never_heard_anything(service: Service, connect: Connect, place: Place) -> None:
@@ -207,7 +309,7 @@ def test_a_client_that_never_heard_anything(service: Service, connect: Connect, 
     service.restart(signal.SIGKILL)
     client.connect()
     assert client.recovered
-    assert numbers(client.heard_so_far()) == [1]
+    assert numbers(heard_so_far(service, client)) == [1]
 
 
 def test_another_user_recovers_nothing(service: Service, connect: Connect, place: Place) -> None:
@@ -220,13 +322,13 @@ def test_another_user_recovers_nothing(service: Service, connect: Connect, place
         client.cookie = other
         client.connect()
         assert not client.recovered
-        assert client.heard_so_far() == []
+        assert heard_so_far(service, client) == []
         client.drop()
         client.pid, client.sid, client.offset = kept
     client.cookie = cookie
     client.connect()
     assert client.recovered
-    assert numbers(client.heard_so_far()) == [1]
+    assert numbers(heard_so_far(service, client)) == [1]
 
 
 def test_the_secret_counts_once(service: Service, connect: Connect, place: Place) -> None:
@@ -239,7 +341,7 @@ def test_the_secret_counts_once(service: Service, connect: Connect, place: Place
     assert client.recovered
     # The older connection has ended.
     assert post(service, place, 1).status_code == 202
-    assert numbers(client.heard_so_far()) == [1]
+    assert numbers(heard_so_far(service, client)) == [1]
     close(first)
 
 
@@ -257,7 +359,7 @@ def test_an_ended_session_recovers_nothing(service: Service, connect: Connect, p
     assert post(service, place, 1).status_code == 202
     client.connect()
     assert not client.recovered or when == "before"
-    assert client.heard_so_far() == []
+    assert heard_so_far(service, client) == []
 
 
 def test_a_session_that_ended_while_nobody_served_recovers_nothing(
@@ -278,10 +380,10 @@ def test_a_session_that_ended_while_nobody_served_recovers_nothing(
     update(service.served, place, 1)
     client.connect()
     assert not client.recovered
-    assert client.heard_so_far() == []
+    assert heard_so_far(service, client) == []
     still.connect()
     assert still.recovered
-    assert numbers(still.heard_so_far()) == [1]
+    assert numbers(heard_so_far(service, still)) == [1]
 
 
 def test_who_left_of_its_own_will_does_not_come_back(service: Service, connect: Connect, place: Place) -> None:
@@ -305,7 +407,7 @@ def test_a_room_that_was_left_is_not_entered_again(service: Service, connect: Co
     update(service.served, place, 2, model=place.other_model)
     client.connect()
     assert client.recovered
-    assert numbers(client.heard_so_far()) == [2]
+    assert numbers(heard_so_far(service, client)) == [2]
 
 
 @ENDS
@@ -321,13 +423,13 @@ def test_positions_of_before_are_positions(
     assert reply["replayed"] == 3
     heard = [each for each in client.heard if each[0] != "message"]
     client.heard.clear()
-    assert numbers(heard + client.heard_so_far()) == [1, 2, 3]
+    assert numbers(heard + heard_so_far(service, client)) == [1, 2, 3]
     until(lambda: service.store.replaying(place.model) == [False])
     service.restart(end)
     update(service.served, place, 4)
     client.connect()
     assert client.recovered
-    assert numbers(client.heard_so_far()) == [4]
+    assert numbers(heard_so_far(service, client)) == [4]
 
 
 def test_a_replay_that_has_ended_is_not_begun_anew(service: Service, connect: Connect, place: Place) -> None:
@@ -344,7 +446,7 @@ def test_a_replay_that_has_ended_is_not_begun_anew(service: Service, connect: Co
     update(service.served, place, many)
     client.connect()
     assert client.recovered
-    assert numbers(client.heard_so_far()) == [many]
+    assert numbers(heard_so_far(service, client)) == [many]
 
 
 def test_every_value_survives(service: Service, connect: Connect, place: Place) -> None:
@@ -358,7 +460,7 @@ def test_every_value_survives(service: Service, connect: Connect, place: Place) 
     service.restart(signal.SIGKILL)
     client.connect()
     assert client.recovered
-    ((_, (payload,)),) = client.heard_so_far()
+    ((_, (payload,)),) = heard_so_far(service, client)
     assert payload["data"] == data
 
 
@@ -371,7 +473,7 @@ def test_superseded_updates_are_left_out_across_a_restart(service: Service, conn
         if number == 1:
             service.restart(signal.SIGTERM)
     client.connect()
-    ((event, (payload,)),) = client.heard_so_far()
+    ((event, (payload,)),) = heard_so_far(service, client)
     assert (event, payload["data"]) == ("containerSettingsUpdate", {"status": "ok"})
 
 
@@ -386,28 +488,64 @@ def test_a_quiet_client_is_recovered_while_others_are_busy(service: Service, con
     update(service.served, place, *range(20), model=place.other_model)
     busy.close()
     # What is too much is dropped, but for the rooms of it.
-    until(lambda: service.store.database["entries"].count_documents({"said": {"$exists": True}}) <= 5)
+    until(lambda: service.store.events() <= 5)
     update(service.served, place, *range(20), model=place.other_model)
     assert post(service, place, 1).status_code == 202
     service.restart(signal.SIGKILL)
     client.connect()
     assert client.recovered
-    assert numbers(client.heard_so_far()) == [1]
+    assert numbers(heard_so_far(service, client)) == [1]
     busy.connect()
     assert not busy.recovered
     ((event, (told,)),) = busy.hear(1)
     assert (event, told["event"]) == ("message", "gap")
 
 
+class Held(Protocol):
+    """A store that can be held up, and be away."""
+
+    def hold_up(self) -> None:
+        """Let nothing through."""
+
+    def release(self) -> None:
+        """Let everything through, what waited first."""
+
+    def refusing(self) -> AbstractContextManager[None]:
+        """End each connection, meanwhile."""
+
+
+class HeldMongo(MongoProxy):
+    """With everything else of MongoDB."""
+
+    database = ""
+
+    def hold_up(self) -> None:
+        self.hold_all(self.database)
+
+
+class HeldRedis(TcpProxy):
+    def hold_up(self) -> None:
+        self.freeze(new_too=True)
+
+    def release(self) -> None:
+        self.thaw()
+
+
 @pytest.fixture
-def proxied(service: Service, sample: str) -> Iterator[MongoProxy]:
-    """The service's store behind a proxy that can hold it up, as everything else of MongoDB."""
+def proxied(service: Service, kind: str, sample: str, request: pytest.FixtureRequest) -> Iterator[Held]:
+    """The service's store behind a proxy."""
     service.end(signal.SIGTERM)
-    with MongoProxy(sample) as proxy:
-        service.config["REPO_NOTIFY_MONGO_URI"] = proxy.uri
+    with ExitStack() as stack:
+        found: HeldMongo | HeldRedis
+        if kind == "redis":
+            found = stack.enter_context(HeldRedis(int(request.getfixturevalue("redis_address").split(":")[2][:-2])))
+        else:
+            found = stack.enter_context(HeldMongo(sample))
+            found.database = service.config["REPO_NOTIFY_HISTORY_DATABASE"]
+        service.config |= service.store.settings(found.port)
         service.start()
-        yield proxy
-        proxy.release()
+        yield found
+        found.release()
         service.close()
 
 
@@ -416,13 +554,13 @@ def ready(service: Service) -> Json:
 
 
 def test_a_store_that_is_away_for_a_while_costs_nothing(
-    service: Service, proxied: MongoProxy, connect: Connect, place: Place
+    service: Service, proxied: Held, connect: Connect, place: Place
 ) -> None:
     client, other = connect(), connect("dave")
     for members, each in enumerate((client, other), 1):
         joined(service, each, place, members)
     assert ready(service) == {"status": "ok"}
-    proxied.hold_all(service.config["REPO_NOTIFY_HISTORY_DATABASE"])
+    proxied.hold_up()
     update(service.served, place, 1)
     assert numbers(client.hear(1)) == [1]
     expected = {"status": "degraded", "reasons": {"history": "the history's store does not answer"}}
@@ -433,18 +571,18 @@ def test_a_store_that_is_away_for_a_while_costs_nothing(
     assert "the history's store did not take them" in answer.json()["errors"][0]["message"]
     client.connect()
     assert client.recovered
-    assert numbers(client.heard_so_far()) == [2]
+    assert numbers(heard_so_far(service, client)) == [2]
     proxied.release()
     until(lambda: ready(service) == {"status": "ok"})
     assert post(service, place, 3).status_code == 202
     service.restart(signal.SIGKILL)
     other.connect()
     assert other.recovered
-    assert numbers(other.heard_so_far()) == [1, 2, 3]
+    assert numbers(heard_so_far(service, other)) == [1, 2, 3]
 
 
 def test_what_was_never_stored_is_a_gap(
-    service: Service, proxied: MongoProxy, connect: Connect, place: Place
+    service: Service, kind: str, proxied: Held, connect: Connect, place: Place
 ) -> None:
     client = connect()
     joined(service, client, place)
@@ -457,18 +595,23 @@ def test_what_was_never_stored_is_a_gap(
         service.end(signal.SIGKILL)
     service.start()
     client.connect()
+    if kind == "redis":
+        # What nobody else heard of has no place of its own.
+        assert client.recovered
+        assert heard_so_far(service, client) == []
+        return
     assert not client.recovered
     ((event, (told,)),) = client.hear(1)
     assert (event, told["event"]) == ("message", "gap")
 
 
 def test_who_cannot_be_looked_up_is_told_of_a_gap(
-    service: Service, proxied: MongoProxy, connect: Connect, place: Place
+    service: Service, proxied: Held, connect: Connect, place: Place
 ) -> None:
     client = connect()
     joined(service, client, place)
     service.restart(signal.SIGKILL)
-    proxied.hold_all(service.config["REPO_NOTIFY_HISTORY_DATABASE"])
+    proxied.hold_up()
     client.connect()
     assert not client.recovered
     ((event, (told,)),) = client.hear(1)
@@ -480,7 +623,7 @@ def test_made_up_secrets_make_somebody_new(service: Service, connect: Connect, p
         with Returning(service.served.url, User(service.served).log_in(READER).cookie) as client:
             client.connect(auth={"pid": pid})
             assert client.pid is not None
-            assert client.heard_so_far() == []
+            assert heard_so_far(service, client) == []
 
 
 def test_no_secret_is_in_the_store(service: Service, connect: Connect, place: Place) -> None:
@@ -489,11 +632,12 @@ def test_no_secret_is_in_the_store(service: Service, connect: Connect, place: Pl
     client.drop()
     until(lambda: metric(service.served, "repo_notify_lost_clients") == 1)
     service.end(signal.SIGTERM)
-    kept = [found for name in ("records", "entries", "runs", "meta") for found in service.store.database[name].find()]
-    assert kept
-    assert str(client.pid) not in str(kept)
+    kept = service.store.everything()
+    assert place.model in kept
+    assert str(client.pid) not in kept
 
 
+@pytest.mark.parametrize("kind", ["mongodb"])
 def test_its_database_is_no_teamspace(service: Service, connect: Connect, teamspaces: Make) -> None:
     place = Place(teamspaces(service.config["REPO_NOTIFY_HISTORY_DATABASE"]))
     place.teamspace.model({READER: "viewer"}, _id=place.model)

@@ -10,7 +10,7 @@ import contextlib
 import importlib.util
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -34,14 +34,23 @@ class _Libraries(NamedTuple):
 _LIBRARIES = {
     "redis": _Libraries("Redis", ("kombu", "redis", "packaging"), "redis"),
     "amqp": _Libraries("RabbitMQ", ("kombu", "amqp"), "rabbitmq"),
+    "history": _Libraries("Redis", ("redis",), "redis"),
 }
 
 
 def require_libraries(url: str) -> None:
     """Raise `SettingsError` with the line that installs them where the libraries of an address are missing."""
-    kinds = {"amqp" if _is_amqp(address) else "redis" for address in url.split(";")}
+    _require({"amqp" if _is_amqp(address) else "redis" for address in url.split(";")}, "REPO_NOTIFY_MESSAGE_QUEUE")
+
+
+def require_redis() -> None:
+    """As `require_libraries`, for a history in Redis."""
+    _require({"history"}, "REPO_NOTIFY_HISTORY")
+
+
+def _require(kinds: Collection[str], setting: str) -> None:
     problems = [
-        f"REPO_NOTIFY_MESSAGE_QUEUE needs packages for {needed.broker} that are not installed ({', '.join(missing)}): "
+        f"{setting} needs packages for {needed.broker} that are not installed ({', '.join(missing)}): "
         f"pip install 'repo_notify[{needed.extra}]'"
         for needed in (_LIBRARIES[kind] for kind in sorted(kinds))
         if (missing := [module for module in needed.modules if not _is_installed(module)])

@@ -25,7 +25,9 @@ ALIVE: Final = "alive"
 EVENT: Final = "event"
 BIND: Final = "bind"
 REVALIDATE: Final = "revalidate"
-KINDS: Final = frozenset({ALIVE, EVENT, BIND, REVALIDATE})
+# A client that was on another process is back on the sender.
+TAKEN: Final = "taken"
+KINDS: Final = frozenset({ALIVE, EVENT, BIND, REVALIDATE, TAKEN})
 
 # Processes and publishers of one service; 100 bytes each.
 MAX_ORIGINS: Final = 1_000

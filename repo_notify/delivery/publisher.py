@@ -6,6 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from time import perf_counter
 from typing import Any
 
@@ -24,6 +25,7 @@ from .history.history import History
 from .messages import Message
 from .queue import Bus
 from .recording import RecordedEvents
+from .stream import Stream
 
 logger = logging.getLogger(__name__)
 
@@ -57,7 +59,9 @@ class Publisher:
         dialects: Dialects,
         revalidate: Revalidate,
         bus: Bus | None = None,
+        stream: Stream | None = None,
         history: History | None = None,
+        taken: Callable[[Mapping[str, Any]], None] = nothing,
         forget_sessions: Callable[[Sequence[str]], None] = nothing,
     ) -> None:
         self._revalidate = revalidate
@@ -67,7 +71,10 @@ class Publisher:
         self._metrics = metrics
         self._accounts = accounts
         self._dialects = dialects
-        self._bus = bus
+        # Where there is a stream, everything goes by it.
+        self._bus: Bus | Stream | None = stream or bus
+        self._stream = stream
+        self._taken = taken
         self._history = history
         self._forget_sessions = forget_sessions
         self._recordings: tuple[RecordedEvents, ...] = ()
@@ -92,9 +99,13 @@ class Publisher:
         """
         if self._recordings and not self._record(event, named_by):
             return
-        if self._bus is not None:
-            self._bus.send(messages.EVENT, messages.dump_event(event, named_by))
+        dumped = messages.dump_event(event, named_by) if self._bus is not None else ""
         self._metrics.published(type(event).__name__)
+        if self._stream is not None:
+            self._stream.publish(dumped, partial(self._deliver, event, named_by))
+            return
+        if self._bus is not None:
+            self._bus.send(messages.EVENT, dumped)
         self._deliver(event, named_by)
 
     def send_all(self, events: Sequence[Event]) -> bool:
@@ -149,8 +160,16 @@ class Publisher:
             self._bind(content["socket"], Identity(content["username"], content["session_id"], named=True))
         elif message.kind == messages.REVALIDATE:
             self._revalidate(content)
+        elif message.kind == messages.TAKEN:
+            self._taken(content)
         else:
-            self._deliver(EVENT_TYPES[content["type"]](**content["fields"]), content.get("named_by"))
+            self._deliver(*_event_of(content))
+
+    def recall(self, message: Message, at: float) -> None:
+        """Keep the deliveries of an event that was published at that time, in monotonic seconds, and send nothing."""
+        event, named_by = _event_of(message.content)
+        for delivery in self._dialects.deliveries(event):
+            self._fan_out(delivery, event, None, named_by, at)
 
     def _bind(self, socket_id: str, identity: Identity) -> Outcome:
         connection_id = self._sockets.resolve(socket_id)
@@ -175,7 +194,13 @@ class Publisher:
                 self._accounts.sent(number)
         self._metrics.latency.observe(perf_counter() - started)
 
-    def _fan_out(self, delivery: Delivery, event: Event, skip: str | None, named_by: str | None) -> int:
+    def _fan_out(
+        self, delivery: Delivery, event: Event, skip: str | None, named_by: str | None, sent_at: float | None = None
+    ) -> int:
+        """Send a delivery, which the history has from then on, and return to how many.
+
+        One that was sent before, at that time, is sent to nobody.
+        """
         sockets, history = self._sockets, self._history
         prepared = sockets.prepare(delivery.name, delivery.payload)
         rooms = tuple(dict.fromkeys([room.key for room in delivery.rooms]))
@@ -185,9 +210,16 @@ class Publisher:
                 update = update_key(delivery.name, rooms, event) if isinstance(event, UPDATES) else None
                 said = (delivery.name, delivery.payload)
                 history.publish(
-                    rooms, prepared, prepared.size, said=said, emitter=emitter, named_by=named_by, update=update
+                    rooms,
+                    prepared,
+                    prepared.size,
+                    said=said,
+                    emitter=emitter,
+                    named_by=named_by,
+                    update=update,
+                    at=sent_at,
                 )
-            return sockets.fan_out(prepared, rooms, skip=skip)
+            return sockets.fan_out(prepared, rooms, skip=skip) if sent_at is None else 0
 
     def _end(self, event: SessionsEnded, cause: str) -> None:
         ended = self._identities.end(event.session_ids)
@@ -208,3 +240,8 @@ class Publisher:
             return found
         identity = self._identities.known(found)
         return found if identity is None or identity.username == named_by else None
+
+
+def _event_of(content: Mapping[str, Any]) -> tuple[Event, str | None]:
+    """Return the event of a message, and who named its emitter."""
+    return EVENT_TYPES[content["type"]](**content["fields"]), content.get("named_by")

@@ -135,6 +135,8 @@ class Handlers:
             raise denial(wanted[-1].right)
         if request.action == "leave":
             return self._succeed(request, socket)
+        if self._recoveries is not None and SINCE in request.data:
+            self._recoveries.reach(request.data[SINCE])
         # What is published meanwhile waits: it is behind the reply, and what is missed before it.
         with self._sockets.order:
             return self._join(request, socket, identity, granted, started)

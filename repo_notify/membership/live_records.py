@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import Any
 
-from repo_notify.delivery.history.writer import Writer
+from repo_notify.delivery.history.record_writer import RecordWriter
+from repo_notify.sessions.bindings import Identities
 from repo_notify.sockets import Follower, Sockets
 
 from .snapshots import Snapshots
@@ -14,10 +16,21 @@ from .snapshots import Snapshots
 REASON = "transport close"
 
 
+def watch(
+    sockets: Sockets, writer: RecordWriter | None, snapshots: Snapshots, identities: Identities
+) -> Callable[[Follower], None] | None:
+    """Have the records of clients written as they change; return what is to be told of them, where that is so."""
+    if writer is None:
+        return None
+    live = LiveRecords(sockets, writer, snapshots)
+    identities.changed = live.user_changed
+    return live.changed
+
+
 class LiveRecords:
     """Has the record of a client written soon after its rooms or its user have changed."""
 
-    def __init__(self, sockets: Sockets, writer: Writer, snapshots: Snapshots) -> None:
+    def __init__(self, sockets: Sockets, writer: RecordWriter, snapshots: Snapshots) -> None:
         self._sockets = sockets
         self._writer = writer
         self._snapshots = snapshots

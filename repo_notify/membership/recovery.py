@@ -15,6 +15,7 @@ from repo_notify.access.permissions import Permissions
 from repo_notify.access.rights import decide
 from repo_notify.delivery.history.accounts import Accounts
 from repo_notify.delivery.history.history import History
+from repo_notify.delivery.history.packing import key_of
 from repo_notify.delivery.history.positions import TOO_OLD, Gap, OtherHistory
 from repo_notify.delivery.history.records import Record
 from repo_notify.delivery.history.replay import Replay, Whose, gap, ids_of
@@ -27,6 +28,7 @@ from repo_notify.sessions.reads import SessionsUnavailable
 from repo_notify.sockets import Back, Follower, Socket, Sockets
 
 from .keeping import Keeping
+from .live_records import watch
 from .register import Register
 from .revocation import Revalidation, tell_denied
 from .snapshots import Snapshots
@@ -108,7 +110,8 @@ class Recoveries:
         self.stopping = False
         self._snapshots = Snapshots(history, sockets, identities, register)
         self._is_alive = is_alive
-        self.changed = keeping.watch(self._snapshots, identities)
+        self._keeping = keeping
+        self.changed = watch(sockets, keeping.writer, self._snapshots, identities)
         sockets.keep(self)
         self.records = keeping.records(history.bounds.seconds, self._expired)
 
@@ -174,6 +177,7 @@ class Recoveries:
         return Back(found.record.sid, found.record.pid, found)
 
     def _returned(self, connection_id: str, namespace: str, pid: object, offset: object) -> _Kept | None:
+        self._keeping.reach(offset)
         live = self._live(pid, namespace)
         record = self._snapshots.of(live, "transport close") if live is not None else self._lost(pid, namespace)
         if record is None:
@@ -197,6 +201,18 @@ class Recoveries:
         if record.username is not None and self._identities.known(connection_id) is None:
             self._identities.bind(connection_id, Identity(record.username, record.session_id, named=True))
         return _Kept(record, number, rooms, refused, asked)
+
+    def taken(self, named: Mapping[str, Any]) -> None:
+        """Let go of a client that is back on another process, which has taken its record, by the key of its secret."""
+        key = named["key"]
+        found = self._sockets.follower(named["sid"], named["namespace"])
+        if found is not None and found.pid is not None and key_of(found.pid) == key:
+            self._sockets.take_over(found)
+        self.records.drop(key)
+
+    def reach(self, position: object) -> None:
+        """Wait, for a moment, for what somebody with that position knows of already."""
+        self._keeping.reach(position)
 
     def _live(self, pid: object, namespace: str) -> Follower | None:
         if not isinstance(pid, str) or not _SECRET_LENGTH < len(pid) <= MAX_PID_LENGTH or not pid.isascii():

@@ -14,6 +14,7 @@ from repo_notify.access.permissions import NoAnswer, Permissions
 from repo_notify.access.rights import decide
 from repo_notify.access.store import Store, Unreachable
 from repo_notify.delivery.queue import Bus
+from repo_notify.delivery.stream import Stream
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.protocol.dialect import Dialects
 from repo_notify.protocol.ids import fold_uuid
@@ -89,7 +90,7 @@ class Explainer:
     permissions: Permissions
     store: Store
     dialects: Dialects
-    bus: Bus | None
+    bus: Bus | Stream | None
     ends: Ends
 
     def explain(self, asked: Asked) -> list[Check]:

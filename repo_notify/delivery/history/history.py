@@ -26,6 +26,8 @@ class History(Log):
     def __init__(self, bounds: Bounds) -> None:
         super().__init__(bounds)
         self.holes = 0
+        # No number below it is given out.
+        self._least = 0
         self.writer: Writer | None = None
         self._call(positions.new_history())
 
@@ -84,14 +86,15 @@ class History(Log):
         emitter: str | None,
         named_by: str | None,
         update: Hashable | None,
+        at: float | None = None,
     ) -> None:
         """Keep what is about to be sent to these rooms; `size` in bytes.
 
-        `said` is its name and payload, for a store; the rest as in `Entry`.
+        `said` is its name and payload, for a store; the rest as in `Entry`. `at` is now, where it is None.
         """
-        number = self.number + 1
+        number = max(self.number + 1, self._least)
         size += OVERHEAD
-        self.append(Entry(number, monotonic(), rooms, prepared, size, emitter, named_by, update))
+        self.append(Entry(number, monotonic() if at is None else at, rooms, prepared, size, emitter, named_by, update))
         self.position = self._at(number)
         if self.writer is not None:
             self.writer.add(Stored(number, time(), rooms, size, *said, emitter, named_by, update))

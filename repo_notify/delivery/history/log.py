@@ -147,6 +147,16 @@ class Log:
             _, (forgotten, _) = self._trimmed.popitem(last=False)
             self.floor = max(self.floor, forgotten)
 
+    def lost_since(self, number: int) -> dict[str, int]:
+        """Return the rooms whose last event that left the history has a number above that, with that event's number."""
+        found: dict[str, int] = {}
+        for room in reversed(self._trimmed):
+            last, _ = self._trimmed[room]
+            if last <= number:
+                break
+            found[room] = last
+        return found
+
     def hole(self) -> None:
         """Something that was published is not here: who knows no more than until now has missed it."""
         self.number += 1

@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable
+from typing import NamedTuple
 
 # In characters.
 MAX_LENGTH = 200
 
-_FORM = re.compile(r"(?P<history>[A-Za-z0-9]{4,40})\.(?P<number>[0-9a-f]{1,16})", re.ASCII)
+_FORM = re.compile(
+    r"(?P<history>[A-Za-z0-9]{4,40})\.(?P<number>[0-9a-f]{1,24})(\.(?P<process>[0-9a-f]{1,16}))?", re.ASCII
+)
 
 
 class Gap(Exception):
@@ -37,19 +40,39 @@ def new_history() -> str:
     return secrets.token_hex(6)
 
 
-def writer(history: str) -> Callable[[int], str]:
-    """Return what makes the position behind the event of a number."""
-    return f"{history}.{{:x}}".format
+def writer(history: str, process: str = "") -> Callable[[int], str]:
+    """Return what makes the position behind the event of a number; one of a `process` is for that alone."""
+    return f"{history}.{{:x}}{f'.{process}' if process else ''}".format
 
 
-def read(position: object, history: str, last: int) -> int:
-    """Return the number of a position of this history, whose last event has the number `last`; raises `Gap`."""
+class Position(NamedTuple):
+    """What a position says; `process` is empty where every process understands it."""
+
+    history: str
+    number: int
+    process: str
+
+
+def parse(position: object) -> Position:
+    """Return what a position says; raises `Gap` where it is none."""
     found = _FORM.fullmatch(position) if isinstance(position, str) and len(position) <= MAX_LENGTH else None
     if found is None:
         raise Gap(NO_POSITION)
-    if found["history"] != history:
+    return Position(found["history"], int(found["number"], 16), found["process"] or "")
+
+
+def checked(history: str, number: int, name: str, last: int) -> int:
+    """Return a number of the history called `name`, whose last one is `last`; raises `Gap`."""
+    if history != name:
         raise OtherHistory
-    number = int(found["number"], 16)
     if number > last:
         raise Gap(NO_POSITION)
     return number
+
+
+def read(position: object, name: str, last: int) -> int:
+    """Return the number of a position of the history called `name`, whose last one is `last`; raises `Gap`."""
+    found = parse(position)
+    if found.process:
+        raise Gap(NO_POSITION)
+    return checked(found.history, found.number, name, last)

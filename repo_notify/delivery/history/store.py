@@ -61,11 +61,24 @@ class Resumed:
     entries: Sequence[Stored]
 
 
-class HistoryStore(Protocol):
-    """A history's store. Every method may wait, and raises `StoreUnavailable`.
+class RecordStore(Protocol):
+    """A store of session records. Every method may wait, and raises `StoreUnavailable`.
 
     Records go by a key that says nothing of their secret (`packing.key_of`).
     """
+
+    def beat(self) -> None:
+        """Take note that the process lives."""
+
+    def save(self, records: Mapping[str, Record | None], sessions: Collection[str]) -> None:
+        """Write records, delete those that are None, then all of these sessions."""
+
+    def close(self) -> None:
+        """Close the connections."""
+
+
+class HistoryStore(RecordStore, Protocol):
+    """The store of a history that one process has."""
 
     def resume(self, name: str) -> Resumed:
         """Begin a run; the history is called `name` where the store has none."""
@@ -82,17 +95,8 @@ class HistoryStore(Protocol):
     def trim(self, after: int, first: int) -> None:
         """Drop what the entries after that number and before the `first` one hold, but for their rooms."""
 
-    def beat(self) -> None:
-        """Take note that the process lives."""
-
-    def save(self, records: Mapping[str, Record | None], sessions: Collection[str]) -> None:
-        """Write records, delete those that are None, then all of these sessions."""
-
     def record(self, pid: str, key: str) -> Record | None:
         """Return the record of a client that lost its connection, or whose process was killed."""
-
-    def close(self) -> None:
-        """Close the connections."""
 
 
 def floor_of(runs: Sequence[Run], numbers: Sequence[int]) -> int:

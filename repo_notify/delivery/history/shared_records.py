@@ -1,0 +1,110 @@
+"""Session records where several processes share a history: a client may come back on any of them (spec section 9)."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from .packing import key_of
+from .positions import Gap
+from .record_writer import RecordWriter
+from .records import Record, Records
+from .redis_records import Found, RedisRecords
+from .store import StoreUnavailable
+from .stored_records import UNREADABLE
+
+# A secret and an id, as they are given out: nothing else is asked for.
+_FORM = re.compile(r"[A-Za-z0-9_-]{23,100}", re.ASCII)
+# So many were read and not taken yet; one takes a moment.
+MAX_FOUND = 10_000
+
+
+class SharedRecords(Records):
+    """The records of this process's clients in memory, and those of the others where they keep them.
+
+    `tell` says to the others which record of theirs was taken.
+    """
+
+    def __init__(
+        self,
+        seconds: float,
+        expired: Callable[[Record], None],
+        *,
+        writer: RecordWriter,
+        redis: RedisRecords,
+        tell: Callable[[Mapping[str, Any]], None],
+    ) -> None:
+        super().__init__(seconds, self._expire)
+        self._tell_expired = expired
+        self._writer = writer
+        self._redis = redis
+        self._tell = tell
+        self._reading = threading.Lock()
+        self._found: OrderedDict[str, Found] = OrderedDict()
+        self._pids: dict[str, str] = {}
+
+    def put(self, record: Record) -> None:
+        """Keep a record of this process's, and have it written."""
+        super().put(record)
+        self._pids[key_of(record.pid)] = record.pid
+        self._writer.save(record.pid, record if record.matters else None)
+
+    def get(self, pid: str) -> Record | None:
+        """Return the record of that secret and leave it there; raises `Gap` where that cannot be known."""
+        record = super().get(pid)
+        if record is not None or not _FORM.fullmatch(pid):
+            return record
+        try:
+            found = self._redis.find(pid, key_of(pid))
+        except StoreUnavailable:
+            raise Gap(UNREADABLE) from None
+        if found is None or self._writer.has_ended(found.record.session_id):
+            return None
+        with self._reading:
+            self._found[pid] = found
+            while len(self._found) > MAX_FOUND:
+                self._found.popitem(last=False)
+        return found.record
+
+    def take(self, pid: str) -> Record | None:
+        """Return the record of that secret, once; raises `Gap` where that cannot be known."""
+        record = super().take(pid)
+        if record is not None:
+            self._forget(record)
+            return record
+        with self._reading:
+            found = self._found.pop(pid, None)
+        if found is None:
+            return None
+        try:
+            is_there = self._redis.take(found.process, key_of(pid))
+        except StoreUnavailable:
+            raise Gap(UNREADABLE) from None
+        if not is_there:
+            return None
+        self._tell({"key": key_of(pid), "sid": found.record.sid, "namespace": found.record.namespace})
+        return found.record
+
+    def drop(self, key: str) -> None:
+        """Forget a record that another process has taken."""
+        pid = self._pids.get(key)
+        record = super().take(pid) if pid is not None else None
+        if record is not None:
+            self._forget(record)
+
+    def end_sessions(self, session_ids: Iterable[str]) -> None:
+        """Forget the clients of these sessions, whichever process they were on."""
+        ended = list(session_ids)
+        self._writer.end_sessions(ended)
+        super().end_sessions(ended)
+
+    def _expire(self, record: Record) -> None:
+        self._forget(record)
+        self._tell_expired(record)
+
+    def _forget(self, record: Record) -> None:
+        self._pids.pop(key_of(record.pid), None)
+        self._writer.save(record.pid, None)
