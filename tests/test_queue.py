@@ -62,13 +62,19 @@ def queue_settings(queue: str, channel: str = CHANNEL) -> dict[str, Any]:
     return {"REPO_NOTIFY_MESSAGE_QUEUE": queue, "REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL": channel}
 
 
-@pytest.fixture(scope="module", params=brokers.BROKERS)
+# Two processes that share a history need no queue but for programs outside.
+SHARED = "shared history"
+
+
+@pytest.fixture(scope="module", params=[*brokers.BROKERS, SHARED])
 def pair(request: pytest.FixtureRequest, sample: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with ExitStack() as stack:
-        queue = stack.enter_context(brokers.BROKERS[request.param](tmp_path_factory.mktemp("broker")))
+        kind = "redis" if request.param == SHARED else request.param
+        queue = stack.enter_context(brokers.BROKERS[kind](tmp_path_factory.mktemp("broker")))
         config = {
             **host_defaults(sample),
             **queue_settings(queue),
+            **({"REPO_NOTIFY_HISTORY": queue} if request.param == SHARED else {}),
             "REPO_NOTIFY_PERMISSION_CACHE_SECONDS": 60,
             # What the queue tells is to be seen alone.
             "REPO_NOTIFY_CHANGE_STREAMS": False,

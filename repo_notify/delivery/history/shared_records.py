@@ -18,6 +18,8 @@ from .stored_records import UNREADABLE
 
 # A secret and an id, as they are given out: nothing else is asked for.
 _FORM = re.compile(r"[A-Za-z0-9_-]{23,100}", re.ASCII)
+# Who comes back faster than its record is written, which takes some 0.05 s, is asked for again.
+PAUSES_SECONDS = (0.1, 0.25)
 # So many were read and not taken yet; one takes a moment.
 MAX_FOUND = 10_000
 
@@ -57,10 +59,7 @@ class SharedRecords(Records):
         record = super().get(pid)
         if record is not None or not _FORM.fullmatch(pid):
             return record
-        try:
-            found = self._redis.find(pid, key_of(pid))
-        except StoreUnavailable:
-            raise Gap(UNREADABLE) from None
+        found = self._read(pid)
         if found is None or self._writer.has_ended(found.record.session_id):
             return None
         with self._reading:
@@ -68,6 +67,18 @@ class SharedRecords(Records):
             while len(self._found) > MAX_FOUND:
                 self._found.popitem(last=False)
         return found.record
+
+    def _read(self, pid: str) -> Found | None:
+        """Return what another process keeps; one that is being written there is waited for."""
+        for pause in (*PAUSES_SECONDS, None):
+            try:
+                found = self._redis.find(pid, key_of(pid))
+            except StoreUnavailable:
+                raise Gap(UNREADABLE) from None
+            if found is not None or pause is None:
+                return found
+            threading.Event().wait(pause)
+        return None
 
     def take(self, pid: str) -> Record | None:
         """Return the record of that secret, once; raises `Gap` where that cannot be known."""
