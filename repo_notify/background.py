@@ -22,11 +22,11 @@ class Background:
     """What runs beside the requests of one app: the queue's threads, and what ends rights and sessions.
 
     Begun by a process's first connection: a process that serves nobody has none of it, and a server may fork after the
-    app was made. `serving`: whether this process has answered a request, or is about to.
+    app was made. `serving`: whether this process has answered a request, or is about to. `stopping`: whether it ends.
     """
 
     def __init__(self, async_mode: str, bus: Bus | None, start: Callable[[], None], keeping: Keeping) -> None:
-        self.serving = False
+        self.serving = self.stopping = False
         self._keeping = keeping
         self._opening = threading.Lock()
         self._opened = 0

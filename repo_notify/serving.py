@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import signal
 import socket
 import time
@@ -64,6 +65,7 @@ def with_limits(handler: type[HttpHandler], settings: Sequence[Settings]) -> typ
 def shut_down(state: State) -> None:
     """Tell the clients of one app that the service ends, and end its background work."""
     server = state.socketio.server
+    state.background.stopping = True
     if state.recoveries is not None:
         # Whoever is sent away now may come back.
         state.recoveries.stopping = True
@@ -71,10 +73,15 @@ def shut_down(state: State) -> None:
     half = state.settings.shutdown_timeout / 2
     seconds = min(GOODBYE_SECONDS, half)
     if isinstance(server, Server):
-        server.shutdown(seconds)
+        server.shutdown(seconds, per_second=_drain_rate(state, len(server.eio.sockets), half / 2))
     else:
         _disconnect_all(server.eio, seconds)
     state.close(min(FLUSH_SECONDS, half))
+
+
+def _drain_rate(state: State, connections: int, seconds: float) -> float:
+    """Return how many connections are closed a second: no fewer than leave in so many seconds."""
+    return max(state.settings.drain_rate, connections / seconds) if seconds else math.inf
 
 
 def _disconnect_all(eio: Any, seconds: float) -> None:

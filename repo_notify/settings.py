@@ -384,6 +384,12 @@ class Settings:
     shutdown_timeout: float = setting(
         10.0, _number(0), "How long the service may take to end after SIGTERM, in seconds."
     )
+    drain_rate: float = setting(
+        1_000.0,
+        _number(0, above=True),
+        "How many connections are closed a second when the service ends; more where it would take longer than a "
+        "quarter of REPO_NOTIFY_SHUTDOWN_TIMEOUT.",
+    )
     async_mode: AsyncMode = setting(
         "gevent", _choice(*get_args(AsyncMode)), "`gevent`, or `threading` under a threaded server."
     )

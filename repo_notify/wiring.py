@@ -267,7 +267,15 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
     _attach(state, handlers, operator)
     _watch(state)
-    probes = Probes(store, permissions, identities, links.bus, bounded_by(socketio.server), keeping.problem)
+    probes = Probes(
+        store,
+        permissions,
+        identities,
+        links.bus,
+        bounded_by(socketio.server),
+        keeping.problem,
+        lambda: background.stopping,
+    )
     app.register_blueprint(
         make_blueprint(
             app,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import re
+import select
 import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from time import monotonic
 from typing import Any
 
 import pytest
 import requests
 import socketio
-from websocket import WebSocket, create_connection
+from websocket import WebSocket, WebSocketConnectionClosedException, create_connection
 
 from repo_notify.demo.seed import STRUCTURE, TOWER
 from tests.conftest import USERS
@@ -222,6 +224,37 @@ def test_a_host_on_a_stock_flask_socketio_ends_in_spite_of_who_is_gone(serve_hos
     assert gone.wait(SECONDS)
     assert served.process.wait(SECONDS) == 0
     assert monotonic() - started < 8
+
+
+def test_at_sigterm_connections_are_closed_at_a_rate_and_readiness_is_off(sample: str) -> None:
+    port, clients = free_port(), 20
+    environ = service_environment(sample, REPO_NOTIFY_DRAIN_RATE="20", REPO_NOTIFY_SHUTDOWN_TIMEOUT="20")
+    with service(command("wsgi.py", port), environ, port) as served, ExitStack() as stack:
+        raws = [stuck(served) for _ in range(clients)]
+        for raw in raws:
+            stack.callback(raw.close, timeout=0)
+        kept = stack.enter_context(requests.Session())
+        assert kept.get(f"{served.url}/notify/readyz", timeout=SECONDS).json() == {"status": "ok"}
+        served.process.send_signal(signal.SIGTERM)
+        ended = [next_end(raws)]
+        answer = kept.get(f"{served.url}/notify/readyz", timeout=SECONDS)
+        assert (answer.status_code, list(answer.json()["reasons"])) == (503, ["service"])
+        ended += [next_end(raws) for _ in range(clients - 1)]
+        assert ended[-1] - ended[0] > 0.5
+        assert served.process.wait(SECONDS) == 0
+
+
+def next_end(raws: list[WebSocket]) -> float:
+    """Wait for the first of these connections to end, leave it out, and return when that was."""
+    sockets: dict[Any, WebSocket] = {raw.sock: raw for raw in raws}
+    ready, _, _ = select.select(list(sockets), [], [], SECONDS)
+    at = monotonic()
+    raw = sockets[ready[0]]
+    with suppress(WebSocketConnectionClosedException):
+        while raw.recv():
+            """A position that came before."""
+    raws.remove(raw)
+    return at
 
 
 def test_nobody_is_accepted_after_sigterm(sample: str) -> None:

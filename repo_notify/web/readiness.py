@@ -28,6 +28,7 @@ REFUSES_TEAMSPACES = (
 FAILED_LOGIN = "MongoDB refuses the service's login: correct the user and password in REPO_NOTIFY_MONGO_URI"
 # What logs its own state.
 _LOGS_ITSELF = frozenset({"message_queue", "history"})
+STOPPING = "the service ends, and sends its clients away"
 SESSIONS_SILENT = "the session store does not answer"
 
 Status = Literal["ok", "degraded", "unavailable"]
@@ -70,7 +71,9 @@ class Probes:
         bus: Bus | None,
         bounded: Bounded[Any],
         history: Callable[[], str | None] = lambda: None,
+        is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._is_stopping = is_stopping
         self._history = history
         self._store = store
         self._permissions = permissions
@@ -81,6 +84,8 @@ class Probes:
 
     def readiness(self) -> Readiness:
         """Return how ready the process is."""
+        if self._is_stopping():
+            return Readiness("unavailable", {"service": STOPPING})
         deadline = monotonic() + READY_SECONDS
         probes: Mapping[str, Callable[[float], _Trouble | None]] = {
             "mongodb": self._mongodb,

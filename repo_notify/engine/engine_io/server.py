@@ -8,11 +8,13 @@ Names used that python-engineio does not document: `_async`, `_get_socket` (over
 from __future__ import annotations
 
 import contextlib
+import math
 import threading
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import lru_cache
+from time import monotonic
 from typing import Any
 
 import engineio
@@ -47,6 +49,8 @@ from .timers import Lock, Signal, Timers
 from .transports import PollingTransport
 from .upgrade import Task, WebSocketConnections
 
+# Connections that are due within such a time are closed together.
+DRAIN_PAUSE_SECONDS = 0.02
 _NO_LOCK = contextlib.nullcontext()
 Ended = Callable[[Connection, str], None]
 
@@ -156,13 +160,20 @@ class EngineServer(engineio.Server):
         for connection in wanted:
             connection.finish(Reason.SERVER_DISCONNECT)
 
-    def shutdown(self, timeout: float = 0) -> None:
-        """Refuse handshakes, close every connection so that clients reconnect, wait for their end up to `timeout` s."""
+    def shutdown(self, timeout: float = 0, *, per_second: float = math.inf) -> None:
+        """Refuse handshakes, close every connection so that clients reconnect, wait for their end up to `timeout` s.
+
+        Of the connections so many are closed `per_second`: whoever takes them over is not overrun.
+        """
         self._refusing = True
-        for connection in list(self.sockets.values()):
+        gone = self.new_signal()
+        started = monotonic()
+        for number, connection in enumerate(list(self.sockets.values())):
+            early = number / per_second - (monotonic() - started)
+            if early > DRAIN_PAUSE_SECONDS:
+                gone.wait(early)
             # Without a close packet, as the reference server: python-socketio's clients do not come back after one.
             connection.finish(Reason.SERVER_DISCONNECT, close_packet=False)
-        gone = self.new_signal()
         waited = 0.0
         while self._draining and waited < timeout:
             gone.wait(0.05)

@@ -6,6 +6,7 @@ which its constructor registers, overridden here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -122,9 +123,12 @@ class Server(socketio.Server):
         client = connection.listener if connection is not None else None
         return client.waiting if isinstance(client, Client) else 0
 
-    def shutdown(self, timeout: float = 0) -> None:
-        """Refuse handshakes with 503, close all connections so that clients reconnect; wait up to `timeout` s."""
-        self.eio.shutdown(timeout)
+    def shutdown(self, timeout: float = 0, *, per_second: float = math.inf) -> None:
+        """Refuse handshakes with 503, close all connections so that clients reconnect; wait up to `timeout` s.
+
+        Of the connections so many are closed `per_second`.
+        """
+        self.eio.shutdown(timeout, per_second=per_second)
 
     # What sessions need.
 
