@@ -257,10 +257,10 @@ class Metrics:
     history_store_up: Watched = _read(
         "history_store_up",
         "Whether the history's store takes what is published: 1, else 0.",
-        when="a history in MongoDB",
+        when="a history in a store",
     )
     history_waiting: Watched = _read(
-        "history_waiting", "Deliveries that the history's store does not have yet.", when="a history in MongoDB"
+        "history_waiting", "Deliveries that the history's store does not have yet.", when="a history in a store"
     )
     owed: Watched = _read(
         "deliveries_owed", "Published events times members that are to get them, members that are away included.",

@@ -397,8 +397,8 @@ def _watch_history(state: State) -> None:
     metrics.history_bytes.watch(lambda: {(): history.size})
     metrics.history_seconds.watch(lambda: {(): history.seconds})
     metrics.history_holes.watch(lambda: {(): history.holes})
-    if (writer := state.keeping.writer) is not None:
-        metrics.history_store_up.watch(lambda: {(): float(writer.problem() is None)})
-        metrics.history_waiting.watch(lambda: {(): writer.waiting})
+    if (keeping := state.keeping).writer is not None:
+        metrics.history_store_up.watch(lambda: {(): float(keeping.problem() is None)})
+        metrics.history_waiting.watch(lambda: {(): keeping.waiting})
     metrics.owed.watch(lambda: {(): accounts.owed})
     metrics.outcomes.watch(lambda: {(outcome,): number for outcome, number in accounts.outcomes.items()})

@@ -60,6 +60,11 @@ class Keeping:
     def reach(self, position: object) -> None:
         """Wait, for a moment, for what somebody with that position knows of already."""
 
+    @property
+    def waiting(self) -> int:
+        """How much of what was published the store does not have yet."""
+        return 0
+
     def problem(self) -> str | None:
         """Return what is wrong with the store, or None."""
         return None
@@ -104,6 +109,11 @@ class KeepingInMongo(Keeping):
             with self._sockets.order:
                 self._history.resume(found, self._sockets.prepare, self._writer)
             return
+
+    @property
+    def waiting(self) -> int:
+        """How much of what was published the store does not have yet."""
+        return self._writer.waiting
 
     def problem(self) -> str | None:
         """Return what is wrong with the store, or None."""
@@ -151,6 +161,11 @@ class KeepingInRedis(Keeping):
         message = self._history.message_of(position)
         if message is not None and self.stream is not None:
             self.stream.reach(message)
+
+    @property
+    def waiting(self) -> int:
+        """How much of what was published the store does not have yet."""
+        return self.stream.waiting if self.stream is not None else 0
 
     def problem(self) -> str | None:
         """Return what is wrong with the store, or None."""
