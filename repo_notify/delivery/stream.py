@@ -40,7 +40,9 @@ MAX_ATTEMPTS = 3
 # How long a process that begins to serve waits for the stream, and how long between two tries.
 OPEN_SECONDS, OPEN_PAUSE_SECONDS = 10.0, 0.2
 # How long somebody who has read more than this process is waited for.
-CATCH_UP_SECONDS, LOOK_SECONDS = 2.0, 0.005
+CATCH_UP_SECONDS = 2.0
+# So many messages of others are remembered.
+MAX_SEEN = 10_000
 # How often what no process keeps any more is dropped.
 TRIM_SECONDS = 5.0
 
@@ -92,6 +94,8 @@ class Stream:
         self._put = self._taken = 0
         self._lock = threading.Lock()
         self._written = threading.Condition(self._lock)
+        # Of what has been read, and of problems.
+        self._progress = threading.Condition()
         # One message at a time is delivered.
         self._turn = threading.RLock()
         self._waiting: deque[Waiting] = deque()
@@ -100,6 +104,8 @@ class Stream:
         # whether the history has it.
         self._pending: OrderedDict[Key, Deliver] = OrderedDict()
         self._delivered: dict[Key, bool] = {}
+        # What others have brought lately.
+        self._seen: OrderedDict[Key, None] = OrderedDict()
         self._lost = False
         self._trimmed = 0
         self._attempts = 0
@@ -143,9 +149,13 @@ class Stream:
         self._here()
         key = message.origin, message.number
         body = messages.envelope(*key, message.kind, messages.dump(message.content))
-        with self._lock:
+        with self._turn:
+            if key in self._seen:
+                # Another process was faster.
+                return
             self._pending[key] = lambda: self._receiver.receive(message)
-            self._enqueue(Waiting(*key, body))
+            with self._lock:
+                self._enqueue(Waiting(*key, body, 1))
         self._start_sender()
         if self._problems:
             self._deliver_waiting()
@@ -281,6 +291,8 @@ class Stream:
         self._problems[name] = SILENT
         self._outage.began("the history in Redis cannot be reached, trying again: %s", error)
         self._deliver_waiting()
+        with self._progress:
+            self._progress.notify_all()
 
     # The receiver.
 
@@ -354,6 +366,8 @@ class Stream:
             for read in found:
                 self._history.arrive(read.number)
                 message = self._read(read)
+                if message is not None:
+                    self._remember((message.origin, message.number))
                 if message is not None and message.kind == LOST:
                     self._history.hole()
                 elif message is not None and message.kind == messages.EVENT:
@@ -384,10 +398,14 @@ class Stream:
                 self._history.arrive(read.number)
             if message is not None and message.kind in messages.KINDS:
                 self._carry_out(message, read)
+        with self._progress:
+            self._progress.notify_all()
 
     def _carry_out(self, message: Message, read: Read) -> None:
         key = message.origin, message.number
         kept = self._delivered.pop(key, None)
+        if message.origin != self._origin:
+            self._remember(key)
         if kept is False:
             self._recall(message, read.at)
         if kept is not None:
@@ -404,6 +422,12 @@ class Stream:
             if self._rarely("failure"):
                 logger.exception("a message of the history in Redis could not be carried out")
 
+    def _remember(self, key: Key) -> None:
+        """Take note that something of another origin is there: the queue may bring it, too."""
+        self._seen[key] = None
+        while len(self._seen) > MAX_SEEN:
+            self._seen.popitem(last=False)
+
     def _read(self, read: Read) -> Message | None:
         try:
             message = messages.decode(read.body)
@@ -416,9 +440,8 @@ class Stream:
 
     def reach(self, number: int) -> None:
         """Wait, for a moment, until a message was read that somebody else has read already."""
-        deadline = monotonic() + CATCH_UP_SECONDS
-        while self._history.reached < number and self._serves and not self._problems and monotonic() < deadline:
-            threading.Event().wait(LOOK_SECONDS)
+        with self._progress:
+            self._progress.wait_for(lambda: self._history.reached >= number or bool(self._problems), CATCH_UP_SECONDS)
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """Send what waits, for so many seconds at most, and end."""

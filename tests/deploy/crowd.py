@@ -39,7 +39,10 @@ LEGACY = "/legacy_v4"
 
 @dataclass(frozen=True)
 class Plan:
-    """Who connects where; `legacy` is how a v4 client names the room, None where v4 is not served."""
+    """Who connects where; `legacy` is how a v4 client names the room, None where v4 is not served.
+
+    `since`: whether they join since the position that they have.
+    """
 
     url: str
     authority: str
@@ -47,6 +50,7 @@ class Plan:
     clients: int
     room: dict[str, str]
     legacy: dict[str, str] | None
+    since: bool = False
 
 
 class _Clock:
@@ -118,11 +122,14 @@ class Client:
     clock: _Clock
     heard: list[Any] = field(default_factory=list)
     losses: int = 0
+    gaps: int = 0
     absent: float = 0.0
     silent: float = 0.0
     _joined: bool = False
     _left_at: float = 0.0
     _heard_at: float = 0.0
+    _position: str | None = None
+    _told: bool = False
 
     @property
     def way(self) -> tuple[str, ...]:
@@ -170,6 +177,7 @@ class Client:
             "absent": max(self.absent, 0.0 if self._joined else now - self._left_at),
             "silent": max(self.silent, now - self._heard_at),
             "heard": self.heard,
+            "gaps": self.gaps,
         }
 
     @property
@@ -178,11 +186,13 @@ class Client:
 
     def _join(self, socket: Any) -> None:
         room = self.plan.legacy if self.is_legacy else self.plan.room
-        socket.emit("join", room, namespace=self._namespace, callback=self._answered)
+        since = {"since": self._position} if self.plan.since else {}
+        socket.emit("join", {**(room or {}), **since}, namespace=self._namespace, callback=self._answered)
 
     def _answered(self, reply: Any) -> None:
         if reply.get("event", "success") != "success":
             raise RuntimeError(reply)
+        self.gaps += reply.get("gap", False)
         self._joined = True
         self.absent = max(self.absent, self.clock() - self._left_at) if self.losses else 0.0
 
@@ -190,10 +200,17 @@ class Client:
         if self._joined:
             self.losses += 1
             self._left_at = self.clock()
-        self._joined = False
+        self._joined = self._told = False
 
     def _heard_event(self, name: str, *arguments: Any) -> None:
+        if name == "position" and self._told:
+            # One that comes before the answer to the join says nothing of the room.
+            self._position = arguments[0]
         data = arguments[0] if arguments and isinstance(arguments[0], dict) else {}
+        if name == "message":
+            self.gaps += data.get("event") == "gap"
+            # The acknowledgement follows behind what is replayed.
+            self._told |= data.get("event") == "success"
         number = data.get("data", data).get("n")
         if number is None:
             return

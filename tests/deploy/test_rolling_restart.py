@@ -54,7 +54,9 @@ class Publisher:
     def _publish(self) -> None:
         numbers = itertools.count()
         while not self._stop.wait(PAUSE_SECONDS):
-            data = {"status": "ok", "n": next(numbers)}
+            number = next(numbers)
+            # Another key in each, so that none supersedes another.
+            data = {"status": "ok", "n": number, f"n{number}": True}
             self._queue.publish(events.ModelSettingsUpdated(**ROOM, kind="container", data=data))
 
 
@@ -106,14 +108,18 @@ class Site:
             stack.close()
 
 
+@pytest.mark.parametrize("shares_history", [False, True], ids=["a history each", "one history"])
 @pytest.mark.parametrize("way", ["serve", "gunicorn"])
-def test_a_rolling_restart_keeps_nobody_away_for_long(way: str, sample: str, tmp_path: Path) -> None:
-    """Measured at each client: how long it was out of its room, and how long it heard nothing."""
+def test_a_rolling_restart_keeps_nobody_away_for_long(
+    way: str, shares_history: bool, sample: str, tmp_path: Path
+) -> None:
+    """Measured at each client: how long it was out of its room, how long it heard nothing, and what it missed."""
     authority, certificate = certificates(tmp_path)
     port = free_port()
     with ExitStack() as stack:
         queue = stack.enter_context(brokers.redis(tmp_path))
         environ = {"REPO_NOTIFY_MESSAGE_QUEUE": queue, "REPO_NOTIFY_TRUSTED_PROXIES": "1"}
+        environ |= {"REPO_NOTIFY_HISTORY": queue} if shares_history else {}
         site = Site(way, service_environment(sample, **environ))
         stack.callback(site.close)
         for number in range(2):
@@ -127,7 +133,7 @@ def test_a_rolling_restart_keeps_nobody_away_for_long(way: str, sample: str, tmp
         clients = stack.enter_context(
             crowd(
                 url=url, authority=str(authority), cookie=cookie, clients=CLIENTS,
-                room=ROOM, legacy={"account": "acme", "model": STRUCTURE},
+                room=ROOM, legacy={"account": "acme", "model": STRUCTURE}, since=shares_history,
             )
         )
         for number in range(2):
@@ -138,8 +144,10 @@ def test_a_rolling_restart_keeps_nobody_away_for_long(way: str, sample: str, tmp
         assert client["losses"], f"{client['way']} was not interrupted at all"
         assert client["absent"] < MOST_SECONDS, client
         assert client["silent"] < MOST_SECONDS, client
-        # What went through the queue while it was away is lost; nothing comes twice.
-        assert client["heard"] == sorted(set(client["heard"]))
+        # Nothing comes twice. What went through the queue while it was away is lost, but for a history of both.
+        heard = client["heard"]
+        assert heard == (list(range(heard[0], heard[-1] + 1)) if shares_history else sorted(set(heard)))
+        assert not (shares_history and client["gaps"])
     # A session id in a query is as good as a cookie.
     assert "/chat/" in logs
     assert "sid=" not in logs

@@ -17,8 +17,9 @@ from .store import StoreUnavailable
 
 # How long a reader waits for something new; less than a call may take.
 BLOCK_SECONDS = 1.0
-# How long it is known what a publisher has sent: longer than it may take to send it again.
-ORIGIN_SECONDS = 86_400
+# How long it is known which was the last message of a process, and that one was offered by several: longer than it may
+# take until that is sent once more.
+ORIGIN_SECONDS, OFFERED_SECONDS = 86_400, 120
 PAGE = 200
 
 _BEGIN = """
@@ -34,12 +35,18 @@ _ADD = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local now = redis.call('TIME')
 local at = now[1] .. string.format('%06d', now[2])
-for i = 2, #ARGV, 3 do
-    local origin = KEYS[3] .. ARGV[i]
-    if tonumber(ARGV[i + 1]) > tonumber(redis.call('GET', origin) or '0') then
+for i = 3, #ARGV, 4 do
+    local origin, sent, body, offered = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1'
+    local is_new
+    if offered then
+        is_new = redis.call('SET', KEYS[3] .. origin .. ':' .. sent, '', 'NX', 'EX', ARGV[2])
+    else
+        is_new = tonumber(sent) > tonumber(redis.call('GET', KEYS[3] .. origin) or '0')
+    end
+    if is_new then
         local number = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'number', 1))
-        redis.call('XADD', KEYS[2], number .. '-0', 'at', at, 'body', ARGV[i + 2])
-        redis.call('SET', origin, ARGV[i + 1], 'EX', ARGV[1])
+        redis.call('XADD', KEYS[2], number .. '-0', 'at', at, 'body', body)
+        if not offered then redis.call('SET', KEYS[3] .. origin, sent, 'EX', ARGV[1]) end
     end
 end
 return 1
@@ -79,11 +86,15 @@ class Read(NamedTuple):
 
 
 class Waiting(NamedTuple):
-    """A message that the stream is to have: who sent it, its number there, and what it is."""
+    """A message that the stream is to have: who sent it, its number there, and what it is.
+
+    One process sends its own in order; one that is `offered` may come from several, which know different ones.
+    """
 
     origin: str
     number: int
     body: bytes
+    offered: int = 0
 
 
 class RedisStream:
@@ -118,7 +129,7 @@ class RedisStream:
         keys = [self._service.meta, self._service.stream, self._service.origins]
         args = [part for message in messages for part in message]
         with within():
-            return bool(self._add(keys=keys, args=[ORIGIN_SECONDS, *args]))
+            return bool(self._add(keys=keys, args=[ORIGIN_SECONDS, OFFERED_SECONDS, *args]))
 
     def after(self, number: int) -> list[Read]:
         """Return what comes after that number, the first of it; wait for that for a moment."""

@@ -58,6 +58,10 @@ class Transport(Protocol):
         """Whether nothing waits to be sent."""
 
 
+# python-engineio's clients end the connection at a payload that holds more (`Payload.max_decode_packets`).
+MAX_POLL_PACKETS = 16
+
+
 class UpgradeTarget(Transport, Protocol):
     """A transport to which polling changes."""
 
@@ -120,7 +124,10 @@ class PollingTransport:
     def _take(self) -> list[EioPacket]:
         packets: list[EioPacket] = []
         while (out := self.backlog.first) is not None:
-            packets += out.packets(self._codec)
+            more = out.packets(self._codec)
+            if packets and len(packets) + len(more) > MAX_POLL_PACKETS and self._final is None:
+                break
+            packets += more
             self.backlog.drop(out)
         return packets
 
