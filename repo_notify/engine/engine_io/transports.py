@@ -95,7 +95,8 @@ class PollingTransport:
     def send(self, out: Outgoing) -> None:
         """Queue a packet for the open or the next poll."""
         if self._final is None:
-            self.backlog.put(out)
+            for part in out.parts:
+                self.backlog.put(part)
             self._signal.set()
 
     def follow(self, following: Following) -> bool:  # noqa: ARG002 - the transports' common signature

@@ -18,6 +18,11 @@ class Outgoing:
     _packets: dict[Codec, list[EioPacket]] = field(default_factory=dict)
     _wire: dict[Codec, bytes] = field(default_factory=dict)
 
+    @property
+    def parts(self) -> Sequence[Outgoing]:
+        """Itself, or what it joins."""
+        return (self,)
+
     def packets(self, codec: Codec) -> list[EioPacket]:
         """The Engine.IO packets, for a transport that packs several into one payload."""
         packets = self._packets.get(codec)
@@ -59,6 +64,11 @@ class Joined(Outgoing):
     def __init__(self, parts: Sequence[Outgoing]) -> None:
         super().__init__(parts[0].content)
         self._parts = parts
+
+    @property
+    def parts(self) -> Sequence[Outgoing]:
+        """What leaves together."""
+        return self._parts
 
     def packets(self, codec: Codec) -> list[EioPacket]:
         """The Engine.IO packets of all of them."""
