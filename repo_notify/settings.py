@@ -160,21 +160,15 @@ def _queue(value: Any) -> str:
 
 
 def _history(value: Any) -> str:
-    if isinstance(value, str) and value.startswith(_REDIS):
-        return _one_redis(value)
+    is_redis = isinstance(value, str) and value.startswith(_REDIS) and ";" not in value
+    kinds = _in_lower_case(_choice(HISTORY_MEMORY, HISTORY_MONGODB, HISTORY_OFF))
     try:
-        kind: str = _in_lower_case(_choice(HISTORY_MEMORY, HISTORY_MONGODB, HISTORY_OFF))(value)
+        found: str = _queue(value) if is_redis else kinds(value)
     except _Wrong:
         raise _Wrong(
-            f"one of {HISTORY_MEMORY}, {HISTORY_MONGODB}, {HISTORY_OFF}, or an address such as redis://host:6379/0"
+            f"{HISTORY_MEMORY}, {HISTORY_MONGODB}, {HISTORY_OFF}, or the address of one Redis such as "
+            "redis://host:6379/0"
         ) from None
-    return kind
-
-
-def _one_redis(value: str) -> str:
-    if ";" in value:
-        raise _Wrong("one address of a Redis")
-    found: str = _queue(value)
     return found
 
 

@@ -287,6 +287,10 @@ def test_a_broker_that_goes_and_comes_back(kind: str, sample: str, chat: Connect
         config = {**host_defaults(sample), **queue_settings(queue)}
         here, there = (stack.enter_context(host_app(config)) for _ in range(2))
         near, far = listen(chat, here), listen(chat, there)
+        # From a process of which nothing was heard yet nothing can be missed.
+        User(here).publish("TicketUpdated", **FIELDS, data={"n": 0})
+        for client in (near, far):
+            assert client.hear_event("containerUpdateTicket")["data"] == {"n": 0}
         broker.close()
 
         until(lambda: status(here) == "degraded", lambda: ready(here).text)

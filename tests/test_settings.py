@@ -132,9 +132,9 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "MAX_MESSAGE_BYTES": whole(262_144),
     "HISTORY": (
         "memory",
-        (("off", "off"), ("MEMORY", "memory"), ("mongodb", "mongodb")),
-        ("disk", 1, None),
-        "one of memory, mongodb, off",
+        (("off", "off"), ("MEMORY", "memory"), ("mongodb", "mongodb"), ("rediss://r:1/2", "rediss://r:1/2")),
+        ("disk", 1, None, "redis://a;redis://b", "redis://", "redis://r/x"),
+        "memory, mongodb, off, or the address of one Redis",
     ),
     "HISTORY_DATABASE": (
         "repo_notify_history",
@@ -152,6 +152,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "MAX_PAYLOAD_PACKETS": whole(1_000),
     "MAX_HEADER_BYTES": whole(16_384),
     "REQUEST_TIMEOUT": seconds(75.0, above=True),
+    "DRAIN_RATE": seconds(1_000.0, above=True),
     "SHUTDOWN_TIMEOUT": seconds(10.0, above=False),
     "LOG_LEVEL": (
         "warning",
