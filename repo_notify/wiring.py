@@ -40,6 +40,7 @@ from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
 from .sessions.ends import SessionEnds
+from .sessions.host_users import HostUsers
 from .sessions.reads import SessionReads, bounded_by
 from .settings import HISTORY_MONGODB, Settings, read
 from .sockets import OwnSockets, Sockets
@@ -67,6 +68,7 @@ class State:
     store: Store
     metrics: Metrics
     sockets: Sockets
+    users: HostUsers
     identities: Identities
     permissions: Permissions
     publisher: Publisher
@@ -178,7 +180,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     sockets = _sockets_of(socketio.server, dialects.namespaces)
     reads = SessionReads(socketio.server, seconds=settings.permission_timeout)
-    identities = Identities(app, reads, metrics)
+    users = HostUsers(app, reads, metrics)
+    identities = Identities(users)
     register = Register(sockets, dialects)
     revalidation = Revalidation(
         register,
@@ -246,6 +249,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         store,
         metrics,
         sockets,
+        users,
         identities,
         permissions,
         publisher,
@@ -265,7 +269,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
     _attach(state, handlers, operator)
     _watch(state)
-    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server), keeping.problem)
+    probes = Probes(store, permissions, users, bus, bounded_by(socketio.server), keeping.problem)
     app.register_blueprint(
         make_blueprint(
             app,

@@ -15,8 +15,8 @@ from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, Unreachable
 from repo_notify.client import QueuePublisher
 from repo_notify.errors import QueueUnavailable
-from repo_notify.sessions.bindings import IdentityLoader, session_user
 from repo_notify.sessions.flask import HandshakeSessions
+from repo_notify.sessions.host_users import IdentityLoader, session_user
 from repo_notify.sessions.reads import in_threads
 from repo_notify.settings import Settings
 from repo_notify.web.readiness import FAILED_LOGIN, REFUSES_ACCOUNTS, REFUSES_TEAMSPACES, SESSIONS_SILENT

@@ -10,8 +10,8 @@ from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import BadData, SignatureExpired
 from werkzeug.test import create_environ
 
-from repo_notify.sessions.bindings import IdentityLoader, session_user, user_of
-from repo_notify.sessions.flask import HandshakeSessions
+from repo_notify.sessions.flask import HandshakeSessions, user_of
+from repo_notify.sessions.host_users import IdentityLoader, session_user
 
 from .findings import Finding, ok, wrong
 

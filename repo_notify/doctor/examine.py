@@ -59,7 +59,7 @@ def examine_mounted(
     state = app.extensions[NAME]
     assert isinstance(state, State)
     yield ok("the settings are right")
-    subject = Subject(app, state.settings, state.store, state.identities.loader, permissions=state.permissions)
+    subject = Subject(app, state.settings, state.store, state.users.loader, permissions=state.permissions)
     yield from _examine(subject, cookie, url, origin)
 
 
