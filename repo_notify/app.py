@@ -13,7 +13,7 @@ from pymongo import MongoClient
 from .errors import SettingsError
 from .extension import NAME, RepoNotify
 from .logs import configure
-from .settings import from_environment, read
+from .settings import Settings, from_environment, read
 
 ENVIRONMENT = "REPO_NOTIFY_ENV"
 # Of Flask's own keys those that the service needs in order to read another app's sessions.
@@ -38,7 +38,7 @@ def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None =
     app = configured(config, folder=folder)
     settings = read(app.config)
     configure(settings.log_level, settings.log_format)
-    _require_secret(app)
+    _require_secret(app, settings)
     RepoNotify(app)
     _use_sessions(app, app.extensions[NAME].store.client)
     return app
@@ -81,16 +81,17 @@ def _config_file(folder: Path) -> Path:
 
 def read_sessions(app: Flask, client: MongoClient[dict[str, Any]]) -> None:
     """Have a configured app read sessions, as the service does; raises `SettingsError`."""
-    _require_secret(app)
+    _require_secret(app, read(app.config))
     _use_sessions(app, client)
 
 
-def _require_secret(app: Flask) -> None:
-    if not app.config.get("SECRET_KEY") and app.config.get("SESSION_TYPE") is None:
+def _require_secret(app: Flask, settings: Settings) -> None:
+    if settings.express_secret is None and not app.config.get("SECRET_KEY") and app.config.get("SESSION_TYPE") is None:
         raise SettingsError(
             [
                 "SECRET_KEY should be the REST API's SECRET_KEY, so that its session cookies can be read; "
-                "or set SESSION_TYPE to its kind of server-side sessions, such as mongodb"
+                "or set SESSION_TYPE to its kind of server-side sessions, such as mongodb. Behind an Express app set "
+                "REPO_NOTIFY_EXPRESS_SECRET"
             ]
         )
 

@@ -27,6 +27,8 @@ LogFormat = Literal["text", "json"]
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 _NAMESPACE = re.compile(r"/[^,?\s]*")
 HISTORY_MEMORY, HISTORY_MONGODB, HISTORY_OFF = "memory", "mongodb", "off"
+# As MongoDB limits their names.
+_COLLECTION = re.compile(r"""[^/\\. "$*<>:|?\0]{1,63}\.[^$\0\s.][^$\0]*""")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,60}", re.ASCII)
 # Of MongoDB and of 3D Repo.
 _TAKEN_DATABASES = ("admin", "local", "config", "internal")
@@ -224,6 +226,20 @@ def _origins(value: Any) -> tuple[str, ...]:
     return tuple(_origin(origin) for origin in value)
 
 
+def _secrets(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(part, str) and part for part in value):
+        raise _Wrong("a secret, or several separated by commas")
+    return tuple(value)
+
+
+def _collection(value: Any) -> str:
+    if not isinstance(value, str) or not _COLLECTION.fullmatch(value):
+        raise _Wrong("a database and a collection in it, such as admin.sessions")
+    return value
+
+
 @dataclass(frozen=True)
 class Setting:
     """One setting: the key without its prefix, its default, the check and one line of help.
@@ -310,6 +326,15 @@ class Settings:
     )
     legacy_permissions: bool = setting(
         True, _boolean, "Whether older data grants too: the account's own name, templates, `view_model_all_models`."
+    )
+    express_secret: tuple[str, ...] | None = setting(
+        None,
+        _optional(_secrets),
+        "The `cookie.secret` of an Express app that logs in, several separated by commas; set, sessions are its.",
+        secret=True,
+    )
+    express_sessions: str = setting(
+        "admin.sessions", _collection, "Where an Express app keeps its sessions, as `<database>.<collection>`."
     )
     join_burst: int = setting(2_000, _whole(1), "How many joins and leaves of one socket are handled at once.")
     join_rate: float = setting(

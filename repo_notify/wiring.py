@@ -40,8 +40,10 @@ from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
 from .sessions.ends import SessionEnds
+from .sessions.express import ExpressSessions
 from .sessions.host_users import HostUsers
 from .sessions.reads import SessionReads, bounded_by
+from .sessions.sources import sources_of
 from .settings import HISTORY_MONGODB, Settings, read
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
@@ -69,6 +71,7 @@ class State:
     metrics: Metrics
     sockets: Sockets
     users: HostUsers
+    express: ExpressSessions | None
     identities: Identities
     permissions: Permissions
     publisher: Publisher
@@ -180,8 +183,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     sockets = _sockets_of(socketio.server, dialects.namespaces)
     reads = SessionReads(socketio.server, seconds=settings.permission_timeout)
-    users = HostUsers(app, reads, metrics)
-    identities = Identities(users)
+    sources = sources_of(app, settings, store.client, reads, metrics)
+    identities = Identities(sources.handshakes)
     register = Register(sockets, dialects)
     revalidation = Revalidation(
         register,
@@ -238,10 +241,9 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     changes = _make_changes(settings, metrics, permissions, revalidation)
     bound = partial(_bound_sessions, identities, recoveries)
-    ends = SessionEnds(app, bound=bound, end=publisher.end_here, ask=reads.run)
+    ends = SessionEnds(app, bound=bound, end=publisher.end_here, ask=reads.run, store=sources.express)
     session_ends.append(ends)
-    others = [part.run for part in (changes, recoveries) if part is not None]
-    works = [revalidation.run, revalidation.run_sweeps, ends.run, *others]
+    works = _works(revalidation, ends, changes, recoveries)
     background = Background(socketio.async_mode, bus, partial(_start, socketio.server, works), keeping)
     state = State(
         settings,
@@ -249,7 +251,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         store,
         metrics,
         sockets,
-        users,
+        sources.users,
+        sources.express,
         identities,
         permissions,
         publisher,
@@ -269,7 +272,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
     _attach(state, handlers, operator)
     _watch(state)
-    probes = Probes(store, permissions, users, bus, bounded_by(socketio.server), keeping.problem)
+    probes = Probes(store, permissions, sources.handshakes, bus, bounded_by(socketio.server), keeping.problem)
     app.register_blueprint(
         make_blueprint(
             app,
@@ -311,6 +314,14 @@ def _make_bus(
         return None
     missed = recoveries.hole if recoveries is not None else nothing
     return Bus(settings.message_queue, settings.message_queue_channel, receive, metrics, missed=missed)
+
+
+def _works(
+    revalidation: Revalidation, ends: SessionEnds, changes: Changes | None, recoveries: Recoveries | None
+) -> list[Callable[[], None]]:
+    """Return what runs in the background as long as the process serves."""
+    others = [part.run for part in (changes, recoveries) if part is not None]
+    return [revalidation.run, revalidation.run_sweeps, ends.run, *others]
 
 
 def _start(server: AnyServer, works: Iterable[Callable[[], None]]) -> None:
