@@ -211,8 +211,8 @@ def _web_address(value: Any) -> str:
 
 
 def _origin(value: Any) -> str:
-    if value == "*":
-        return "*"
+    if value in ("*", "null"):
+        return str(value)
     if not isinstance(value, str) or not _ORIGIN.fullmatch(value) or not _has_host(value):
         raise _Wrong("origins such as https://app.example.org, without a path")
     return value.lower()
@@ -295,12 +295,12 @@ class Settings:
         (),
         _origins,
         "Origins that may connect besides the service's own; a list, in the environment separated by commas. `*`: "
-        "every origin, but without cookies and so without a user.",
+        "every origin but `null`; `null`: pages whose origin is hidden. Both without cookies and so without a user.",
     )
     allow_any_origin_credentials: bool = setting(
         False,
         _boolean,
-        "Let cookies count for origins that only `*` lets in: every page may then act as its visitor.",
+        "Let cookies count for origins that only `*` or `null` lets in: every page may then act as its visitor.",
     )
     trusted_proxies: int = setting(
         0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto, -Host, -Port, -For and -Prefix."

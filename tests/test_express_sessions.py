@@ -14,10 +14,14 @@ from urllib.parse import quote
 
 import pytest
 from bson import Binary
+from flask import Flask
 from hypothesis import given
 from hypothesis import strategies as st
 from pymongo import MongoClient
 
+from repo_notify import RepoNotify
+from repo_notify.serving import state_of
+from repo_notify.sessions.bindings import Identity
 from repo_notify.sessions.express import MAX_COOKIE_LENGTH, signed_id
 from tests.conftest import ENGINES, host_defaults
 from tests.support.chat import ChatClient
@@ -282,6 +286,19 @@ def test_while_the_store_is_silent_nobody_is_anybody_and_then_everybody(sample: 
         finally:
             for client in clients:
                 client.close()
+
+
+def test_a_session_by_its_id(sample: str, store: ExpressStore) -> None:
+    app = Flask(__name__)
+    app.config.update({**host_defaults(sample), **store.config, "REPO_NOTIFY_ASYNC_MODE": "threading"})
+    notify = RepoNotify(app)
+    express = state_of(app).express
+    assert express is not None
+    session_id = store.log_in("carol")
+    assert express.identity(session_id) == Identity("carol", session_id)
+    for other in ("", "\x00", "\ud800", "x" * 5_000, "not there", store.save({}), store.log_in("carol", seconds=-1)):
+        assert express.identity(other) is None
+    notify.close(app)
 
 
 def test_on_threads(serve_host: Callable[..., Served], store: ExpressStore) -> None:
