@@ -13,9 +13,10 @@ from pymongo import MongoClient
 from .errors import SettingsError
 from .extension import NAME, RepoNotify
 from .logs import configure
-from .settings import Settings, from_environment, read
+from .settings import SETTINGS, Settings, from_environment, read
 
 ENVIRONMENT = "REPO_NOTIFY_ENV"
+_NAMES = frozenset(setting.name for setting in SETTINGS)
 # Of Flask's own keys those that the service needs in order to read another app's sessions.
 FLASK_KEYS = (
     "SECRET_KEY",
@@ -30,12 +31,14 @@ FLASK_KEYS = (
 )
 
 
-def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Flask:
+def create_app(
+    config: Mapping[str, Any] | None = None, *, folder: Path | None = None, backend: Mapping[str, Any] | None = None
+) -> Flask:
     """Return the standalone service's app; its configuration is as `configured` has it.
 
     Raises `SettingsError` naming every wrong key.
     """
-    app = configured(config, folder=folder)
+    app = configured(config, folder=folder, backend=backend)
     settings = read(app.config)
     configure(settings.log_level, settings.log_format)
     _require_secret(app, settings)
@@ -44,14 +47,19 @@ def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None =
     return app
 
 
-def configured(config: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Flask:
+def configured(
+    config: Mapping[str, Any] | None = None, *, folder: Path | None = None, backend: Mapping[str, Any] | None = None
+) -> Flask:
     """Return the standalone service's app with its configuration, and nothing else yet.
 
-    Settings come from `default.py` and `<REPO_NOTIFY_ENV>.py` in the folder, if one is given, then from the
-    environment, then from `config`; later ones win. Raises `SettingsError` where there is no such file.
+    Settings come from a 3D Repo backend's configuration (`backend`), from `default.py` and `<REPO_NOTIFY_ENV>.py` in
+    the folder, if one is given, then from the environment, then from `config`; later ones win. Raises `SettingsError`
+    where there is no such file.
     """
     app = Flask("repo_notify.service", static_folder=None)
     app.config["SESSION_COOKIE_NAME"] = "connect.sid"
+    # What the service has no setting for is the backend's own affair.
+    app.config.update({name: value for name, value in (backend or {}).items() if name in _NAMES})
     if folder is not None:
         for path in (folder / "default.py", _config_file(folder)):
             app.config.from_pyfile(str(path))

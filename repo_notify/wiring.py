@@ -182,7 +182,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         reserved=settings.history_database if settings.history == HISTORY_MONGODB else None,
     )
     sockets = _sockets_of(socketio.server, dialects.namespaces)
-    reads = SessionReads(socketio.server, seconds=settings.permission_timeout)
+    reads = SessionReads(bounded_by(socketio.server), seconds=settings.permission_timeout)
     sources = sources_of(app, settings, store.client, reads, metrics)
     identities = Identities(sources.handshakes)
     register = Register(sockets, dialects)

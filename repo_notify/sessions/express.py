@@ -92,6 +92,10 @@ class _Store:
         """Return those that are there and have not run out."""
         return self._valid(session_ids, now=self._now(anew=True)).keys()
 
+    def is_empty(self) -> bool:
+        """Return whether there is none, run out or not."""
+        return self._sessions.find_one({}, {"_id": 1}) is None
+
     def _valid(self, session_ids: Collection[str], *fields: str, now: int) -> dict[str, dict[str, Any]]:
         wanted, shown = {"_id": {"$in": list(session_ids)}}, dict.fromkeys(("expires", *fields), 1)
         valid = {}
@@ -157,7 +161,6 @@ class ExpressSessions:
         self._reads = reads
         self._metrics = metrics
         self._keys = keys
-        self._where = where
         self._cookie_name = cookie_name
         self._rarely = Rarely()
 
@@ -170,7 +173,7 @@ class ExpressSessions:
             self._metrics.session("none")
             self._warn_of_another(cookies, name)
             return None
-        session_id = signed_id(value, self._keys)
+        session_id = self.signed_id(value)
         if session_id is None:
             self._metrics.session("bad_signature")
             self._warn_of_another_key(name)
@@ -207,6 +210,14 @@ class ExpressSessions:
         """Ask the store for a session that nobody has; raises what the driver raises."""
         self._store.read([f"probe{secrets.token_hex(8)}"])
 
+    def signed_id(self, value: str) -> str | None:
+        """Return the session's id in a cookie's value, None where it is not signed as the app's are."""
+        return signed_id(value, self._keys)
+
+    def is_empty(self) -> bool:
+        """Return whether the store holds no session at all; raises what the driver raises."""
+        return self._store.is_empty()
+
     def _session(self, session_id: str) -> Mapping[str, Any] | None:
         return self._reads.run(lambda: self._together(session_id))
 
@@ -224,7 +235,7 @@ class ExpressSessions:
             return
         for part in cookies.split(";")[:MAX_TRIED]:
             other, _, value = part.strip().partition("=")
-            if other.isascii() and other.isprintable() and signed_id(value, self._keys) is not None:
+            if other.isascii() and other.isprintable() and self.signed_id(value) is not None:
                 logger.warning(
                     "a handshake brings its session in the cookie %r, but SESSION_COOKIE_NAME is %r: set it as the app "
                     "that logs in has it",
