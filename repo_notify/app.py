@@ -16,7 +16,7 @@ from .logs import configure
 from .settings import SETTINGS, Settings, from_environment, read
 
 ENVIRONMENT = "REPO_NOTIFY_ENV"
-_NAMES = frozenset(setting.name for setting in SETTINGS)
+_NAMES = frozenset({"SESSION_COOKIE_DOMAIN", *(setting.name for setting in SETTINGS)})
 # Of Flask's own keys those that the service needs in order to read another app's sessions.
 FLASK_KEYS = (
     "SECRET_KEY",

@@ -12,10 +12,12 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from flask import Flask
 from pymongo import MongoClient
 
 from repo_notify.backend.config import read_config
 from repo_notify.backend.config_file import load
+from repo_notify.doctor.checks import cookie_domain
 from repo_notify.errors import SettingsError
 from repo_notify.settings import read
 from tests.support.chat import ChatClient
@@ -53,7 +55,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 def test_what_it_says() -> None:
     found = read_config(BACKEND)
-    assert (found.port, found.cookie_domain) == (3001, "example.org")
+    assert found.port == 3001
     assert found.settings == {
         "REPO_NOTIFY_CHAT_PATH": "/chat",
         "REPO_NOTIFY_MONGO_URI": "mongodb://127.0.0.1:27227/",
@@ -61,6 +63,7 @@ def test_what_it_says() -> None:
         "REPO_NOTIFY_BACKEND_QUEUE": "amqp://localhost:5672",
         "REPO_NOTIFY_BACKEND_EXCHANGE": "eventExchange",
         "REPO_NOTIFY_LEGACY_PERMISSIONS": False,
+        "SESSION_COOKIE_DOMAIN": "example.org",
     }
 
 
@@ -291,6 +294,22 @@ def test_doctor_and_a_cookie_that_is_nobodys(
     code, text = asked(store, sample, tmp_path, "--cookie", header)
     assert code == 1
     assert says in text
+
+
+@pytest.mark.parametrize(
+    ("url", "domain", "found"),
+    [
+        ("https://chat.example.org", "example.org", True),
+        ("https://example.org:444", ".Example.org", True),
+        ("https://chat.example.org", None, True),
+        ("https://chat.example.net", "example.org", False),
+        ("https://notexample.org", "example.org", False),
+    ],
+)
+def test_the_domain_of_the_cookie(url: str, domain: str | None, found: bool) -> None:
+    app = Flask(__name__)
+    app.config["SESSION_COOKIE_DOMAIN"] = domain
+    assert (list(cookie_domain(app, url)) == []) is found
 
 
 def test_doctor_names_the_wrong_keys_of_the_file(tmp_path: Path) -> None:

@@ -17,14 +17,10 @@ Check = Callable[[Any], bool]
 
 @dataclass(frozen=True)
 class BackendConfig:
-    """What a backend's configuration means for the service: settings by their names, and the port to listen on.
-
-    `cookie_domain` is the domain to which browsers send the session cookie, None where the file leaves it to the host.
-    """
+    """What a backend's configuration means for the service: keys of `app.config`, and the port to listen on."""
 
     settings: Mapping[str, Any]
     port: int
-    cookie_domain: str | None
 
 
 def read_config(document: object) -> BackendConfig:
@@ -34,7 +30,6 @@ def read_config(document: object) -> BackendConfig:
     keys = _Keys(document)
     chat = keys.chat_server()
     uri = _mongo_uri(keys)
-    domain = keys.find("cookie.domain", _is_text, "a domain, such as example.org", None)
     keys.find("cookie.maxAge", _is_above_zero, "a number of milliseconds above 0", None)
     settings = {
         "REPO_NOTIFY_CHAT_PATH": "/" + str(chat["subdirectory"]).strip("/"),
@@ -45,10 +40,11 @@ def read_config(document: object) -> BackendConfig:
             "cn_queue.event_exchange", _is_text, "an exchange's name, such as eventExchange"
         ),
         "REPO_NOTIFY_LEGACY_PERMISSIONS": False,
+        "SESSION_COOKIE_DOMAIN": keys.find("cookie.domain", _is_text, "a domain, such as example.org", None),
     }
     if keys.problems:
         raise SettingsError(keys.problems)
-    return BackendConfig(settings, chat["port"], domain)
+    return BackendConfig(settings, chat["port"])
 
 
 class _Keys:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask
 from pymongo.errors import OperationFailure, PyMongoError
@@ -169,6 +170,17 @@ def _cookie_path(subject: Subject) -> Iterator[Finding]:
         yield wrong(
             f"browsers send the session cookie to {path} alone and not to {chat}: set SESSION_COOKIE_PATH to / or "
             f"REPO_NOTIFY_CHAT_PATH to a path below {path}"
+        )
+
+
+def cookie_domain(app: Flask, url: str) -> Iterator[Finding]:
+    """Yield what keeps browsers from sending the session cookie to `url` for its domain (RFC 6265 section 5.1.3)."""
+    domain = str(app.config.get("SESSION_COOKIE_DOMAIN") or "").lstrip(".").lower()
+    host = urlsplit(url).hostname or ""
+    if domain and host and not f".{host}".endswith(f".{domain}"):
+        yield wrong(
+            f"browsers send the session cookie to {domain} alone and not to {host}: give the app that logs in a cookie "
+            "domain that both share (cookie.domain, SESSION_COOKIE_DOMAIN)"
         )
 
 

@@ -16,7 +16,7 @@ from repo_notify.sessions.sources import sources_of
 from repo_notify.settings import read
 from repo_notify.wiring import State
 
-from .checks import Subject, in_a_thread, look
+from .checks import Subject, cookie_domain, in_a_thread, look
 from .cookies import as_header, whose
 from .findings import Finding, ok, wrong
 from .public import visit
@@ -76,5 +76,6 @@ def _examine(subject: Subject, cookie: str | None, url: str | None, origin: str 
     if cookie is not None:
         yield whose(subject.app, subject.loader, cookie, subject.express)
     if url is not None:
+        yield from cookie_domain(subject.app, url)
         header = as_header(subject.app, cookie) if cookie is not None else None
         yield from visit(subject.settings, url, origin, header)
