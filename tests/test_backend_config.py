@@ -146,7 +146,7 @@ def test_several_hosts_need_the_name_of_their_set() -> None:
 JAVASCRIPT = """
 console.log("hello");
 const secret = "hunter" + 2;
-module.exports = { ...%s, cookie: { secret }, unused: () => 1 };
+module.exports = { ...%s, cookie: { secret, domain: "example.org" }, unused: () => 1 };
 """
 MODULES = {
     "config.js": JAVASCRIPT % json.dumps(BACKEND),
