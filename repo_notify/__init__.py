@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from .client import QueuePublisher
     from .errors import InvalidEvent, NotifyError, QueueUnavailable, SettingsError
     from .extension import RepoNotify
-    from .sessions.bindings import flask_login_user
+    from .sessions.host_users import flask_login_user
 
 __version__ = "0.1.0"
 
@@ -36,7 +36,7 @@ _HOMES = {
     "QueueUnavailable": "errors",
     "RepoNotify": "extension",
     "SettingsError": "errors",
-    "flask_login_user": "sessions.bindings",
+    "flask_login_user": "sessions.host_users",
 }
 
 

@@ -13,9 +13,10 @@ from pymongo import MongoClient
 from .errors import SettingsError
 from .extension import NAME, RepoNotify
 from .logs import configure
-from .settings import from_environment, read
+from .settings import SETTINGS, Settings, from_environment, read
 
 ENVIRONMENT = "REPO_NOTIFY_ENV"
+_NAMES = frozenset({"SESSION_COOKIE_DOMAIN", *(setting.name for setting in SETTINGS)})
 # Of Flask's own keys those that the service needs in order to read another app's sessions.
 FLASK_KEYS = (
     "SECRET_KEY",
@@ -30,28 +31,35 @@ FLASK_KEYS = (
 )
 
 
-def create_app(config: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Flask:
+def create_app(
+    config: Mapping[str, Any] | None = None, *, folder: Path | None = None, backend: Mapping[str, Any] | None = None
+) -> Flask:
     """Return the standalone service's app; its configuration is as `configured` has it.
 
     Raises `SettingsError` naming every wrong key.
     """
-    app = configured(config, folder=folder)
+    app = configured(config, folder=folder, backend=backend)
     settings = read(app.config)
     configure(settings.log_level, settings.log_format)
-    _require_secret(app)
+    _require_secret(app, settings)
     RepoNotify(app)
     _use_sessions(app, app.extensions[NAME].store.client)
     return app
 
 
-def configured(config: Mapping[str, Any] | None = None, *, folder: Path | None = None) -> Flask:
+def configured(
+    config: Mapping[str, Any] | None = None, *, folder: Path | None = None, backend: Mapping[str, Any] | None = None
+) -> Flask:
     """Return the standalone service's app with its configuration, and nothing else yet.
 
-    Settings come from `default.py` and `<REPO_NOTIFY_ENV>.py` in the folder, if one is given, then from the
-    environment, then from `config`; later ones win. Raises `SettingsError` where there is no such file.
+    Settings come from a 3D Repo backend's configuration (`backend`), from `default.py` and `<REPO_NOTIFY_ENV>.py` in
+    the folder, if one is given, then from the environment, then from `config`; later ones win. Raises `SettingsError`
+    where there is no such file.
     """
     app = Flask("repo_notify.service", static_folder=None)
     app.config["SESSION_COOKIE_NAME"] = "connect.sid"
+    # What the service has no setting for is the backend's own affair.
+    app.config.update({name: value for name, value in (backend or {}).items() if name in _NAMES})
     if folder is not None:
         for path in (folder / "default.py", _config_file(folder)):
             app.config.from_pyfile(str(path))
@@ -81,16 +89,17 @@ def _config_file(folder: Path) -> Path:
 
 def read_sessions(app: Flask, client: MongoClient[dict[str, Any]]) -> None:
     """Have a configured app read sessions, as the service does; raises `SettingsError`."""
-    _require_secret(app)
+    _require_secret(app, read(app.config))
     _use_sessions(app, client)
 
 
-def _require_secret(app: Flask) -> None:
-    if not app.config.get("SECRET_KEY") and app.config.get("SESSION_TYPE") is None:
+def _require_secret(app: Flask, settings: Settings) -> None:
+    if settings.express_secret is None and not app.config.get("SECRET_KEY") and app.config.get("SESSION_TYPE") is None:
         raise SettingsError(
             [
                 "SECRET_KEY should be the REST API's SECRET_KEY, so that its session cookies can be read; "
-                "or set SESSION_TYPE to its kind of server-side sessions, such as mongodb"
+                "or set SESSION_TYPE to its kind of server-side sessions, such as mongodb. Behind an Express app set "
+                "REPO_NOTIFY_EXPRESS_SECRET"
             ]
         )
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 import click
+from click.core import ParameterSource
 
 from . import __version__
 from .doctor.commands import asking, given, tell
@@ -51,6 +52,15 @@ _configured = click.option(
 )
 
 
+_behind = click.option(
+    "--3drepo-config",
+    "backend_file",
+    default=None,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="A 3D Repo backend's configuration, JSON or JavaScript, whose settings are the service's.",
+)
+
+
 @click.group()
 @click.version_option(__version__, prog_name="repo-notify")
 @click.option("--verbose", is_flag=True, help="Log what happens, not only what goes wrong.")
@@ -84,15 +94,20 @@ def demo(host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -
 @main.command()
 @_listening
 @_configured
-def serve(host: str, port: int, folder: Path | None) -> None:
-    """Run the standalone service; settings come from the environment."""
+@_behind
+@click.pass_context
+def serve(context: click.Context, host: str, port: int, folder: Path | None, backend_file: Path | None) -> None:
+    """Run the standalone service; settings come from the environment, and from a 3D Repo backend's configuration."""
     from .app import create_app
+    from .backend.config_file import load
     from .serving import serve as serve_app
 
     with _told():
-        serve_app(
-            create_app(folder=folder), host=host, port=port, on_ready=lambda url: click.echo(f"listening on {url}")
-        )
+        backend = load(backend_file) if backend_file is not None else None
+        if backend is not None and context.get_parameter_source("port") is ParameterSource.DEFAULT:
+            port = backend.port
+        app = create_app(folder=folder, backend=backend.settings if backend is not None else None)
+        serve_app(app, host=host, port=port, on_ready=lambda url: click.echo(f"listening on {url}"))
 
 
 @main.command()
@@ -131,15 +146,22 @@ def reference(events: bool) -> None:
 
 @main.command()
 @_configured
+@_behind
 @asking
-def doctor(folder: Path | None, cookie: str | None, url: str | None, origin: str | None) -> None:
+def doctor(
+    folder: Path | None, backend_file: Path | None, cookie: str | None, url: str | None, origin: str | None
+) -> None:
     """Look at the settings, MongoDB, the sessions and the message queue, and say what is wrong and what helps."""
     from .app import configured, read_sessions
+    from .backend.config_file import load
     from .doctor.examine import examine_standalone
+
+    def configure() -> Any:
+        return configured(folder=folder, backend=load(backend_file).settings if backend_file is not None else None)
 
     with _told():
         findings = examine_standalone(
-            lambda: configured(folder=folder), read_sessions, cookie=given(cookie), url=url, origin=origin
+            configure, read_sessions, cookie=given(cookie), url=url, origin=origin
         )
         code = tell(findings)
     sys.exit(code)

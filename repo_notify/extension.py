@@ -18,8 +18,8 @@ from .delivery.recording import RecordedEvents
 from .doctor.commands import group
 from .errors import NotInitialised
 from .events import Event, SessionsEnded
-from .sessions.bindings import IdentityLoader, session_user
 from .sessions.ends import SessionStore
+from .sessions.host_users import IdentityLoader, session_user
 from .settings import read
 from .web.facade import DeferredSocketIO
 from .wiring import State, wire
@@ -61,7 +61,7 @@ class RepoNotify:
             )
         settings = read(app.config)
         state = wire(app, settings, socketio)
-        state.identities.loader = self._loader
+        state.users.loader = self._loader
         state.permissions.checker = self._checker
         if self._session_store is not None:
             _use_session_store(state, self._session_store)
@@ -80,7 +80,7 @@ class RepoNotify:
         """
         self._loader = loader
         for app in self._apps:
-            app.extensions[NAME].identities.loader = loader
+            app.extensions[NAME].users.loader = loader
         return loader
 
     def access_checker(self, checker: AccessChecker) -> AccessChecker:
@@ -151,7 +151,7 @@ class RepoNotify:
 
     def session_id(self) -> str | None:
         """Return the current session's id as `SessionsEnded.session_ids` names it; None where nobody is logged in."""
-        identity = self._state().identities.current()
+        identity = self._state().users.current()
         return identity.session_id if identity is not None else None
 
     def login(self) -> None:
@@ -205,7 +205,7 @@ class RepoNotify:
         )
 
     def _bind(self, state: State) -> None:
-        identity = state.identities.current()
+        identity = state.users.current()
         socket_id = request.headers.get("x-socket-id")
         if identity is not None and socket_id:
             state.publisher.bind(socket_id, identity)
@@ -238,7 +238,7 @@ def _within(app: Flask, loader: PermissionLoader) -> PermissionLoader:
 
 def _use_session_store(state: State, store: SessionStore) -> None:
     state.session_ends.store = store
-    state.identities.session_id = store.session_id
+    state.users.session_id = store.session_id
 
 
 def _requester(state: State) -> str:
@@ -246,7 +246,7 @@ def _requester(state: State) -> str:
     found = _session()
     accessed = getattr(found, "accessed", False)
     try:
-        return state.identities.loader() or ""
+        return state.users.loader() or ""
     # The event goes out, whatever the host's identity loader makes of the request.
     except Exception:
         logger.exception("who makes a request could not be told; the socket that it names is no emitter")

@@ -27,6 +27,8 @@ LogFormat = Literal["text", "json"]
 _ORIGIN = re.compile(r"https?://[^/?#@\s]+")
 _NAMESPACE = re.compile(r"/[^,?\s]*")
 HISTORY_MEMORY, HISTORY_MONGODB, HISTORY_OFF = "memory", "mongodb", "off"
+# As MongoDB limits their names.
+_COLLECTION = re.compile(r"""[^/\\. "$*<>:|?\0]{1,63}\.[^$\0\s.][^$\0]*""")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,60}", re.ASCII)
 # Of MongoDB and of 3D Repo.
 _TAKEN_DATABASES = ("admin", "local", "config", "internal")
@@ -223,8 +225,8 @@ def _web_address(value: Any) -> str:
 
 
 def _origin(value: Any) -> str:
-    if value == "*":
-        return "*"
+    if value in ("*", "null"):
+        return str(value)
     if not isinstance(value, str) or not _ORIGIN.fullmatch(value) or not _has_host(value):
         raise _Wrong("origins such as https://app.example.org, without a path")
     return value.lower()
@@ -236,6 +238,20 @@ def _origins(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list | tuple | set | frozenset):
         raise _Wrong("a list of origins such as https://app.example.org")
     return tuple(_origin(origin) for origin in value)
+
+
+def _secrets(value: Any) -> tuple[str, ...]:
+    if isinstance(value, str):
+        value = [part.strip() for part in value.split(",")]
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(part, str) and part for part in value):
+        raise _Wrong("a secret, or several separated by commas")
+    return tuple(value)
+
+
+def _collection(value: Any) -> str:
+    if not isinstance(value, str) or not _COLLECTION.fullmatch(value):
+        raise _Wrong("a database and a collection in it, such as admin.sessions")
+    return value
 
 
 @dataclass(frozen=True)
@@ -293,12 +309,12 @@ class Settings:
         (),
         _origins,
         "Origins that may connect besides the service's own; a list, in the environment separated by commas. `*`: "
-        "every origin, but without cookies and so without a user.",
+        "every origin but `null`; `null`: pages whose origin is hidden. Both without cookies and so without a user.",
     )
     allow_any_origin_credentials: bool = setting(
         False,
         _boolean,
-        "Let cookies count for origins that only `*` lets in: every page may then act as its visitor.",
+        "Let cookies count for origins that only `*` or `null` lets in: every page may then act as its visitor.",
     )
     trusted_proxies: int = setting(
         0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto, -Host, -Port, -For and -Prefix."
@@ -324,6 +340,15 @@ class Settings:
     )
     legacy_permissions: bool = setting(
         True, _boolean, "Whether older data grants too: the account's own name, templates, `view_model_all_models`."
+    )
+    express_secret: tuple[str, ...] | None = setting(
+        None,
+        _optional(_secrets),
+        "The `cookie.secret` of an Express app that logs in, several separated by commas; set, sessions are its.",
+        secret=True,
+    )
+    express_sessions: str = setting(
+        "admin.sessions", _collection, "Where an Express app keeps its sessions, as `<database>.<collection>`."
     )
     join_burst: int = setting(2_000, _whole(1), "How many joins and leaves of one socket are handled at once.")
     join_rate: float = setting(

@@ -41,7 +41,10 @@ from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
 from .sessions.ends import SessionEnds
+from .sessions.express import ExpressSessions
+from .sessions.host_users import HostUsers
 from .sessions.reads import SessionReads, bounded_by
+from .sessions.sources import sources_of
 from .settings import HISTORY_MONGODB, Settings, read
 from .sockets import OwnSockets, Sockets
 from .stock_sockets import StockSockets
@@ -68,6 +71,8 @@ class State:
     store: Store
     metrics: Metrics
     sockets: Sockets
+    users: HostUsers
+    express: ExpressSessions | None
     identities: Identities
     permissions: Permissions
     publisher: Publisher
@@ -178,8 +183,9 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         reserved=settings.history_database if settings.history == HISTORY_MONGODB else None,
     )
     sockets = _sockets_of(socketio.server, dialects.namespaces)
-    reads = SessionReads(socketio.server, seconds=settings.permission_timeout)
-    identities = Identities(app, reads, metrics)
+    reads = SessionReads(bounded_by(socketio.server), seconds=settings.permission_timeout)
+    sources = sources_of(app, settings, store.client, reads, metrics)
+    identities = Identities(sources.handshakes)
     register = Register(sockets, dialects)
     revalidation = Revalidation(
         register,
@@ -237,10 +243,9 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     )
     changes = _make_changes(settings, metrics, permissions, revalidation)
     bound = partial(_bound_sessions, identities, recoveries)
-    ends = SessionEnds(app, bound=bound, end=publisher.end_here, ask=reads.run)
+    ends = SessionEnds(app, bound=bound, end=publisher.end_here, ask=reads.run, store=sources.express)
     session_ends.append(ends)
-    others = [part.run for part in (changes, recoveries) if part is not None]
-    works = [revalidation.run, revalidation.run_sweeps, ends.run, *others]
+    works = _works(revalidation, ends, changes, recoveries)
     background = Background(socketio.async_mode, links.bus, partial(_start, socketio.server, works), keeping)
     state = State(
         settings,
@@ -248,6 +253,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         store,
         metrics,
         sockets,
+        sources.users,
+        sources.express,
         identities,
         permissions,
         publisher,
@@ -270,7 +277,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     probes = Probes(
         store,
         permissions,
-        identities,
+        sources.handshakes,
         links.bus,
         bounded_by(socketio.server),
         keeping.problem,
@@ -308,6 +315,14 @@ def _bound_sessions(identities: Identities, recoveries: Recoveries | None) -> li
 
 def _sockets_of(server: AnyServer, namespaces: tuple[str, ...]) -> Sockets:
     return OwnSockets(server, namespaces) if isinstance(server, Server) else StockSockets(server, namespaces)
+
+
+def _works(
+    revalidation: Revalidation, ends: SessionEnds, changes: Changes | None, recoveries: Recoveries | None
+) -> list[Callable[[], None]]:
+    """Return what runs in the background as long as the process serves."""
+    others = [part.run for part in (changes, recoveries) if part is not None]
+    return [revalidation.run, revalidation.run_sweeps, ends.run, *others]
 
 
 def _start(server: AnyServer, works: Iterable[Callable[[], None]]) -> None:

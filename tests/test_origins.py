@@ -87,6 +87,14 @@ CASES: dict[str, tuple[dict[str, Any], tuple[Case, ...]]] = {
             Case(None, True),
         ),
     ),
+    "null": (
+        {"REPO_NOTIFY_ALLOWED_ORIGINS": "null"},
+        (Case("null", True), Case("NULL", False), Case("", False), Case("https://app.example.org", False), *OWN[1:4]),
+    ),
+    "any, null too": (
+        {"REPO_NOTIFY_ALLOWED_ORIGINS": "*, null"},
+        (Case("null", True), Case(ANYBODYS, True), Case("", False), Case("http://127.0.0.1:{port}", True)),
+    ),
     "one proxy": (
         {"REPO_NOTIFY_TRUSTED_PROXIES": 1},
         (
@@ -135,7 +143,7 @@ def test_polling(served: tuple[Served, tuple[Case, ...]]) -> None:
         assert (answer.status_code == 200) == case.allowed, (case, answer.text)
         if case.allowed:
             assert answer.text.startswith("0{")
-            told = "*" if case.origin == ANYBODYS else headers.get("Origin")
+            told = "*" if case.origin in (ANYBODYS, "null") else headers.get("Origin")
             assert answer.headers.get("Access-Control-Allow-Origin") == told
             named = told not in (None, "*")
             assert answer.headers.get("Access-Control-Allow-Credentials") == ("true" if named else None)

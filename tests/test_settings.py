@@ -25,7 +25,6 @@ ORIGINS_BAD: tuple[Any, ...] = (
     "app.example.org",
     "https://a/b",
     "ftp://a",
-    "null",
     ["https://a?b"],
     [3],
     3,
@@ -90,6 +89,18 @@ TABLE: dict[str, tuple[Any, ...]] = {
     ),
     "CHANGE_STREAMS": (True, (("off", False), (True, True)), BOOLEAN_BAD, "true or false"),
     "LEGACY_PERMISSIONS": (True, (("no", False), (True, True)), BOOLEAN_BAD, "true or false"),
+    "EXPRESS_SECRET": (
+        None,
+        (("a", ("a",)), ("a, b", ("a", "b")), (["a,b"], ("a,b",)), ("", None), (None, None)),
+        (3, [], [""], ["a", 3], ",", "a,,b"),
+        "a secret, or several separated by commas",
+    ),
+    "EXPRESS_SESSIONS": (
+        "admin.sessions",
+        (("sessions.of.express", "sessions.of.express"),),
+        ("", None, 3, "sessions", "admin.", ".sessions", "a b.c", "a.$b", "a..b", "x" * 64 + ".a"),
+        "a database and a collection in it",
+    ),
     "JSONP": (False, (("on", True), (False, False)), BOOLEAN_BAD, "true or false"),
     "ALLOWED_ORIGINS": (
         (),
@@ -97,6 +108,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
             ("https://A.example.org, http://b:81", ("https://a.example.org", "http://b:81")),
             (["https://a"], ("https://a",)),
             ("*", ("*",)),
+            ("*, null", ("*", "null")),
             ("", ()),
         ),
         ORIGINS_BAD,
@@ -217,10 +229,10 @@ def test_every_problem_is_told_at_once() -> None:
     assert str(caught.value) == "\n".join(caught.value.problems)
 
 
-@pytest.mark.parametrize("key", ["MONGO_URI", "API_KEY", "MESSAGE_QUEUE"])
+@pytest.mark.parametrize("key", ["MONGO_URI", "API_KEY", "MESSAGE_QUEUE", "EXPRESS_SECRET"])
 def test_a_secret_is_not_repeated(key: str) -> None:
     with pytest.raises(SettingsError) as caught:
-        read({f"REPO_NOTIFY_{key}": ["user:hunter2"] if key == "API_KEY" else "oops://user:hunter2@db"})
+        read({f"REPO_NOTIFY_{key}": ["user:hunter2", 3] if key in ("API_KEY", "EXPRESS_SECRET") else "oops://user:hunter2@db"})
     assert "hunter2" not in str(caught.value)
 
 

@@ -222,7 +222,7 @@ class Publisher:
             return sockets.fan_out(prepared, rooms, skip=skip) if sent_at is None else 0
 
     def _end(self, event: SessionsEnded, cause: str) -> None:
-        ended = self._identities.end(event.session_ids)
+        ended = self._identities.end(event.session_ids, told=True)
         self._forget_sessions(event.session_ids)
         for connection_id in ended:
             self._metrics.session_end(cause)

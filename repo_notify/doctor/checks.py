@@ -8,16 +8,20 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
+from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask
+from pymongo.errors import OperationFailure, PyMongoError
 
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, Unreachable
 from repo_notify.client import QueuePublisher
 from repo_notify.errors import QueueUnavailable
-from repo_notify.sessions.bindings import IdentityLoader, session_user
+from repo_notify.sessions.express import ExpressSessions
 from repo_notify.sessions.flask import HandshakeSessions
-from repo_notify.sessions.reads import in_threads
+from repo_notify.sessions.host_users import IdentityLoader, session_user
+from repo_notify.sessions.reads import Bounded, TooSlow, in_threads
 from repo_notify.settings import Settings
 from repo_notify.web.readiness import FAILED_LOGIN, REFUSES_ACCOUNTS, REFUSES_TEAMSPACES, SESSIONS_SILENT
 from repo_notify.wiring import load_legacy
@@ -46,6 +50,12 @@ class Subject:
     loader: IdentityLoader = session_user
     reads_sessions: bool = True
     permissions: Permissions | None = None
+    express: ExpressSessions | None = None
+
+
+def in_a_thread() -> Bounded[Any]:
+    """Return what runs a read for so many seconds at most, whichever server the app is for."""
+    return in_threads(lambda work: threading.Thread(target=work, daemon=True).start())
 
 
 def look(subject: Subject) -> Iterator[Finding]:
@@ -114,6 +124,9 @@ def _sessions(subject: Subject) -> Iterator[Finding]:
     app, sessions = subject.app, HandshakeSessions(subject.app)
     if not subject.reads_sessions:
         return
+    if subject.express is not None:
+        yield from _express(subject, subject.express)
+        return
     yield from _cookie_path(subject)
     if subject.loader is not session_user or not sessions.need_no_request:
         yield note("users are told by the host's own identity loader or session interface, which --cookie asks")
@@ -127,9 +140,8 @@ def _sessions(subject: Subject) -> Iterator[Finding]:
 
 
 def _store_of_sessions(subject: Subject, sessions: HandshakeSessions) -> Finding:
-    bounded = in_threads(lambda work: threading.Thread(target=work, daemon=True).start())
     try:
-        bounded(sessions.probe, subject.settings.permission_timeout)
+        in_a_thread()(sessions.probe, subject.settings.permission_timeout)
     # Each store raises its own kinds.
     except Exception as error:  # noqa: BLE001 - as above
         return wrong(
@@ -138,12 +150,37 @@ def _store_of_sessions(subject: Subject, sessions: HandshakeSessions) -> Finding
     return ok("the session store answers")
 
 
+def _express(subject: Subject, express: ExpressSessions) -> Iterator[Finding]:
+    where = subject.settings.express_sessions
+    try:
+        is_empty = in_a_thread()(express.is_empty, subject.settings.permission_timeout)
+    except OperationFailure as error:
+        yield wrong(f"MongoDB refuses to read the Express app's sessions: grant `find` on {where} ({error.code})")
+    except (PyMongoError, TooSlow) as error:
+        yield wrong(f"{SESSIONS_SILENT} ({type(error).__name__}): start MongoDB, or correct REPO_NOTIFY_MONGO_URI")
+    else:
+        yield ok(f"the Express app's sessions can be read: {where}, cookie {session_cookie(subject.app)}")
+        if is_empty:
+            yield note(f"{where} holds no session: log in, or correct REPO_NOTIFY_EXPRESS_SESSIONS")
+
+
 def _cookie_path(subject: Subject) -> Iterator[Finding]:
     path, chat = subject.app.session_interface.get_cookie_path(subject.app), subject.settings.chat_path
     if not covers(path, chat):
         yield wrong(
             f"browsers send the session cookie to {path} alone and not to {chat}: set SESSION_COOKIE_PATH to / or "
             f"REPO_NOTIFY_CHAT_PATH to a path below {path}"
+        )
+
+
+def cookie_domain(app: Flask, url: str) -> Iterator[Finding]:
+    """Yield what keeps browsers from sending the session cookie to `url` for its domain (RFC 6265 section 5.1.3)."""
+    domain = str(app.config.get("SESSION_COOKIE_DOMAIN") or "").lstrip(".").lower()
+    host = urlsplit(url).hostname or ""
+    if domain and host and not f".{host}".endswith(f".{domain}"):
+        yield wrong(
+            f"browsers send the session cookie to {domain} alone and not to {host}: give the app that logs in a cookie "
+            "domain that both share (cookie.domain, SESSION_COOKIE_DOMAIN)"
         )
 
 

@@ -10,15 +10,17 @@ from flask.sessions import SecureCookieSessionInterface
 from itsdangerous import BadData, SignatureExpired
 from werkzeug.test import create_environ
 
-from repo_notify.sessions.bindings import IdentityLoader, session_user, user_of
-from repo_notify.sessions.flask import HandshakeSessions
+from repo_notify.sessions.express import ExpressSessions
+from repo_notify.sessions.flask import HandshakeSessions, user_of
+from repo_notify.sessions.host_users import IdentityLoader, session_user
 
 from .findings import Finding, ok, wrong
 
 
 def as_header(app: Flask, cookie: str) -> str:
     """Return the `Cookie` header that is meant: a header as it is, a bare value under the session cookie's name."""
-    return cookie if "=" in cookie else f"{session_cookie(app)}={cookie}"
+    is_value = "=" not in cookie or cookie.startswith(("s:", "s%3A", "s%3a"))
+    return cookie if not is_value else f"{session_cookie(app)}={cookie}"
 
 
 def session_cookie(app: Flask) -> str:
@@ -26,7 +28,7 @@ def session_cookie(app: Flask) -> str:
     return str(app.config["SESSION_COOKIE_NAME"])
 
 
-def whose(app: Flask, loader: IdentityLoader, cookie: str) -> Finding:
+def whose(app: Flask, loader: IdentityLoader, cookie: str, express: ExpressSessions | None = None) -> Finding:
     """Return whose session the cookie is, or why it is nobody's."""
     header, name = as_header(app, cookie), session_cookie(app)
     values = _cookies(header)
@@ -37,6 +39,8 @@ def whose(app: Flask, loader: IdentityLoader, cookie: str) -> Finding:
         )
     environ = create_environ(headers={"Cookie": header})
     try:
+        if express is not None:
+            return _in_express(express, values[name])
         if loader is not session_user:
             with app.request_context(environ):
                 return _told(loader(), "the identity loader finds nobody in it")
@@ -46,6 +50,19 @@ def whose(app: Flask, loader: IdentityLoader, cookie: str) -> Finding:
     # A session interface, or a host's loader, raises whatever its store raises.
     except Exception as error:  # noqa: BLE001 - as above
         return wrong(f"cookie: its session cannot be read ({type(error).__name__}): see to the session store")
+
+
+def _in_express(express: ExpressSessions, value: str) -> Finding:
+    session_id = express.signed_id(value)
+    if session_id is None:
+        return wrong(
+            "cookie: it was signed with another secret, or was not copied whole: set REPO_NOTIFY_EXPRESS_SECRET to the "
+            "app's cookie.secret"
+        )
+    if not express.alive([session_id]):
+        return wrong("cookie: there is no such session any more: log in again, or correct REPO_NOTIFY_EXPRESS_SESSIONS")
+    identity = express.identity(session_id)
+    return _told(identity.username if identity is not None else None, "nobody is logged in in its session: log in")
 
 
 def _told(username: str | None, otherwise: str) -> Finding:

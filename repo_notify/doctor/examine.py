@@ -10,10 +10,13 @@ from pymongo import MongoClient
 
 from repo_notify.access.store import Store, connect
 from repo_notify.errors import SettingsError
+from repo_notify.metrics import Metrics
+from repo_notify.sessions.reads import SessionReads
+from repo_notify.sessions.sources import sources_of
 from repo_notify.settings import read
 from repo_notify.wiring import State
 
-from .checks import Subject, look
+from .checks import Subject, cookie_domain, in_a_thread, look
 from .cookies import as_header, whose
 from .findings import Finding, ok, wrong
 from .public import visit
@@ -47,7 +50,10 @@ def examine_standalone(
     else:
         readable = True
     try:
-        yield from _examine(Subject(app, settings, store, reads_sessions=readable), cookie, url, origin)
+        reads = SessionReads(in_a_thread(), seconds=settings.permission_timeout)
+        express = sources_of(app, settings, client, reads, Metrics()).express
+        subject = Subject(app, settings, store, reads_sessions=readable, express=express)
+        yield from _examine(subject, cookie, url, origin)
     finally:
         store.close()
 
@@ -59,14 +65,17 @@ def examine_mounted(
     state = app.extensions[NAME]
     assert isinstance(state, State)
     yield ok("the settings are right")
-    subject = Subject(app, state.settings, state.store, state.identities.loader, permissions=state.permissions)
+    subject = Subject(
+        app, state.settings, state.store, state.users.loader, permissions=state.permissions, express=state.express
+    )
     yield from _examine(subject, cookie, url, origin)
 
 
 def _examine(subject: Subject, cookie: str | None, url: str | None, origin: str | None) -> Iterator[Finding]:
     yield from look(subject)
     if cookie is not None:
-        yield whose(subject.app, subject.loader, cookie)
+        yield whose(subject.app, subject.loader, cookie, subject.express)
     if url is not None:
+        yield from cookie_domain(subject.app, url)
         header = as_header(subject.app, cookie) if cookie is not None else None
         yield from visit(subject.settings, url, origin, header)

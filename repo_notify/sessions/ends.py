@@ -26,14 +26,18 @@ BATCH = 1_000
 ENDED = "Your session has ended"
 
 
-class SessionStore(Protocol):
+class AskedStore(Protocol):
+    """Where sessions are kept, as far as it is asked which of them have not ended."""
+
+    def alive(self, session_ids: Sequence[str]) -> Collection[str]:
+        """Return those of these sessions that are there and have not run out; raise whatever the store raises."""
+
+
+class SessionStore(AskedStore, Protocol):
     """Where a host keeps its sessions, for those that `session_store` does not know."""
 
     def session_id(self, session: Any) -> str | None:
         """Return the id of an opened session as events name it, or None where it has none."""
-
-    def alive(self, session_ids: Sequence[str]) -> Collection[str]:
-        """Return those of these sessions that are there and have not run out; raise whatever the store raises."""
 
 
 class _InMongo:
@@ -72,7 +76,7 @@ class _InRedis:
 
 
 # Flask-Session's interfaces by the names of their classes: it is an extra, and each needs its own database's package.
-_KNOWN: dict[str, Callable[[Any], _InMongo | _InRedis]] = {
+_KNOWN: dict[str, Callable[[Any], AskedStore]] = {
     "MongoDBSessionInterface": _InMongo,
     "RedisSessionInterface": _InRedis,
 }
@@ -81,7 +85,8 @@ _KNOWN: dict[str, Callable[[Any], _InMongo | _InRedis]] = {
 class SessionEnds:
     """Asks an app's session store for the sessions that sockets are bound to, and ends those that are gone.
 
-    `bound()` lists them, `end(session_ids, reason)` ends some, `ask(read)` runs a read for so long at most.
+    `bound()` lists them, `end(session_ids, reason)` ends some, `ask(read)` runs a read for so long at most. `store` is
+    where they are kept, where it is not the app's session interface that knows.
     """
 
     def __init__(
@@ -91,12 +96,13 @@ class SessionEnds:
         bound: Callable[[], list[str]],
         end: Callable[[list[str], str], None],
         ask: Callable[[Callable[[], Collection[str]]], Collection[str]],
+        store: AskedStore | None = None,
     ) -> None:
         self._app = app
         self._bound = bound
         self._end = end
         self._ask = ask
-        self.store: SessionStore | None = None
+        self.store = store
         self._closing = threading.Event()
         self._missing: dict[str, float] = {}
         self._outage = Outage(logger, "the session store answers again; sessions that end there end here")
@@ -138,7 +144,7 @@ class SessionEnds:
         if ended:
             self._end(ended, ENDED)
 
-    def _store(self) -> SessionStore | _InMongo | _InRedis | None:
+    def _store(self) -> AskedStore | None:
         if self.store is not None:
             return self.store
         interface = self._app.session_interface

@@ -42,7 +42,7 @@ def with_session_cookie(environ: Mapping[str, Any], name: str) -> Mapping[str, A
     if name not in query and "%" not in query:
         return environ
     cookies = environ.get("HTTP_COOKIE", "")
-    if _cookie(cookies, name) is not None:
+    if cookie_of(cookies, name) is not None:
         return environ
     try:
         values = parse_qs(query, max_num_fields=MAX_PARAMETERS).get(name)
@@ -51,6 +51,13 @@ def with_session_cookie(environ: Mapping[str, Any], name: str) -> Mapping[str, A
     if not values or any(character in values[0] for character in ";\r\n"):
         return environ
     return {**environ, "HTTP_COOKIE": f"{cookies}; {name}={values[0]}" if cookies else f"{name}={values[0]}"}
+
+
+def user_of(found: Mapping[str, Any]) -> str | None:
+    """Return `found["user"]["username"]`, None where there is none."""
+    user = found.get("user")
+    username = user.get("username") if isinstance(user, dict) else None
+    return username if isinstance(username, str) and username else None
 
 
 class _Tagged:
@@ -177,11 +184,11 @@ def _plain_cookie(cookies: str, name: str) -> str | None:
     """Return the first cookie of that name; None where there is none, or none that can be taken as it stands."""
     if not (cookies.isascii() and cookies.isprintable()):
         return None
-    value = _cookie(cookies, name)
+    value = cookie_of(cookies, name)
     return value if value is not None and _PLAIN.fullmatch(value) else None
 
 
-def _cookie(cookies: str, name: str) -> str | None:
+def cookie_of(cookies: str, name: str) -> str | None:
     """Return what stands behind the first of that name, None where there is none."""
     for part in cookies.split(";"):
         key, _, value = part.partition("=")

@@ -49,8 +49,8 @@ class SessionReads:
     everybody else is refused at once.
     """
 
-    def __init__(self, server: socketio.Server, *, seconds: float) -> None:
-        self._bounded = bounded_by(server)
+    def __init__(self, bounded: Bounded[Any], *, seconds: float) -> None:
+        self._bounded = bounded
         self._seconds = seconds
         self._lock = threading.Lock()
         self._outage = Outage(logger, "the sessions of handshakes can be read again")

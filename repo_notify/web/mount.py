@@ -42,6 +42,7 @@ def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple
             allowed_origins=OriginCheck(settings.allowed_origins),
             any_origin="*" in settings.allowed_origins,
             any_origin_credentials=settings.allow_any_origin_credentials,
+            null_origin="null" in settings.allowed_origins,
         )
     )
     found.async_mode = found.server.async_mode
@@ -81,6 +82,7 @@ def credentials_count(server: socketio.Server, settings: Settings) -> Callable[[
         OriginCheck(settings.allowed_origins),
         any_origin=True,
         any_credentials=not every or settings.allow_any_origin_credentials,
+        null_origin="null" in settings.allowed_origins,
     )
 
     def count(environ: Mapping[str, Any]) -> bool:

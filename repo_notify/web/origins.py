@@ -84,7 +84,7 @@ class OriginCheck:
     """Knows the service's own origin and the listed ones."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
-        self._allowed = {with_port(origin) for origin in allowed if origin != "*"}
+        self._allowed = {with_port(origin) for origin in allowed if origin not in ("*", "null")}
 
     def __call__(self, origin: str, environ: Mapping[str, Any]) -> bool:
         """Whether this is such an origin."""

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, Unreachable
 from repo_notify.delivery.queue import Bus
-from repo_notify.sessions.bindings import Identities
+from repo_notify.sessions.bindings import Handshakes
 from repo_notify.sessions.reads import Bounded, TooSlow
 
 logger = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ class Probes:
         self,
         store: Store,
         permissions: Permissions,
-        identities: Identities,
+        handshakes: Handshakes,
         bus: Bus | None,
         bounded: Bounded[Any],
         history: Callable[[], str | None] = lambda: None,
@@ -77,7 +77,7 @@ class Probes:
         self._history = history
         self._store = store
         self._permissions = permissions
-        self._identities = identities
+        self._handshakes = handshakes
         self._bus = bus
         self._bounded = bounded
         self._logged: set[str] = set()
@@ -135,7 +135,7 @@ class Probes:
         if seconds <= 0:
             return None
         try:
-            self._bounded(self._identities.probe, seconds)
+            self._bounded(self._handshakes.probe, seconds)
         # Each store raises its own kinds.
         except Exception as error:  # noqa: BLE001 - as above; it is logged
             return _Trouble(True, SESSIONS_SILENT, f"{type(error).__name__}: {error}")

@@ -149,6 +149,21 @@ def test_a_setting_gives_every_origin_its_visitors_cookies(sample: str) -> None:
         assert answer.headers["Access-Control-Allow-Credentials"] == "true"
 
 
+def test_a_hidden_origin_is_let_in_by_a_value_of_its_own(sample: str) -> None:
+    with host_app(config(sample, REPO_NOTIFY_ALLOWED_ORIGINS="null")) as served:
+        assert outcome(served, origin("null")) == NOBODY
+        assert outcome(served, origin(FOREIGN)) == REFUSED
+        # A page that embeds the answer is no page that asks for it.
+        assert outcome(served, fetch("cross-site")) == REFUSED
+    every = {"REPO_NOTIFY_ALLOWED_ORIGINS": "*, null", "REPO_NOTIFY_ALLOW_ANY_ORIGIN_CREDENTIALS": True}
+    with host_app(config(sample, **every)) as served:
+        assert outcome(served, origin("null")) == outcome(served, origin(FOREIGN)) == USER
+        address = served.url + "/chat/?EIO=4&transport=polling"
+        answer = requests.get(address, headers=origin("null"), timeout=SECONDS)
+        assert answer.headers["Access-Control-Allow-Origin"] == "null"
+        assert answer.headers["Access-Control-Allow-Credentials"] == "true"
+
+
 def test_a_session_is_no_other_pages_to_use(strict: Served) -> None:
     address = strict.url + "/chat/?EIO=4&transport=polling"
     address += f"&sid={sid_of(requests.get(address, timeout=SECONDS).text)}"

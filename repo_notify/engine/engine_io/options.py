@@ -34,8 +34,9 @@ class Options:
     `async_mode`: python-engineio's name of it, None for the best that is there. `async_handlers=False`: handlers in the
     reader's task. `namespaces`: those that exist without a handler ("*": all).
     `codecs`: protocol generations beside EIO=4; `unsupported_hint(eio)`: the error text for one without.
-    `allowed_origins`: those whose pages may ask, or what decides it; `any_origin` lets in every other but `null`, with
-    its cookies only where `any_origin_credentials` says so; `cors_credentials`: whether browsers are told to send them.
+    `allowed_origins`: those whose pages may ask, or what decides it; `any_origin` lets in every other but `null`,
+    `null_origin` that one, with their cookies only where `any_origin_credentials` says so; `cors_credentials`: whether
+    browsers are told to send them.
     `max_namespaces`: how many a client may be in at once, and how often it may be refused one.
     `compression_threshold`: from how many bytes on an HTTP answer is compressed. `raw_sockets`: WebSockets without a
     greenlet each, where gevent's server has them on plain TCP.
@@ -63,6 +64,7 @@ class Options:
     allowed_origins: AllowedOrigins = ()
     any_origin: bool = False
     any_origin_credentials: bool = False
+    null_origin: bool = False
     cors_credentials: bool = True
     http_compression: bool = True
     compression_threshold: int = 1024

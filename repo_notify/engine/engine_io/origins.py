@@ -28,7 +28,7 @@ class Page(Enum):
 
     KNOWN = "the service's own, or listed by name"
     NONE = "no page, or a browser that does not say"
-    ANY = "let in by `*` alone"
+    ANY = "let in by `*` or `null` alone"
     FOREIGN = "neither"
 
 
@@ -54,27 +54,30 @@ def _origin_of(address: str) -> str:
 class Origins:
     """Judges the pages that ask, and says so to their browsers.
 
-    `any_origin` lets in every origin but `null`, as `*` among the allowed ones does; its cookies count only with
-    `any_credentials`.
+    `any_origin` lets in every origin but `null`, as `*` among the allowed ones does, and `null_origin` that one; their
+    cookies count only with `any_credentials`.
     """
 
     def __init__(
-        self, allowed: AllowedOrigins, *, any_origin: bool, any_credentials: bool, credentials: bool = True
+        self, allowed: AllowedOrigins, *, any_origin: bool, any_credentials: bool,
+        null_origin: bool = False, credentials: bool = True,
     ) -> None:
         self._allowed = allowed
         self._any = any_origin or (isinstance(self._allowed, Sequence) and "*" in self._allowed)
+        self._null = null_origin
         self._credentials = credentials
         self._any_credentials = any_credentials
 
     def judge(self, environ: Environ) -> Page:
-        """Return what is known of the page that asks; `null` is foreign, whatever is listed."""
+        """Return what is known of the page that asks; a page that a browser hides is never known by its name."""
         if "HTTP_ORIGIN" not in environ and environ.get("HTTP_SEC_FETCH_SITE") == "same-origin":
             return Page.KNOWN
         page = asking_page(environ)
         if page is None:
             return Page.NONE
         if page == _HIDDEN:
-            return Page.FOREIGN
+            # A page that embeds the answer says less, and is let in less.
+            return Page.ANY if self._null and environ.get("HTTP_ORIGIN") == _HIDDEN else Page.FOREIGN
         if self._names(page, environ):
             return Page.KNOWN
         return Page.ANY if self._any and "://" in page else Page.FOREIGN

@@ -110,7 +110,7 @@ class EngineServer(engineio.Server):
         self._draining: dict[str, Connection] = {}
         self._origins = Origins(
             options.allowed_origins, any_origin=options.any_origin, any_credentials=options.any_origin_credentials,
-            credentials=options.cors_credentials,
+            null_origin=options.null_origin, credentials=options.cors_credentials,
         )
         self._refusing = False
         self._fallback = next(iter(self.codecs.values()))

@@ -1,0 +1,1 @@
+"""An unmodified 3D Repo backend."""
