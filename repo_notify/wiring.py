@@ -17,6 +17,7 @@ from socketio import Server as AnyServer
 from .access.changes import Changes
 from .access.permissions import Permissions
 from .access.store import Store, connect, connect_stream
+from .backend.assembly import Backend, make_backend
 from .background import Background
 from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.history.accounts import Accounts
@@ -81,11 +82,14 @@ class State:
     recoveries: Recoveries | None
     accounts: Accounts
     keeping: Keeping
+    backend: Backend | None
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """End the background work; what waits for the message queue is sent first, for at most `seconds`."""
         if self.changes is not None:
             self.changes.close()
+        if self.backend is not None:
+            self.backend.exchange.close()
         self.session_ends.close()
         if self.recoveries is not None:
             self.recoveries.close()
@@ -234,12 +238,25 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         recoveries=recoveries,
     )
     changes = _make_changes(settings, metrics, permissions, revalidation)
-    bound = partial(_bound_sessions, identities, recoveries)
-    ends = SessionEnds(app, bound=bound, end=publisher.end_here, ask=reads.run)
+    ends = SessionEnds(
+        app, bound=partial(_bound_sessions, identities, recoveries), end=publisher.end_here, ask=reads.run
+    )
     session_ends.append(ends)
     others = [part.run for part in (changes, recoveries) if part is not None]
     works = [revalidation.run, revalidation.run_sweeps, ends.run, *others]
-    background = Background(socketio.async_mode, bus, partial(_start, socketio.server, works), keeping)
+    backend = make_backend(
+        settings,
+        socketio.server,
+        sockets,
+        identities,
+        publisher,
+        metrics,
+        dialects=dialects,
+        identity_of=lambda _: None,
+        missed=partial(_missed, sockets, recoveries),
+        give_way=give_way,
+    )
+    background = Background(socketio.async_mode, bus, partial(_start, socketio.server, works), keeping, backend)
     state = State(
         settings,
         socketio,
@@ -260,12 +277,13 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         recoveries,
         accounts,
         keeping,
+        backend,
     )
     explainer = Explainer(sockets, identities, permissions, store, dialects, bus, Ends())
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
     _attach(state, handlers, operator)
     _watch(state)
-    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server), keeping.problem)
+    probes = Probes(store, permissions, identities, bus, bounded_by(socketio.server), keeping.problem, backend)
     app.register_blueprint(
         make_blueprint(
             app,
@@ -282,7 +300,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
 
 
 def _mount(app: Flask, state: State, *, is_hosts: bool) -> None:
-    if state.keeping.writer is not None:
+    if state.keeping.writer is not None or state.backend is not None:
         # Whoever answers requests serves; first of all, so that the position that an answer tells is the right one.
         app.before_request_funcs.setdefault(None, []).insert(0, state.background.serve)
     if not is_hosts:
@@ -307,6 +325,13 @@ def _make_bus(
         return None
     missed = recoveries.hole if recoveries is not None else nothing
     return Bus(settings.message_queue, settings.message_queue_channel, receive, metrics, missed=missed)
+
+
+def _missed(sockets: Sockets, recoveries: Recoveries | None) -> None:
+    """Take note that something may have been published which nobody here has heard of."""
+    # Without anybody in a room, and without a history, nobody can have missed it.
+    if recoveries is not None and (recoveries.history.number or sockets.count_rooms()):
+        recoveries.hole()
 
 
 def _start(server: AnyServer, works: Iterable[Callable[[], None]]) -> None:

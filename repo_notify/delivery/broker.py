@@ -37,11 +37,11 @@ _LIBRARIES = {
 }
 
 
-def require_libraries(url: str) -> None:
-    """Raise `SettingsError` with the line that installs them where the libraries of an address are missing."""
+def require_libraries(url: str, setting: str = "REPO_NOTIFY_MESSAGE_QUEUE") -> None:
+    """Raise `SettingsError` with the line that installs them where the libraries of a setting's address are missing."""
     kinds = {"amqp" if _is_amqp(address) else "redis" for address in url.split(";")}
     problems = [
-        f"REPO_NOTIFY_MESSAGE_QUEUE needs packages for {needed.broker} that are not installed ({', '.join(missing)}): "
+        f"{setting} needs packages for {needed.broker} that are not installed ({', '.join(missing)}): "
         f"pip install 'repo_notify[{needed.extra}]'"
         for needed in (_LIBRARIES[kind] for kind in sorted(kinds))
         if (missing := [module for module in needed.modules if not _is_installed(module)])

@@ -13,7 +13,7 @@ from repo_notify.access.permissions import Permissions
 from repo_notify.events import EVENT_TYPES, UPDATES, Event, ModelCreated, ModelRemoved, SessionsEnded
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialects
-from repo_notify.protocol.rows import LOGGED_OUT, Delivery
+from repo_notify.protocol.rows import LOGGED_OUT
 from repo_notify.protocol.validation import checked
 from repo_notify.sessions.bindings import Identities, Identity, Outcome
 from repo_notify.sockets import Sockets, bare, leave_all
@@ -142,6 +142,23 @@ class Publisher:
         """End these sessions on the sockets of this process."""
         self._end(SessionsEnded(session_ids=session_ids, reason=reason), "store")
 
+    def end_silently(self, session_ids: Sequence[str]) -> None:
+        """End these sessions on the sockets of this process, which leave their rooms and hear nothing of it."""
+        for connection_id in self._ended(session_ids, "backend"):
+            leave_all(self._sockets, connection_id)
+
+    def pass_on(self, message: Mapping[str, Any]) -> None:
+        """Deliver in this process what another publisher has said: `{"name", "data", "rooms", "emitter"}`.
+
+        Name and data, JSON values, go out as they are to the rooms with these keys; the socket that `emitter` names
+        does not hear of it. Raises `ValueError` or `TypeError` where the data cannot be encoded.
+        """
+        started = perf_counter()
+        emitter, rooms = message["emitter"], tuple(message["rooms"])
+        skip = self._sockets.resolve(emitter) if emitter is not None else None
+        self._accounts.sent(self._fan_out(message["name"], message["data"], rooms, skip, emitter=emitter))
+        self._metrics.latency.observe(perf_counter() - started)
+
     def receive(self, message: Message) -> None:
         """Carry out a message of another process."""
         content = message.content
@@ -166,8 +183,13 @@ class Publisher:
             self._permissions.invalidate(event.teamspace)
         skip = self._connection_of(event.emitter, named_by) if event.emitter is not None else None
         for delivery in self._dialects.deliveries(event):
+            name, payload = delivery.name, delivery.payload
+            rooms = tuple(dict.fromkeys([room.key for room in delivery.rooms]))
+            update = update_key(name, rooms, event) if isinstance(event, UPDATES) else None
             try:
-                number = self._fan_out(delivery, event, skip, named_by)
+                number = self._fan_out(
+                    name, payload, rooms, skip, emitter=event.emitter, named_by=named_by, update=update
+                )
             # One delivery that fails must not cost the caller's view an answer, nor the others their event.
             except Exception:
                 logger.exception("an event of type %s could not be delivered", type(event).__name__)
@@ -175,28 +197,45 @@ class Publisher:
                 self._accounts.sent(number)
         self._metrics.latency.observe(perf_counter() - started)
 
-    def _fan_out(self, delivery: Delivery, event: Event, skip: str | None, named_by: str | None) -> int:
+    def _fan_out(
+        self,
+        name: str,
+        payload: Any,
+        rooms: tuple[str, ...],
+        skip: str | None,
+        *,
+        emitter: str | None,
+        named_by: str | None = None,
+        update: Hashable | None = None,
+    ) -> int:
         sockets, history = self._sockets, self._history
-        prepared = sockets.prepare(delivery.name, delivery.payload)
-        rooms = tuple(dict.fromkeys([room.key for room in delivery.rooms]))
+        prepared = sockets.prepare(name, payload)
         with sockets.order:
             if history is not None:
-                emitter = bare(event.emitter) if event.emitter is not None else None
-                update = update_key(delivery.name, rooms, event) if isinstance(event, UPDATES) else None
-                said = (delivery.name, delivery.payload)
                 history.publish(
-                    rooms, prepared, prepared.size, said=said, emitter=emitter, named_by=named_by, update=update
+                    rooms,
+                    prepared,
+                    prepared.size,
+                    said=(name, payload),
+                    emitter=bare(emitter) if emitter is not None else None,
+                    named_by=named_by,
+                    update=update,
                 )
             return sockets.fan_out(prepared, rooms, skip=skip)
 
     def _end(self, event: SessionsEnded, cause: str) -> None:
-        ended = self._identities.end(event.session_ids)
-        self._forget_sessions(event.session_ids)
-        for connection_id in ended:
-            self._metrics.session_end(cause)
+        for connection_id in self._ended(event.session_ids, cause):
             leave_all(self._sockets, connection_id)
             for socket in self._sockets.of(connection_id):
                 socket.emit(LOGGED_OUT, {"reason": event.reason})
+
+    def _ended(self, session_ids: Sequence[str], cause: str) -> list[str]:
+        """Unbind the connections of these sessions, have nobody who is away come back to them, and return them."""
+        ended = self._identities.end(session_ids)
+        self._forget_sessions(session_ids)
+        for _ in ended:
+            self._metrics.session_end(cause)
+        return ended
 
     def _connection_of(self, emitter: str, named_by: str | None) -> str | None:
         """Return the connection of an event's emitter, which does not hear of it.

@@ -8,9 +8,11 @@ from __future__ import annotations
 import logging
 import secrets
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import dataclass
+from time import monotonic
 from typing import Any, Literal
 
 from flask import Flask, session
@@ -26,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 # Where a session that is not server-side keeps the id by which events name it.
 SESSION_KEY = "_repo_notify_id"
+# For how long what is said to a session that has ended still finds its sockets, in seconds.
+GRACE_SECONDS = 5.0
 
 IdentityLoader = Callable[[], "str | None"]
 Outcome = Literal["bound", "refused", "unknown"]
@@ -97,6 +101,8 @@ class Identities:
         self._of: dict[str, Identity] = {}
         self._unread: dict[str, Mapping[str, Any]] = {}
         self._connections: dict[str, set[str]] = {}
+        # Of sessions that ended a moment ago, oldest first: when, and on which connections.
+        self._ended: OrderedDict[str, tuple[float, frozenset[str]]] = OrderedDict()
 
     def opened(self, connection: str, environ: Mapping[str, Any]) -> None:
         """Bind a new connection to the user of its handshake, if there is one.
@@ -156,13 +162,48 @@ class Identities:
     def end(self, session_ids: Iterable[str]) -> list[str]:
         """Unbind every connection of these sessions and return them."""
         with self._lock:
-            ended = sorted({found for sid in session_ids for found in self._connections.get(sid, ())})
+            of_session = {sid: frozenset(found) for sid in session_ids if (found := self._connections.get(sid))}
+            if of_session:
+                self._remember_ended(of_session)
+            ended = sorted(set().union(*of_session.values()))
             for connection in ended:
                 self._release(connection)
         if self.changed is not None:
             for connection in ended:
                 self.changed(connection)
         return ended
+
+    def _remember_ended(self, of_session: Mapping[str, frozenset[str]]) -> None:
+        now = monotonic()
+        while self._ended and now - next(iter(self._ended.values()))[0] > GRACE_SECONDS:
+            self._ended.popitem(last=False)
+        for session_id, connections in of_session.items():
+            self._ended[session_id] = now, connections
+            self._ended.move_to_end(session_id)
+
+    def move(self, connection: str, identity: Identity) -> bool:
+        """Bind the connection whoever it was; return whether it was somebody else's, or of another session."""
+        with self._lock:
+            before = self._of.get(connection)
+            self._release(connection)
+            self._of[connection] = identity
+            if identity.session_id is not None:
+                self._connections.setdefault(identity.session_id, set()).add(connection)
+        self._unread.pop(connection, None)
+        if self.changed is not None:
+            self.changed(connection)
+        return before is not None and (before.username, before.session_id) != (identity.username, identity.session_id)
+
+    def has_session(self, session_id: str) -> bool:
+        """Return whether a connection is bound to a session."""
+        return session_id in self._connections
+
+    def connections_of(self, session_id: str) -> list[str]:
+        """Return the connections of a session; of one that ended a moment ago those that nobody is on since."""
+        found = list(self._connections.get(session_id, ()))
+        if (ended := self._ended.get(session_id)) is not None and monotonic() - ended[0] <= GRACE_SECONDS:
+            found += [connection for connection in ended[1] if connection not in self._of]
+        return found
 
     def bound(self) -> list[str]:
         """Return every connection that somebody is on."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from struct import pack
 
 import pytest
@@ -59,7 +60,7 @@ def test_bytes_may_arrive_one_by_one() -> None:
 @given(st.lists(st.integers(0, len(STREAM)), max_size=10))
 def test_bytes_may_arrive_in_any_pieces(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
-    assert fed(*[STREAM[start:end] for start, end in zip(edges, edges[1:], strict=False)]) == ITEMS
+    assert fed(*[STREAM[start:end] for start, end in pairwise(edges)]) == ITEMS
 
 
 @pytest.mark.parametrize(

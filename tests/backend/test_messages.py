@@ -116,6 +116,48 @@ def to(*recipients: Any) -> dict[str, Any]:
     return {"event": "e", "recipients": list(recipients)}
 
 
+IN_ROOM = f"acme::{PROJECT_ID}::m"
+WRONG_SHAPES: list[Any] = [
+    [],
+    3,
+    None,
+    {},
+    {"event": "e"},
+    {"event": "e", "data": {}},
+    {"recipients": [IN_ROOM]},
+    {"event": "", "recipients": []},
+    {"event": 3, "recipients": []},
+    {"event": ["e"], "channel": IN_ROOM},
+    {"event": "e", "recipients": IN_ROOM},
+    {"event": "e", "recipients": {"0": "x"}},
+    {"event": "e", "channel": [IN_ROOM]},
+    {"event": "e", "channel": {"$ne": 1}},
+    {**to(), "sender": 3},
+    {**to(), "sender": {"id": "s"}},
+    {"event": "e", "channel": IN_ROOM, "emitter": ["s"]},
+    {"internal": True},
+    {"internal": True, "event": "loggedIn"},
+    {"internal": True, "event": ["loggedIn"], "data": {}},
+    {"internal": True, "event": "shutDown", "data": {}},
+    {"internal": True, "event": "loggedIn", "data": {"sessionID": 3, "socketId": "s"}},
+    {"internal": True, "event": "loggedIn", "data": {"sessionID": "", "socketId": "s"}},
+    {"internal": True, "event": "loggedIn", "data": {"sessionID": "a", "socketId": {"$gt": ""}}},
+    {"internal": True, "event": "loggedOut", "data": {}},
+    {"internal": True, "event": "loggedOut", "data": {"sessionIds": "a"}},
+    {"internal": True, "event": "loggedOut", "data": {"sessionIds": [1]}},
+    {"internal": "true", "event": "loggedOut", "data": {"sessionIds": ["a"]}},
+    to(*[f"acme::{PROJECT_ID}::m{number}" for number in range(MAX_ROOMS + 1)]),
+    to("sessions::a", IN_ROOM),
+    *[{"event": name, "recipients": []} for name in ("connect", "disconnect", "newListener")],
+]
+HOSTILE_ROOMS: list[Any] = [
+    *("", "::", "::::", "acme", "acme::", f"::{PROJECT_ID}", f"::{PROJECT_ID}::m", f"acme::{PROJECT_ID}::"),
+    *("acme::tower", "acme::tower::m", "acme::::m", "acme::undefined::m", "sessions::", "notifications::"),
+    *[f"{name}::{PROJECT_ID}::m" for name in ("admin", "Local", "a.b", "a/b", "$x", "a b", "a\0", "x" * 64)],
+    *[f"acme::{PROJECT_ID}::{model}" for model in ("a\0b", "\ud800", "x" * 1025)],
+    *("notifications::\ud800", "notifications::" + "x" * 2000, "notifications::a\0"),
+    *("repo_notify:[1]", "acme:" + PROJECT_ID, None, 3, {}, ["acme"]),
+]
 BAD: dict[str, bytes] = {
     "nothing": b"",
     "text": b"hello",
@@ -126,55 +168,8 @@ BAD: dict[str, bytes] = {
     "an integer without end": b'{"event": "e", "recipients": [], "data": ' + b"1" * 100_000 + b"}",
     "too deep": b'{"event": "e", "recipients": [], "data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
     "too large": json.dumps({**to(), "data": "x" * MAX_BODY_BYTES}).encode(),
-    **{
-        f"wrong {number}": json.dumps(body).encode()
-        for number, body in enumerate(
-            [
-                [],
-                3,
-                None,
-                {},
-                {"event": "e"},
-                {"event": "e", "data": {}},
-                {"recipients": [f"acme::{PROJECT_ID}::m"]},
-                {"event": "", "recipients": []},
-                {"event": 3, "recipients": []},
-                {"event": ["e"], "channel": f"acme::{PROJECT_ID}::m"},
-                {"event": "e", "recipients": f"acme::{PROJECT_ID}::m"},
-                {"event": "e", "recipients": {"0": "x"}},
-                {"event": "e", "channel": [f"acme::{PROJECT_ID}::m"]},
-                {"event": "e", "channel": {"$ne": 1}},
-                {**to(), "sender": 3},
-                {**to(), "sender": {"id": "s"}},
-                {"event": "e", "channel": f"acme::{PROJECT_ID}::m", "emitter": ["s"]},
-                {"internal": True},
-                {"internal": True, "event": "loggedIn"},
-                {"internal": True, "event": ["loggedIn"], "data": {}},
-                {"internal": True, "event": "shutDown", "data": {}},
-                {"internal": True, "event": "loggedIn", "data": {"sessionID": 3, "socketId": "s"}},
-                {"internal": True, "event": "loggedIn", "data": {"sessionID": "", "socketId": "s"}},
-                {"internal": True, "event": "loggedIn", "data": {"sessionID": "a", "socketId": {"$gt": ""}}},
-                {"internal": True, "event": "loggedOut", "data": {}},
-                {"internal": True, "event": "loggedOut", "data": {"sessionIds": "a"}},
-                {"internal": True, "event": "loggedOut", "data": {"sessionIds": [1]}},
-                {"internal": "true", "event": "loggedOut", "data": {"sessionIds": ["a"]}},
-                to(*[f"acme::{PROJECT_ID}::m{number}" for number in range(MAX_ROOMS + 1)]),
-                to("sessions::a", f"acme::{PROJECT_ID}::m"),
-                *({"event": name, "recipients": []} for name in ("connect", "disconnect", "newListener")),
-            ]
-        )
-    },
-    **{
-        f"room {room!r:.40}": json.dumps(to(room)).encode()
-        for room in (
-            *("", "::", "::::", "acme", "acme::", f"::{PROJECT_ID}", f"::{PROJECT_ID}::m", f"acme::{PROJECT_ID}::"),
-            *("acme::tower", "acme::tower::m", "acme::::m", "acme::undefined::m", "sessions::", "notifications::"),
-            *(f"{name}::{PROJECT_ID}::m" for name in ("admin", "Local", "a.b", "a/b", "$x", "a b", "a\0", "x" * 64)),
-            *(f"acme::{PROJECT_ID}::{model}" for model in ("a\0b", "\ud800", "x" * 1025)),
-            *("notifications::\ud800", "notifications::" + "x" * 2000, "notifications::a\0"),
-            *("repo_notify:[1]", "acme:" + PROJECT_ID, None, 3, {}, ["acme"]),
-        )
-    },
+    **{f"shape {number}": json.dumps(body).encode() for number, body in enumerate(WRONG_SHAPES)},
+    **{f"room {room!r:.40}": json.dumps(to(room)).encode() for room in HOSTILE_ROOMS},
 }
 
 

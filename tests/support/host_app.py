@@ -2,7 +2,8 @@
 
 Its own keys: `SESSIONS` (`cookie`, `mongodb`, `redis` or `flask-login`), `STOCK_SOCKETIO` (the host's own
 Flask-SocketIO, stock), `PATCH` (false: do not patch), `PORT`, `CLOCK` (true: `POST /clock` sets by how many `seconds`
-the process's clock is ahead). Everything else goes into `app.config`. Prints the port when it listens.
+the process's clock is ahead), `EXPRESS_SESSIONS` (true: who a backend's `loggedIn` means is read from
+`admin.sessions`). Everything else goes into `app.config`. Prints the port when it listens.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from repo_notify import RepoNotify, events, flask_login_user
 from repo_notify.errors import InvalidEvent
 from repo_notify.logs import configure
 from repo_notify.serving import serve
+from repo_notify.sessions.bindings import Identity, user_of
 
 
 def make_app(options: dict[str, Any]) -> Flask:
@@ -48,6 +50,8 @@ def make_app(options: dict[str, Any]) -> Flask:
     socketio = SocketIO(app, path="chat", **stock) if stock is not None else None
     notify.init_app(app, socketio=socketio)
     use_sessions(app, notify, sessions)
+    if app.config.get("EXPRESS_SESSIONS"):
+        read_express_sessions(app)
     add_access_checker(app, notify)
     add_routes(app, notify)
     app.add_url_rule("/busy", view_func=busy)
@@ -97,6 +101,27 @@ def use_sessions(app: Flask, notify: RepoNotify, kind: str) -> None:
         LoginManager(app).user_loader(User)
         notify.identity_loader(flask_login_user)
         app.config["MAKE_USER"] = User
+
+
+def read_express_sessions(app: Flask) -> None:
+    """Have a backend's word of a login read from its store, no more than that: no cookie of it counts."""
+    from pymongo import MongoClient
+    from pymongo.errors import PyMongoError
+
+    client: MongoClient[dict[str, Any]] = MongoClient(app.config["REPO_NOTIFY_MONGO_URI"], connect=False)
+    failures = iter(range(app.config.get("STORE_FAILS", 0)))
+
+    def identity_of(session_id: str) -> Identity | None:
+        if next(failures, None) is not None:
+            raise PyMongoError("the store is away")
+        found = client["admin"]["sessions"].find_one({"_id": session_id})
+        if found is None:
+            return None
+        document = found["session"]
+        username = user_of(json.loads(document) if isinstance(document, str) else document)
+        return Identity(username, session_id) if username is not None else None
+
+    app.extensions["repo_notify"].backend.sessions.identity_of = identity_of
 
 
 def add_access_checker(app: Flask, notify: RepoNotify) -> None:

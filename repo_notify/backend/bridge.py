@@ -1,0 +1,54 @@
+"""What becomes of a backend's message: it goes out, or it says who is logged in (spec section 11)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from repo_notify.logs import Rarely
+from repo_notify.metrics import Metrics
+from repo_notify.protocol.dialect import Dialects
+
+from .messages import LoggedIn, LoggedOut, NotUnderstood, ToRooms, ToSessions, parse
+from .sessions import SessionMessages
+
+logger = logging.getLogger(__name__)
+
+# `{"name", "data", "rooms", "emitter"}`, JSON values all; `rooms` are keys.
+PassOn = Callable[[Mapping[str, Any]], None]
+
+
+class Bridge:
+    """Carries out what the backend's exchange delivers, one body after another."""
+
+    def __init__(self, dialects: Dialects, pass_on: PassOn, sessions: SessionMessages, metrics: Metrics) -> None:
+        self._dialects = dialects
+        self._pass_on = pass_on
+        self._sessions = sessions
+        self._metrics = metrics
+        self._rarely = Rarely()
+
+    def receive(self, body: bytes) -> None:
+        """Carry out one message; what is none is passed over. Raises what cannot be encoded for clients."""
+        try:
+            message = parse(body)
+        except NotUnderstood as problem:
+            self._metrics.backend_passed_over.inc()
+            if self._rarely("passed over"):
+                logger.error("passed over %s in the backend's exchange", problem)
+            return
+        match message:
+            case ToRooms(name, data, addresses, emitter):
+                self._metrics.backend_message("rooms")
+                rooms = self._dialects.rooms_at(addresses)
+                self._pass_on({"name": name, "data": data, "rooms": rooms, "emitter": emitter})
+            case ToSessions():
+                self._metrics.backend_message("sessions")
+                self._sessions.tell(message)
+            case LoggedIn():
+                self._metrics.backend_message("logged_in")
+                self._sessions.logged_in(message)
+            case LoggedOut(session_ids):
+                self._metrics.backend_message("logged_out")
+                self._sessions.logged_out(session_ids)
