@@ -31,7 +31,6 @@ DISCONNECTS = (
     "other",
 )  # fmt: skip
 PUBLISH_STATUSES = ("202", "400", "401", "404", "413", "503")
-BACKEND_MESSAGES = ("rooms", "sessions", "logged_in", "logged_out")
 RECOVERIES = ("recovered", "gap", "unknown")
 _JOINS = ("success", "unauthorised", "room_not_found", "service_unavailable")
 
@@ -306,11 +305,12 @@ class Metrics:
     backend_up: Watched = _read(
         "backend_up", "Whether the 3D Repo backend's exchange is consumed: 1, else 0.", when="a backend's exchange"
     )
-    backend_message: Counts = _counters(
+    backend_messages: Watched = _read(
         "backend_messages",
         "Messages of the 3D Repo backend by kind: events for rooms, events for sessions, logins, logouts.",
         "kind",
-        BACKEND_MESSAGES,
+        kind="counter",
+        when="a backend's exchange",
     )
     backend_passed_over: Counter = _counter(
         "backend_passed_over",

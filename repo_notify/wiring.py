@@ -254,7 +254,6 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         dialects=dialects,
         identity_of=lambda _: None,
         missed=partial(_missed, sockets, recoveries),
-        give_way=give_way,
     )
     background = Background(socketio.async_mode, bus, partial(_start, socketio.server, works), keeping, backend)
     state = State(

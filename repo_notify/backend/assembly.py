@@ -39,11 +39,10 @@ def make_backend(
     dialects: Dialects,
     identity_of: IdentityOf,
     missed: Callable[[], None],
-    give_way: Callable[[], None],
 ) -> Backend | None:
     """Return the parts, None where REPO_NOTIFY_BACKEND_QUEUE is not set; raises `SettingsError` without its libraries.
 
-    `identity_of(session_id)` reads who is logged in, None for nobody; `missed` and `give_way` as in `Exchange`.
+    `identity_of(session_id)` reads who is logged in, None for nobody; `missed` as in `Exchange`.
     """
     if settings.backend_queue is None:
         return None
@@ -57,5 +56,5 @@ def make_backend(
     )
     bridge = Bridge(dialects, publisher.pass_on, sessions, metrics)
     url, name = settings.backend_queue, settings.backend_exchange
-    exchange = Exchange(url, name, bridge.receive, metrics, missed=missed, give_way=give_way)
+    exchange = Exchange(url, name, bridge.receive, metrics, missed=missed, sleep=server.sleep)
     return Backend(exchange, sessions)

@@ -11,10 +11,11 @@ import logging
 import os
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from repo_notify.delivery.at_exit import at_exit
 from repo_notify.delivery.broker import Deadlines, connect, describe, leave, require_libraries
@@ -38,14 +39,19 @@ _LOOK_SECONDS = 1.0
 # How long whoever asks waits for the outcome of the very first try.
 _FIRST_ANSWER_SECONDS = 0.3
 _RECEIVE_BYTES = 65_536
-# For how long messages are carried out in one go while others wait for the event loop.
-_BUSY_SECONDS = 0.005
+# For how long messages are carried out in one go while others wait for the event loop, and how long it then has.
+_BUSY_SECONDS, _GIVE_WAY_SECONDS = 0.005, 0.0005
+
+# Beyond so many messages a second they gather for so long: to wake for each costs more than to carry it out.
+GATHERING_RATE, GATHERING_SECONDS = 1_500, 0.01
+_SLOT_SECONDS = 0.05
 
 Receive = Callable[[bytes], None]
+Problem = Literal["missing", "other"]
 
 
 def nothing() -> None:
-    """Nobody is told, and nobody waits."""
+    """Nobody is told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +80,8 @@ OWN = Queue()
 class Exchange:
     """Hands each body that the backend publishes to `receive`, in order, in a thread of its own.
 
-    `missed` is told whenever a subscription begins that may not have had everything before it; `give_way` lets others
-    run while many messages arrive. Nothing is started before `start`, so that a server may fork after the app was made.
+    `missed` is called whenever a subscription begins that may not have had everything before it; `sleep` is how its
+    thread waits. Nothing is started before `start`, so that a server may fork after the app was made.
     """
 
     def __init__(
@@ -88,11 +94,11 @@ class Exchange:
         queue: Queue = OWN,
         deadlines: Deadlines | None = None,
         missed: Callable[[], None] = nothing,
-        give_way: Callable[[], None] = nothing,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         require_libraries(url, SETTING)
         self.url, self.name, self.queue = url, name, queue
-        self.receive, self.missed, self.give_way = receive, missed, give_way
+        self.receive, self.missed, self.sleep = receive, missed, sleep
         self.metrics = metrics
         self.deadlines = deadlines or Deadlines()
         self._lock = threading.Lock()
@@ -125,6 +131,49 @@ class Exchange:
                 self._consumer = _Consumer(self)
                 self._consumer.start()
             return self._consumer
+
+
+# What the broker answers to a declaration that does not hold (AMQP 0-9-1 section 1.2).
+_REFUSALS: Mapping[int, Problem] = {404: "missing", 406: "other"}
+
+
+def look_at(url: str, name: str, deadlines: Deadlines | None = None) -> Problem | None:
+    """Return what is wrong with an exchange: it is not there, or no durable fanout; raises whatever the client raises.
+
+    Nothing is made: only what is there is declared as it should be, which the broker refuses where it is not so.
+    """
+    deadlines = deadlines or Deadlines()
+    connection = connect(url, deadlines)
+    try:
+        for passive in (True, False):
+            channel = connection.channel()
+            channel.exchange_declare(name, type="fanout", durable=True, auto_delete=False, passive=passive)
+    except connection.channel_errors as error:
+        problem = _REFUSALS.get(error.reply_code)
+        if problem is None:
+            raise
+        return problem
+    finally:
+        leave(connection, deadlines, working=True)
+    return None
+
+
+class _Pace:
+    """Whether messages arrive so fast that they are better left to gather."""
+
+    def __init__(self) -> None:
+        self.is_fast = False
+        self._began = monotonic()
+        self._number = 0
+
+    def add(self, number: int, *, full: bool) -> None:
+        """Count messages; `full` where more of them wait already."""
+        self._number += number
+        if (seconds := monotonic() - self._began) >= _SLOT_SECONDS:
+            self.is_fast = self._number / seconds > GATHERING_RATE
+            self._began, self._number = monotonic(), 0
+        if full:
+            self.is_fast = False
 
 
 class _Consumer:
@@ -200,7 +249,10 @@ class _Consumer:
         sock = library.transport.sock
         deliveries = Deliveries(MAX_BODY_BYTES)
         looked = monotonic()
+        pace = _Pace()
         while not self._closing.is_set():
+            if pace.is_fast:
+                self._of.sleep(GATHERING_SECONDS)
             sock.settimeout(_LOOK_SECONDS)
             try:
                 data = sock.recv(_RECEIVE_BYTES)
@@ -211,15 +263,16 @@ class _Consumer:
             if data is not None:
                 # What arrives proves that the broker is alive.
                 library.bytes_recv += len(data)
-                self._take(library, deliveries, data)
+                pace.add(self._take(library, deliveries, data), full=len(data) == _RECEIVE_BYTES)
             if monotonic() - looked >= _LOOK_SECONDS:
                 looked = monotonic()
                 sock.settimeout(self._of.deadlines.io)
                 connection.heartbeat_check()
 
-    def _take(self, library: Any, deliveries: Deliveries, data: bytes) -> None:
-        busy_until = monotonic() + _BUSY_SECONDS
-        for item in deliveries.feed(data):
+    def _take(self, library: Any, deliveries: Deliveries, data: bytes) -> int:
+        """Carry out what has arrived; return how many messages that was."""
+        busy_until, number = monotonic() + _BUSY_SECONDS, 0
+        for number, item in enumerate(deliveries.feed(data), 1):  # noqa: B007 - counted
             if isinstance(item, bytes):
                 self._receive(item)
             elif isinstance(item, TooLarge):
@@ -227,8 +280,9 @@ class _Consumer:
             else:
                 self._hand_over(library, item)
             if monotonic() > busy_until:
-                self._of.give_way()
+                self._of.sleep(_GIVE_WAY_SECONDS)
                 busy_until = monotonic() + _BUSY_SECONDS
+        return number
 
     def _receive(self, body: bytes) -> None:
         try:

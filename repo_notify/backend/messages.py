@@ -91,7 +91,7 @@ def _document(body: bytes) -> Mapping[str, Any]:
     if len(body) > MAX_BODY_BYTES:
         raise NotUnderstood(f"a body of {len(body):,} bytes, which is more than {MAX_BODY_BYTES:,}")
     try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_refuse, parse_float=_finite)
+        document = _DECODER.decode(body.decode("utf-8"))
     except (ValueError, RecursionError):
         raise NotUnderstood("a body that is no JSON in UTF-8") from None
     if not isinstance(document, dict):
@@ -108,6 +108,10 @@ def _finite(digits: str) -> float:
     if math.isinf(number):
         raise ValueError("a number out of range")
     return number
+
+
+# Made once: json.loads would make one for each body.
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def _addressed(document: Mapping[str, Any], recipients: list[Any], emitter: Any) -> ToRooms | ToSessions:

@@ -143,7 +143,14 @@ class Publisher:
         self._end(SessionsEnded(session_ids=session_ids, reason=reason), "store")
 
     def end_silently(self, session_ids: Sequence[str]) -> None:
-        """End these sessions on the sockets of this process, which leave their rooms and hear nothing of it."""
+        """End these sessions on the sockets of this process, which leave their rooms and hear nothing of it.
+
+        Ids that nobody has cost a look-up each.
+        """
+        known = [session_id for session_id in session_ids if self._identities.has_session(session_id)]
+        if not known:
+            self._forget_sessions(session_ids)
+            return
         for connection_id in self._ended(session_ids, "backend"):
             leave_all(self._sockets, connection_id)
 
