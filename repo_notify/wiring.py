@@ -249,6 +249,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         socketio.server,
         sockets,
         identities,
+        permissions,
         publisher,
         metrics,
         dialects=dialects,

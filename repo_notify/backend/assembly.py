@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from repo_notify.access.permissions import Permissions
 from repo_notify.delivery.publisher import Publisher
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialects
@@ -33,6 +34,7 @@ def make_backend(
     server: Any,
     sockets: Sockets,
     identities: Identities,
+    permissions: Permissions,
     publisher: Publisher,
     metrics: Metrics,
     *,
@@ -54,7 +56,7 @@ def make_backend(
         spawn=server.start_background_task,
         sleep=server.sleep,
     )
-    bridge = Bridge(dialects, publisher.pass_on, sessions, metrics)
+    bridge = Bridge(dialects, publisher.pass_on, sessions, metrics, invalidate=permissions.invalidate)
     url, name = settings.backend_queue, settings.backend_exchange
     exchange = Exchange(url, name, bridge.receive, metrics, missed=missed, sleep=server.sleep)
     return Backend(exchange, sessions)

@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from repo_notify.events import ModelCreated, ModelRemoved
 from repo_notify.logs import Rarely
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialects
@@ -20,11 +21,24 @@ PassOn = Callable[[Mapping[str, Any]], None]
 
 
 class Bridge:
-    """Carries out what the backend's exchange delivers, one body after another."""
+    """Carries out what the backend's exchange delivers, one body after another.
 
-    def __init__(self, dialects: Dialects, pass_on: PassOn, sessions: SessionMessages, metrics: Metrics) -> None:
+    `invalidate(teamspace)` drops what is cached of its rights.
+    """
+
+    def __init__(
+        self,
+        dialects: Dialects,
+        pass_on: PassOn,
+        sessions: SessionMessages,
+        metrics: Metrics,
+        *,
+        invalidate: Callable[[str], None],
+    ) -> None:
         self._dialects = dialects
         self._pass_on = pass_on
+        self._invalidate = invalidate
+        self._changing_rights = frozenset(dialects.names_of(ModelCreated, ModelRemoved))
         self._sessions = sessions
         self._metrics = metrics
         self._rarely = Rarely()
@@ -44,6 +58,9 @@ class Bridge:
         match message:
             case ToRooms(name, data, addresses, emitter):
                 self._counts["rooms"] += 1
+                if name in self._changing_rights:
+                    for address in addresses:
+                        self._invalidate(address.ids[0])
                 rooms = self._dialects.rooms_at(addresses)
                 self._pass_on({"name": name, "data": data, "rooms": rooms, "emitter": emitter})
             case ToSessions():

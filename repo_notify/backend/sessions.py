@@ -49,6 +49,7 @@ class SessionMessages:
         # Connections whose login is being read, each with the last session that it was said to have; and the reverse.
         self._logins: dict[str, str] = {}
         self._awaited: dict[str, set[str]] = {}
+        self._lock = sockets.new_lock()
         self._rarely = Rarely()
 
     def tell(self, message: ToSessions) -> None:
@@ -79,8 +80,9 @@ class SessionMessages:
             return
         self._forget(connection)
         if not self._is_on(connection, session_id):
-            self._logins[connection] = session_id
-            self._awaited.setdefault(session_id, set()).add(connection)
+            with self._lock:
+                self._logins[connection] = session_id
+                self._awaited.setdefault(session_id, set()).add(connection)
             self._spawn(lambda: self._log_in(connection, session_id))
 
     def _is_on(self, connection: str, session_id: str) -> bool:
@@ -89,11 +91,12 @@ class SessionMessages:
 
     def _forget(self, connection: str) -> None:
         """Take note that no login of the connection is being read any more."""
-        if (session_id := self._logins.pop(connection, None)) is not None:
-            others = self._awaited[session_id]
-            others.discard(connection)
-            if not others:
-                del self._awaited[session_id]
+        with self._lock:
+            if (session_id := self._logins.pop(connection, None)) is not None:
+                others = self._awaited[session_id]
+                others.discard(connection)
+                if not others:
+                    del self._awaited[session_id]
 
     def _log_in(self, connection: str, session_id: str) -> None:
         deadline, pause = monotonic() + LOGIN_SECONDS, FIRST_PAUSE_SECONDS

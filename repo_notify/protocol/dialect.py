@@ -133,6 +133,11 @@ class Dialects:
                     return JoinRequest(action, data, echoed, dialect, shape)
         return JoinRequest(action, data, echoed, self._by_namespace[namespace], None)
 
+    def names_of(self, *types: type[Event]) -> list[str]:
+        """Return the names by which every dialect tells of events of these types; templates as they are."""
+        rows = [row for event in types for row in self._rows.get(event, ())]
+        return [name for row in rows for names in row.names.values() for name in names]
+
     def rooms_at(self, addresses: Iterable[Address]) -> list[str]:
         """Return the keys of every dialect's rooms at these addresses, once each."""
         keys = [

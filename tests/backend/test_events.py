@@ -277,3 +277,23 @@ def test_a_threaded_server_passes_it_on_too(make_site: Callable[..., Site]) -> N
     client = site.joined("carol", ROOM, OWN, transports=("polling",))
     told = site.backend.model_event("containerNewTicket", ROOM, DATA)
     assert site.awaited(client) == [("containerNewTicket", (told,))]
+
+
+def test_a_removed_model_is_no_longer_found(make_site: Callable[..., Site], teamspaces: Any, mongo: Any) -> None:
+    site = make_site("removed", REPO_NOTIFY_PERMISSION_CACHE_SECONDS=60, REPO_NOTIFY_CHANGE_STREAMS=False)
+    teamspace = teamspaces()
+    model = teamspace.model({"carol": "viewer"})
+    room = {"teamspace": teamspace.name, "project": teamspace.project([model]), "model": model}
+    client = site.joined("carol", room, OWN)
+    teamspace.take("settings", model)
+    assert client.ask("join", room)["event"] == "success", "not cached"
+    site.backend.model_event("containerRemoved", room, {})
+    site.awaited(client)
+    assert client.ask("join", room)["code"] == "ROOM_NOT_FOUND"
+
+
+def test_a_history_that_is_off(make_site: Callable[..., Site]) -> None:
+    site = make_site("nohistory", REPO_NOTIFY_HISTORY="off")
+    client = site.joined("carol", ROOM)
+    told = site.backend.model_event("containerNewTicket", ROOM, DATA)
+    assert client.hear() == ("containerNewTicket", (told,))

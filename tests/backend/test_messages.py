@@ -19,6 +19,7 @@ from repo_notify.backend.messages import (
     ToSessions,
     parse,
 )
+from repo_notify.events import ModelCreated, ModelRemoved
 from repo_notify.protocol.dialect import Dialects
 from repo_notify.protocol.rooms import Address
 from repo_notify.protocol.v5 import MODEL, NOTIFICATIONS, PROJECT, V5
@@ -222,6 +223,14 @@ def test_addresses_are_the_rooms_of_every_dialect(dialects: Dialects) -> None:
         rooms.TEAMSPACE.room("acme").key,
     ]
     assert dialects.rooms_at([Address("user", ("bob",))]) == [NOTIFICATIONS.room("bob").key, rooms.OWN.room("bob").key]
+
+
+def test_the_names_of_models_that_come_and_go() -> None:
+    names = Dialects((V5("/"),)).names_of(ModelCreated, ModelRemoved)
+    assert sorted(names) == sorted(
+        [f"new{kind}" for kind in ("Container", "Federation", "Drawing")]
+        + [f"{kind}Removed" for kind in ("container", "federation", "drawing")]
+    )
 
 
 def test_without_v4_the_rooms_are_those_of_v5() -> None:
