@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from itertools import pairwise
 from struct import pack
 
@@ -61,6 +62,19 @@ def test_bytes_may_arrive_one_by_one() -> None:
 def test_bytes_may_arrive_in_any_pieces(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     assert fed(*[STREAM[start:end] for start, end in pairwise(edges)]) == ITEMS
+
+
+def test_a_body_that_is_too_large_is_not_kept_meanwhile() -> None:
+    deliveries, part, number = Deliveries(MAX_BODY), b"x" * 100_000, 200
+    list(deliveries.feed(frame(1, b"\x00\x3c\x00\x3c") + header(len(part) * number)))
+    tracemalloc.start()
+    try:
+        items = [item for _ in range(number) for item in deliveries.feed(frame(3, part[:]))]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert items == [TooLarge(len(part) * number)]
+    assert peak < 10 * len(part)
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,18 @@ def test_what_is_said_to_a_session_finds_it_after_its_end(site: Site) -> None:
     assert client.hear() == ("loggedOut", (ELSEWHERE,))
 
 
+def test_a_socket_of_two_sessions_that_have_ended_is_told_once(site: Site) -> None:
+    client, first = fresh(site, ROOM)
+    site.backend.logged_out(first)
+    second = site.backend.log_in("carol", client.id)
+    until(lambda: client.ask("join", ROOM).get("event") == "success")
+    client.heard_so_far()
+    site.backend.logged_out(second)
+    site.backend.tell_sessions("loggedOut", ELSEWHERE, first, second)
+    barrier(site)
+    assert client.heard_so_far() == [("loggedOut", (ELSEWHERE,))]
+
+
 def test_who_was_away_when_its_session_ended_recovers_nothing(site: Site) -> None:
     user = User(site.served).log_in("carol")
     sid = user.http.get(site.served.url + "/session", timeout=SECONDS).json()["session_id"]
@@ -149,6 +161,8 @@ def test_a_login_that_is_never_saved_binds_nobody(site: Site) -> None:
     barrier(site)
     until(lambda: monotonic() - began > 4.0)
     site.backend.save_session("carol", sid)
+    saved = monotonic()
+    until(lambda: monotonic() - saved > 1.0)
     # Nobody looks any more; a second word of the backend's is looked after anew.
     assert client.ask("join", ROOM)["code"] == "UNAUTHORISED"
     site.backend.logged_in(sid, client.id)
