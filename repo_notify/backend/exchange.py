@@ -43,8 +43,8 @@ _RECEIVE_BYTES = 65_536
 _BUSY_SECONDS, _GIVE_WAY_SECONDS = 0.005, 0.0005
 
 # Beyond so many messages a second they gather for so long: to wake for each costs more than to carry it out.
-GATHERING_RATE, GATHERING_SECONDS = 1_500, 0.01
-_SLOT_SECONDS = 0.05
+GATHERING_RATE, GATHERING_SECONDS = 2_000, 0.01
+_SLOT_SECONDS = 0.5
 
 Receive = Callable[[bytes], None]
 Problem = Literal["missing", "other"]
