@@ -133,6 +133,32 @@ def test_a_connection_that_is_cut_is_made_again_and_what_may_be_missing_is_told(
             assert not away.recovered
 
 
+def test_a_restart_with_a_history_that_outlives_it_is_a_gap(
+    sample: str, broker: str, mongo: MongoClient[dict[str, Any]], chat: Callable[..., ChatClient]
+) -> None:
+    """Its queue went with it: what was published meanwhile is not to be had, be the history in a database or not."""
+    exchange, database, port = f"restart{uuid4().hex[:8]}", f"history{uuid4().hex[:8]}", free_port()
+    kept = {"REPO_NOTIFY_HISTORY": "mongodb", "REPO_NOTIFY_HISTORY_DATABASE": database, "PORT": port}
+    config = settings(sample, broker, exchange, **kept)
+    with backend(broker, mongo, exchange) as publishing:
+        with host_app(config) as served:
+            until_ready(served)
+            cookie = Site(served, publishing, chat).user("carol").cookie
+            with Returning(served.url, cookie) as client:
+                client.connect()
+                client.join(ROOM)
+                told = publishing.model_event("containerNewTicket", ROOM, {"n": 1})
+                assert client.hear(1) == [("containerNewTicket", [told])]
+        publishing.model_event("containerNewTicket", ROOM, {"n": 2})
+        with host_app(config) as served:
+            until_ready(served)
+            client.connect()
+            assert not client.recovered
+            assert [name for name, _ in client.hear(1)] == ["message"]
+            client.close()
+    mongo.drop_database(database)
+
+
 def test_a_broker_that_falls_silent_is_found_by_its_heartbeat(
     serve: Callable[..., Served],
     broker: str,
