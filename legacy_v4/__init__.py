@@ -20,6 +20,7 @@ class V4:
 
     shapes = rooms.SHAPES
     kinds = rooms.KINDS
+    addressed = rooms.ADDRESSED
     entered = staticmethod(replies.entered)
     denied = staticmethod(replies.denied)
 

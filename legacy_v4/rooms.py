@@ -7,7 +7,8 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema
 
-from repo_notify.protocol.rooms import JoinShape, RoomKind, RoomRequest
+from repo_notify.protocol.rooms import Addressee, JoinShape, RoomKind, RoomRequest
+from repo_notify.protocol.rows import RoomAt
 from repo_notify.protocol.schemas import Id
 
 # One model, in whichever project it is; all models of a teamspace, and new ones; a user's own notifications.
@@ -43,3 +44,9 @@ def _requests(fields: Mapping[str, Any], user: str) -> list[RoomRequest]:
 
 SHAPES = (JoinShape(AccountRoomSchema(), _requests, keys=("account",)),)
 KINDS = (MODEL, TEAMSPACE, OWN)
+# A model is found in whichever project it is; who watches a teamspace hears of everything in it.
+ADDRESSED: Mapping[Addressee, tuple[RoomAt, ...]] = {
+    "model": (RoomAt(MODEL, (0, 2)), RoomAt(TEAMSPACE, (0,))),
+    "project": (RoomAt(TEAMSPACE, (0,)),),
+    "user": (RoomAt(OWN, (0,)),),
+}

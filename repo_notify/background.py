@@ -7,6 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 
+from .backend.assembly import Backend
 from .delivery.queue import Bus
 from .events import Event
 from .membership.keeping import Keeping
@@ -14,7 +15,7 @@ from .web.servers import require_patching
 
 logger = logging.getLogger(__name__)
 
-# How long a process's first client waits for the queue.
+# How long a process's first client waits for the queue, and for the backend's exchange.
 SUBSCRIBE_SECONDS = 2.0
 
 
@@ -25,25 +26,38 @@ class Background:
     app was made. `serving`: whether this process has answered a request, or is about to. `stopping`: whether it ends.
     """
 
-    def __init__(self, async_mode: str, bus: Bus | None, start: Callable[[], None], keeping: Keeping) -> None:
+    def __init__(
+        self,
+        async_mode: str,
+        bus: Bus | None,
+        start: Callable[[], None],
+        keeping: Keeping,
+        backend: Backend | None = None,
+    ) -> None:
         self.serving = self.stopping = False
         self._keeping = keeping
         self._opening = threading.Lock()
         self._opened = 0
         self._async_mode = async_mode
         self._bus = bus
+        self._backend = backend
         self._start = start
         self._lock = threading.Lock()
         self._pid = 0
         self._warned = False
 
     def serve(self) -> None:
-        """Take note that this process serves: what the history's store has is read, unless that was done here."""
+        """Take note that this process serves: it goes on with what the history's store has, and hears of the backend.
+
+        Only the first call in a process does anything.
+        """
         self.serving = True
         if self._opened != os.getpid():
             with self._opening:
                 if self._opened != os.getpid():
                     self._keeping.open()
+                    if self._backend is not None:
+                        self._backend.exchange.start()
                     self._opened = os.getpid()
 
     def begin(self) -> None:
@@ -57,6 +71,8 @@ class Background:
                 self._start()
         if self._bus is not None:
             self._bus.start(SUBSCRIBE_SECONDS)
+        if self._backend is not None:
+            self._backend.exchange.start(SUBSCRIBE_SECONDS)
 
     def warn_unheard(self, event: Event) -> None:
         """Warn, once, where an event is published in a process that has no clients and no way to any."""

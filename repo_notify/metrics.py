@@ -217,7 +217,7 @@ class Metrics:
         "change_stream_losses", "Times that changes were missed, so that everybody was asked for again."
     )
     session_end: Counts = _counters(
-        "sessions_ended", "Connections whose session ended, by who said so.", "cause", ("published", "store")
+        "sessions_ended", "Connections whose session ended, by who said so.", "cause", ("published", "store", "backend")
     )
     recheck_age: Watched = _read(
         "recheck_age_seconds",
@@ -300,6 +300,21 @@ class Metrics:
     queue_repeats: Counter = _counter("queue_repeats", "Messages that arrived again and were dropped.")
     queue_ignored: Counter = _counter(
         "queue_ignored", "Messages of the queue that were not understood, or could not be carried out."
+    )
+    # A 3D Repo backend.
+    backend_up: Watched = _read(
+        "backend_up", "Whether the 3D Repo backend's exchange is consumed: 1, else 0.", when="a backend's exchange"
+    )
+    backend_messages: Watched = _read(
+        "backend_messages",
+        "Messages of the 3D Repo backend by kind: events for rooms, events for sessions, logins, logouts.",
+        "kind",
+        kind="counter",
+        when="a backend's exchange",
+    )
+    backend_passed_over: Counter = _counter(
+        "backend_passed_over",
+        "Messages of the 3D Repo backend's exchange that were not understood, too large, or could not be carried out.",
     )
     # The process.
     loop_lag: Watched = _read(

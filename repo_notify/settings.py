@@ -32,8 +32,12 @@ _COLLECTION = re.compile(r"""[^/\\. "$*<>:|?\0]{1,63}\.[^$\0\s.][^$\0]*""")
 _DATABASE = re.compile(r"[A-Za-z0-9_-]{1,60}", re.ASCII)
 # Of MongoDB and of 3D Repo.
 _TAKEN_DATABASES = ("admin", "local", "config", "internal")
-_REDIS = ("redis://", "rediss://")
-_QUEUE_SCHEMES = ("redis", "rediss", "amqp", "amqps")
+_REDIS = ("redis", "rediss")
+_IS_REDIS = tuple(f"{scheme}://" for scheme in _REDIS)
+_AMQP_SCHEMES = ("amqp", "amqps")
+_QUEUE_SCHEMES = (*_REDIS, *_AMQP_SCHEMES)
+_REDIS_EXAMPLE = "redis://host:6379/0"
+_AMQP_EXAMPLE = "amqp://user:password@host:5672/vhost"
 
 
 class _Wrong(Exception):
@@ -115,6 +119,13 @@ def _text(value: Any) -> str:
     return value
 
 
+def _exchange(value: Any) -> str:
+    # As AMQP has it: a short string; names that begin with `amq.` are the broker's.
+    if not isinstance(value, str) or not 0 < len(value.encode("utf-8", "replace")) < 256 or value.startswith("amq."):
+        raise _Wrong("the name of an exchange, such as eventExchange")
+    return value
+
+
 def _database(value: Any) -> str:
     if not isinstance(value, str) or not _DATABASE.fullmatch(value) or value.lower() in _TAKEN_DATABASES:
         raise _Wrong("the name of a database of its own, of letters, digits, _ and -, such as notify_history")
@@ -148,28 +159,30 @@ def _mongo_uri(value: Any) -> str:
     return found
 
 
-def _queue(value: Any) -> str:
+def _queue(example: str, *schemes: str) -> Check:
     """Check a broker's address, or several separated by `;`, as the broker's driver would take it apart."""
-    found: str = _url(*_QUEUE_SCHEMES)(value)
-    for address in found.split(";"):
-        _url(*_QUEUE_SCHEMES)(address)
-        wrong = next((text for is_right, text in _QUEUE_PARTS if not _holds(is_right, address)), None)
-        if wrong is not None:
-            raise _Wrong(
-                f"an address such as redis://host:6379/0 or amqp://user:password@host:5672/vhost, with {wrong}"
-            )
-    return found
+    is_url = _url(*schemes)
+
+    def check(value: Any) -> str:
+        found: str = is_url(value)
+        for address in found.split(";"):
+            is_url(address)
+            wrong = next((text for is_right, text in _QUEUE_PARTS if not _holds(is_right, address)), None)
+            if wrong is not None:
+                raise _Wrong(f"an address such as {example}, with {wrong}")
+        return found
+
+    return check
 
 
 def _history(value: Any) -> str:
-    is_redis = isinstance(value, str) and value.startswith(_REDIS) and ";" not in value
+    is_redis = isinstance(value, str) and value.startswith(_IS_REDIS) and ";" not in value
     kinds = _in_lower_case(_choice(HISTORY_MEMORY, HISTORY_MONGODB, HISTORY_OFF))
     try:
-        found: str = _queue(value) if is_redis else kinds(value)
+        found: str = _queue(_REDIS_EXAMPLE, *_REDIS)(value) if is_redis else kinds(value)
     except _Wrong:
         raise _Wrong(
-            f"{HISTORY_MEMORY}, {HISTORY_MONGODB}, {HISTORY_OFF}, or the address of one Redis such as "
-            "redis://host:6379/0"
+            f"{HISTORY_MEMORY}, {HISTORY_MONGODB}, {HISTORY_OFF}, or the address of one Redis such as {_REDIS_EXAMPLE}"
         ) from None
     return found
 
@@ -324,9 +337,21 @@ class Settings:
     )
     max_event_bytes: int = setting(1_048_576, _whole(1), "The largest body of a publish request, in bytes.")
     message_queue: str | None = setting(
-        None, _optional(_queue), "Redis or RabbitMQ, when several processes serve.", secret=True
+        None,
+        _optional(_queue(f"{_REDIS_EXAMPLE} or {_AMQP_EXAMPLE}", *_QUEUE_SCHEMES)),
+        "Redis or RabbitMQ, when several processes serve.",
+        secret=True,
     )
     message_queue_channel: str = setting("repo_notify", _text, "The name under which the processes meet in the queue.")
+    backend_queue: str | None = setting(
+        None,
+        _optional(_queue(_AMQP_EXAMPLE, *_AMQP_SCHEMES)),
+        "The RabbitMQ of a 3D Repo backend (`cn_queue.host`), in the place of whose chat service this one is.",
+        secret=True,
+    )
+    backend_exchange: str = setting(
+        "eventExchange", _exchange, "The backend's exchange there (`cn_queue.event_exchange`)."
+    )
     permission_cache_seconds: float = setting(3.0, _number(0), "How long an access list is believed, in seconds.")
     permission_cache_size: int = setting(10_000, _whole(1), "How many access lists are kept.")
     permission_timeout: float = setting(
@@ -339,7 +364,10 @@ class Settings:
         True, _boolean, "Whether changes of rights are heard of from MongoDB as they happen, where it is a replica set."
     )
     legacy_permissions: bool = setting(
-        True, _boolean, "Whether older data grants too: the account's own name, templates, `view_model_all_models`."
+        True,
+        _boolean,
+        "Whether older data grants too: the account's own name, templates, `view_model_all_models`; false by default "
+        "where REPO_NOTIFY_BACKEND_QUEUE is set.",
     )
     express_secret: tuple[str, ...] | None = setting(
         None,
@@ -429,8 +457,11 @@ class Settings:
     @property
     def shares_history(self) -> bool:
         """Whether the history is one for all processes."""
-        return self.history.startswith(_REDIS)
+        return self.history.startswith(_IS_REDIS)
 
+
+# Defaults that differ where a backend's queue is set: its data is of 2023 at the earliest (spec section 6).
+_BEHIND_A_BACKEND: Mapping[str, Any] = {"LEGACY_PERMISSIONS": False}
 
 SETTINGS: tuple[Setting, ...] = tuple(Setting(found.name.upper(), **found.metadata) for found in fields(Settings))
 
@@ -447,8 +478,9 @@ def read(config: Mapping[str, Any]) -> Settings:
         if name.startswith(PREFIX) and name not in known and name not in ENVIRONMENT_ONLY
     ]
     values: dict[str, Any] = {}
+    defaults = _BEHIND_A_BACKEND if config.get(PREFIX + "BACKEND_QUEUE") else {}
     for setting in SETTINGS:
-        value = config.get(setting.name, setting.default)
+        value = config.get(setting.name, defaults.get(setting.key, setting.default))
         try:
             values[setting.key.lower()] = setting.check(value)
         except _Wrong as wrong:

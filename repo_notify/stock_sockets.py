@@ -61,7 +61,8 @@ class StockSocket:
     def emit(self, event: str, data: Any) -> None:
         """Send an event to this socket alone."""
         with self._order:
-            self._server.emit(event, data, to=self._sid, namespace=self.namespace)
+            # A tuple is the arguments: else None would be none at all.
+            self._server.emit(event, (data,), to=self._sid, namespace=self.namespace)
 
 
 class _Prepared(NamedTuple):
@@ -190,7 +191,7 @@ class StockSockets:
         skip_sid = manager.sid_from_eio_sid(skip, namespace) if skip is not None else None
         members = {sid for sid, _ in manager.get_participants(namespace, keys)} - {skip_sid}
         if members:
-            self._server.emit(event, data, to=keys, skip_sid=skip_sid, namespace=namespace)
+            self._server.emit(event, (data,), to=keys, skip_sid=skip_sid, namespace=namespace)
         return len(members)
 
     def close(self, connection_id: str) -> None:

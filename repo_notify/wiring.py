@@ -17,6 +17,7 @@ from socketio import Server as AnyServer
 from .access.changes import Changes
 from .access.permissions import Permissions
 from .access.store import Store, connect, connect_stream
+from .backend.assembly import Backend, make_backend
 from .background import Background
 from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.history.accounts import Accounts
@@ -87,11 +88,14 @@ class State:
     recoveries: Recoveries | None
     accounts: Accounts
     keeping: Keeping
+    backend: Backend | None
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """End the background work; what waits for the message queue is sent first, for at most `seconds`."""
         if self.changes is not None:
             self.changes.close()
+        if self.backend is not None:
+            self.backend.exchange.close()
         self.session_ends.close()
         if self.recoveries is not None:
             self.recoveries.close()
@@ -245,8 +249,20 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     bound = partial(_bound_sessions, identities, recoveries)
     ends = SessionEnds(app, bound=bound, end=publisher.end_here, ask=reads.run, store=sources.express)
     session_ends.append(ends)
-    works = _works(revalidation, ends, changes, recoveries)
-    background = Background(socketio.async_mode, links.bus, partial(_start, socketio.server, works), keeping)
+    backend = make_backend(
+        settings,
+        socketio.server,
+        sockets,
+        identities,
+        permissions,
+        publisher,
+        metrics,
+        dialects=dialects,
+        express=sources.express,
+        missed=partial(_missed, sockets, recoveries),
+    )
+    begin = partial(_start, socketio.server, _works(revalidation, ends, changes, recoveries))
+    background = Background(socketio.async_mode, links.bus, begin, keeping, backend)
     state = State(
         settings,
         socketio,
@@ -269,6 +285,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         recoveries,
         accounts,
         keeping,
+        backend,
     )
     explainer = Explainer(sockets, identities, permissions, store, dialects, links.stream or links.bus, Ends())
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
@@ -281,6 +298,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         links.bus,
         bounded_by(socketio.server),
         keeping.problem,
+        backend,
         lambda: background.stopping,
     )
     app.register_blueprint(
@@ -299,7 +317,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
 
 
 def _mount(app: Flask, state: State, *, is_hosts: bool) -> None:
-    if state.keeping.writer is not None:
+    if state.keeping.writer is not None or state.backend is not None:
         # Whoever answers requests serves; first of all, so that the position that an answer tells is the right one.
         app.before_request_funcs.setdefault(None, []).insert(0, state.background.serve)
     if not is_hosts:
@@ -323,6 +341,13 @@ def _works(
     """Return what runs in the background as long as the process serves."""
     others = [part.run for part in (changes, recoveries) if part is not None]
     return [revalidation.run, revalidation.run_sweeps, ends.run, *others]
+
+
+def _missed(sockets: Sockets, recoveries: Recoveries | None) -> None:
+    """Take note that something may have been published which nobody here has heard of."""
+    # Without anybody in a room, and without a history, nobody can have missed it.
+    if recoveries is not None and (recoveries.history.number or sockets.count_rooms()):
+        recoveries.hole()
 
 
 def _start(server: AnyServer, works: Iterable[Callable[[], None]]) -> None:

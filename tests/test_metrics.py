@@ -280,7 +280,7 @@ def test_names_labels_and_nothing_of_users(served: Served, chat: Callable[..., C
     answer = requests.get(served.url + "/notify/metrics", timeout=SECONDS)
     assert answer.headers["Content-Type"].startswith("text/plain; version=")
     families = list(text_string_to_metric_families(answer.text))
-    absent = ("a message queue", "a history in a store")
+    absent = ("a message queue", "a history in a store", "a backend's exchange")
     rows = {row.full_name.removesuffix("_total"): row for row in METRICS if row.when not in absent}
     # The library tells of each counter when it began, too.
     assert {family.name.removesuffix("_created") for family in families} == set(rows)

@@ -118,6 +118,23 @@ TABLE: dict[str, tuple[Any, ...]] = {
     "TRUSTED_PROXIES": (0, ((0, 0), ("2", 2)), WHOLE_BAD, "a whole number of at least 0"),
     "API_KEY": (None, (("secret", "secret"), ("", None), (None, None)), (3, ["x"]), "a non-empty string"),
     "MAX_EVENT_BYTES": whole(1_048_576),
+    "BACKEND_QUEUE": (
+        None,
+        (
+            ("amqp://u:p@q:5673/v", "amqp://u:p@q:5673/v"),
+            ("amqps://q//?ssl_cert_reqs=none", "amqps://q//?ssl_cert_reqs=none"),
+            ("", None),
+            (None, None),
+        ),
+        ("q:5672", 3, "redis://r:6379/0", "amqp://q//;redis://r", *(bad for bad in QUEUE_BAD if bad[0] == "a")),
+        "amqp",
+    ),
+    "BACKEND_EXCHANGE": (
+        "eventExchange",
+        (("events", "events"), ("é" * 127, "é" * 127)),
+        (*TEXT_BAD, "amq.fanout", "x" * 256, "é" * 128),
+        "the name of an exchange",
+    ),
     "MESSAGE_QUEUE": (
         None,
         (
@@ -229,7 +246,7 @@ def test_every_problem_is_told_at_once() -> None:
     assert str(caught.value) == "\n".join(caught.value.problems)
 
 
-@pytest.mark.parametrize("key", ["MONGO_URI", "API_KEY", "MESSAGE_QUEUE", "EXPRESS_SECRET"])
+@pytest.mark.parametrize("key", ["MONGO_URI", "API_KEY", "MESSAGE_QUEUE", "EXPRESS_SECRET", "BACKEND_QUEUE", "HISTORY"])
 def test_a_secret_is_not_repeated(key: str) -> None:
     with pytest.raises(SettingsError) as caught:
         read({f"REPO_NOTIFY_{key}": ["user:hunter2", 3] if key in ("API_KEY", "EXPRESS_SECRET") else "oops://user:hunter2@db"})
@@ -242,6 +259,18 @@ def test_a_wrong_part_of_a_queue_address_is_named_without_its_secrets(address: s
         read({"REPO_NOTIFY_MESSAGE_QUEUE": address})
     assert "hunter2" not in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "found"),
+    [
+        ({"BACKEND_QUEUE": "amqp://q//"}, False),
+        ({"BACKEND_QUEUE": ""}, True),
+        ({"BACKEND_QUEUE": "amqp://q//", "LEGACY_PERMISSIONS": True}, True),
+    ],
+)
+def test_behind_a_backend_older_data_grants_nothing_unless_that_is_set(config: dict[str, Any], found: bool) -> None:
+    assert read({f"REPO_NOTIFY_{key}": value for key, value in config.items()}).legacy_permissions is found
 
 
 def test_environment() -> None:

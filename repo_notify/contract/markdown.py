@@ -90,6 +90,7 @@ TOPICS: Mapping[str, tuple[str, ...]] = {
         "EXPRESS_SESSIONS",
     ),
     "Publishing": ("API_KEY", "MAX_EVENT_BYTES", "MESSAGE_QUEUE_CHANNEL"),
+    "A 3D Repo backend": ("BACKEND_QUEUE", "BACKEND_EXCHANGE"),
     "Limits of a client": (
         "JOIN_BURST", "JOIN_RATE", "MAX_MESSAGE_BYTES", "MAX_PAYLOAD_PACKETS", "MAX_HEADER_BYTES",
         "REQUEST_TIMEOUT", "CONNECT_TIMEOUT", "PING_INTERVAL", "PING_TIMEOUT",

@@ -38,9 +38,9 @@ _LIBRARIES = {
 }
 
 
-def require_libraries(url: str) -> None:
-    """Raise `SettingsError` with the line that installs them where the libraries of an address are missing."""
-    _require({"amqp" if _is_amqp(address) else "redis" for address in url.split(";")}, "REPO_NOTIFY_MESSAGE_QUEUE")
+def require_libraries(url: str, setting: str = "REPO_NOTIFY_MESSAGE_QUEUE") -> None:
+    """Raise `SettingsError` with the line that installs them where the libraries of a setting's address are missing."""
+    _require({"amqp" if _is_amqp(address) else "redis" for address in url.split(";")}, setting)
 
 
 def require_redis() -> None:

@@ -14,7 +14,7 @@ from repo_notify.access.permissions import Permissions
 from repo_notify.events import EVENT_TYPES, UPDATES, Event, ModelCreated, ModelRemoved, SessionsEnded
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialects
-from repo_notify.protocol.rows import LOGGED_OUT, Delivery
+from repo_notify.protocol.rows import LOGGED_OUT
 from repo_notify.protocol.validation import checked
 from repo_notify.sessions.bindings import Identities, Identity, Outcome
 from repo_notify.sockets import Sockets, bare, leave_all
@@ -153,6 +153,30 @@ class Publisher:
         """End these sessions on the sockets of this process."""
         self._end(SessionsEnded(session_ids=session_ids, reason=reason), "store")
 
+    def end_silently(self, session_ids: Sequence[str]) -> None:
+        """End these sessions on the sockets of this process, which leave their rooms and hear nothing of it.
+
+        Ids that nobody has cost a look-up each.
+        """
+        known = [session_id for session_id in session_ids if self._identities.has_session(session_id)]
+        if not known:
+            self._forget_sessions(session_ids)
+            return
+        for connection_id in self._ended(session_ids, "backend", told=False):
+            leave_all(self._sockets, connection_id)
+
+    def pass_on(self, message: Mapping[str, Any]) -> None:
+        """Deliver in this process what another publisher has said: `{"name", "data", "rooms", "emitter"}`.
+
+        Name and data, JSON values, go out as they are to the rooms with these keys; the socket that `emitter` names
+        does not hear of it. Raises `ValueError` or `TypeError` where the data cannot be encoded.
+        """
+        started = perf_counter()
+        emitter, rooms = message["emitter"], tuple(message["rooms"])
+        skip = self._sockets.resolve(emitter) if emitter is not None else None
+        self._accounts.sent(self._fan_out(message["name"], message["data"], rooms, skip, emitter=emitter))
+        self._metrics.latency.observe(perf_counter() - started)
+
     def receive(self, message: Message) -> None:
         """Carry out a message of another process."""
         content = message.content
@@ -168,8 +192,12 @@ class Publisher:
     def recall(self, message: Message, at: float) -> None:
         """Keep the deliveries of an event that was published at that time, in monotonic seconds, and send nothing."""
         event, named_by = _event_of(message.content)
-        for delivery in self._dialects.deliveries(event):
-            self._fan_out(delivery, event, None, named_by, at)
+        for name, payload, wanted in self._dialects.deliveries(event):
+            rooms = tuple(dict.fromkeys([room.key for room in wanted]))
+            update = update_key(name, rooms, event) if isinstance(event, UPDATES) else None
+            self._fan_out(
+                name, payload, rooms, None, emitter=event.emitter, named_by=named_by, update=update, sent_at=at
+            )
 
     def _bind(self, socket_id: str, identity: Identity) -> Outcome:
         connection_id = self._sockets.resolve(socket_id)
@@ -185,8 +213,13 @@ class Publisher:
             self._permissions.invalidate(event.teamspace)
         skip = self._connection_of(event.emitter, named_by) if event.emitter is not None else None
         for delivery in self._dialects.deliveries(event):
+            name, payload = delivery.name, delivery.payload
+            rooms = tuple(dict.fromkeys([room.key for room in delivery.rooms]))
+            update = update_key(name, rooms, event) if isinstance(event, UPDATES) else None
             try:
-                number = self._fan_out(delivery, event, skip, named_by)
+                number = self._fan_out(
+                    name, payload, rooms, skip, emitter=event.emitter, named_by=named_by, update=update
+                )
             # One delivery that fails must not cost the caller's view an answer, nor the others their event.
             except Exception:
                 logger.exception("an event of type %s could not be delivered", type(event).__name__)
@@ -195,26 +228,31 @@ class Publisher:
         self._metrics.latency.observe(perf_counter() - started)
 
     def _fan_out(
-        self, delivery: Delivery, event: Event, skip: str | None, named_by: str | None, sent_at: float | None = None
+        self,
+        name: str,
+        payload: Any,
+        rooms: tuple[str, ...],
+        skip: str | None,
+        *,
+        emitter: str | None,
+        named_by: str | None = None,
+        update: Hashable | None = None,
+        sent_at: float | None = None,
     ) -> int:
         """Send a delivery, which the history has from then on, and return to how many.
 
         One that was sent before, at that time, is sent to nobody.
         """
         sockets, history = self._sockets, self._history
-        prepared = sockets.prepare(delivery.name, delivery.payload)
-        rooms = tuple(dict.fromkeys([room.key for room in delivery.rooms]))
+        prepared = sockets.prepare(name, payload)
         with sockets.order:
             if history is not None:
-                emitter = bare(event.emitter) if event.emitter is not None else None
-                update = update_key(delivery.name, rooms, event) if isinstance(event, UPDATES) else None
-                said = (delivery.name, delivery.payload)
                 history.publish(
                     rooms,
                     prepared,
                     prepared.size,
-                    said=said,
-                    emitter=emitter,
+                    said=(name, payload),
+                    emitter=bare(emitter) if emitter is not None else None,
                     named_by=named_by,
                     update=update,
                     at=sent_at,
@@ -222,13 +260,18 @@ class Publisher:
             return sockets.fan_out(prepared, rooms, skip=skip) if sent_at is None else 0
 
     def _end(self, event: SessionsEnded, cause: str) -> None:
-        ended = self._identities.end(event.session_ids, told=True)
-        self._forget_sessions(event.session_ids)
-        for connection_id in ended:
-            self._metrics.session_end(cause)
+        for connection_id in self._ended(event.session_ids, cause, told=True):
             leave_all(self._sockets, connection_id)
             for socket in self._sockets.of(connection_id):
                 socket.emit(LOGGED_OUT, {"reason": event.reason})
+
+    def _ended(self, session_ids: Sequence[str], cause: str, *, told: bool) -> list[str]:
+        """Unbind the connections of these sessions, have nobody who is away come back to them, and return them."""
+        ended = self._identities.end(session_ids, told=told)
+        self._forget_sessions(session_ids)
+        for _ in ended:
+            self._metrics.session_end(cause)
+        return ended
 
     def _connection_of(self, emitter: str, named_by: str | None) -> str | None:
         """Return the connection of an event's emitter, which does not hear of it.

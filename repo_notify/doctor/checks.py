@@ -16,8 +16,10 @@ from pymongo.errors import OperationFailure, PyMongoError
 
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, Unreachable
+from repo_notify.backend.exchange import SETTING, look_at
 from repo_notify.client import QueuePublisher
-from repo_notify.errors import QueueUnavailable
+from repo_notify.delivery.broker import require_libraries
+from repo_notify.errors import QueueUnavailable, SettingsError
 from repo_notify.sessions.express import ExpressSessions
 from repo_notify.sessions.flask import HandshakeSessions
 from repo_notify.sessions.host_users import IdentityLoader, session_user
@@ -207,6 +209,45 @@ def _queue(subject: Subject) -> Iterator[Finding]:
         yield ok("the message queue answers")
 
 
+def _backend(subject: Subject) -> Iterator[Finding]:
+    url, exchange = subject.settings.backend_queue, subject.settings.backend_exchange
+    if url is None:
+        return
+    try:
+        require_libraries(url, SETTING)
+    except SettingsError as error:
+        yield from map(wrong, error.problems)
+        return
+    yield _exchange(url, exchange)
+    if subject.settings.legacy_permissions:
+        yield note(
+            "REPO_NOTIFY_LEGACY_PERMISSIONS is on: older data grants rights that a 3D Repo backend of 2023 and later "
+            "does not grant"
+        )
+
+
+def _exchange(url: str, exchange: str) -> Finding:
+    try:
+        problem = look_at(url, exchange)
+    # Each part of the client raises its own kinds.
+    except Exception as error:  # noqa: BLE001 - as above
+        return wrong(
+            f"the backend's RabbitMQ cannot be reached ({type(error).__name__}): start it, or correct "
+            "REPO_NOTIFY_BACKEND_QUEUE (`cn_queue.host`)"
+        )
+    if problem == "missing":
+        return wrong(
+            f"there is no exchange {exchange} at the backend's RabbitMQ: start the 3D Repo backend, which makes it, or "
+            "set REPO_NOTIFY_BACKEND_EXCHANGE to its `cn_queue.event_exchange`"
+        )
+    if problem == "other":
+        return wrong(
+            f"the exchange {exchange} is no durable fanout, as a 3D Repo backend makes it: set "
+            "REPO_NOTIFY_BACKEND_EXCHANGE to its `cn_queue.event_exchange`"
+        )
+    return ok(f"the backend's exchange {exchange} is there, durable and fanout")
+
+
 def _legacy(subject: Subject) -> Iterator[Finding]:
     if not subject.settings.legacy_v4:
         return
@@ -239,5 +280,5 @@ def _files(_: Subject) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _rights, _sessions, _queue, _legacy, _publishing, _server, _files
+    _rights, _sessions, _queue, _backend, _legacy, _publishing, _server, _files
 )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 from repo_notify.errors import ChatError
 from repo_notify.events import Event
 
-from .rooms import JoinShape, RoomKind
-from .rows import Delivery, Row
+from .rooms import Address, Addressee, JoinShape, RoomKind
+from .rows import Delivery, RoomAt, Row
 
 if TYPE_CHECKING:
     from repo_notify.engine.wire.codec import Codec
@@ -62,6 +62,10 @@ class Dialect(Protocol):
     @property
     def rows(self) -> Mapping[type[Event], Row]:
         """What its clients hear of each event."""
+
+    @property
+    def addressed(self) -> Mapping[Addressee, tuple[RoomAt, ...]]:
+        """The rooms whose members hear what is said to a whole model, project or user."""
 
     def entered(self, request: JoinRequest) -> Sequence[Reply]:
         """Return the replies to a join or leave that succeeded; the last is the acknowledgement too."""
@@ -128,6 +132,21 @@ class Dialects:
                 if shape.fits(data):
                     return JoinRequest(action, data, echoed, dialect, shape)
         return JoinRequest(action, data, echoed, self._by_namespace[namespace], None)
+
+    def names_of(self, *types: type[Event]) -> list[str]:
+        """Return the names by which every dialect tells of events of these types; templates as they are."""
+        rows = [row for event in types for row in self._rows.get(event, ())]
+        return [name for row in rows for names in row.names.values() for name in names]
+
+    def rooms_at(self, addresses: Iterable[Address]) -> list[str]:
+        """Return the keys of every dialect's rooms at these addresses, once each."""
+        keys = [
+            kind.room(*[ids[at] for at in places]).key
+            for what, ids in addresses
+            for dialect in self.all
+            for kind, places in dialect.addressed[what]
+        ]
+        return list(dict.fromkeys(keys))
 
     def deliveries(self, event: Event) -> list[Delivery]:
         """Return everything that goes out for `event`.

@@ -66,6 +66,11 @@ def model_place(teamspace: str, project: str | None, model: str) -> ModelPlace |
     return ModelPlace(teamspace, UUID(project) if project is not None else None, model, fold_uuid(model))
 
 
+def is_username(text: str) -> bool:
+    """Return whether a user may have that name: any non-empty string that BSON can hold, up to 1,024 bytes."""
+    return is_model_id(text)
+
+
 def _fits(text: str, most: int) -> bool:
     try:
         return len(text.encode("utf-8")) <= most

@@ -23,6 +23,7 @@ _compact = json.JSONEncoder(separators=(",", ":")).encode
 _REMEMBERED_LENGTH = 200
 
 Right = Literal["self", "model", "project", "teamspace"]
+Addressee = Literal["model", "project", "user"]
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,16 @@ class RoomRequest(NamedTuple):
     room: Room
     right: Right
     where: tuple[str | None, ...] = ()
+
+
+class Address(NamedTuple):
+    """A whole model, project or user to whom something is said, and the ids that make it.
+
+    `ids` are `(teamspace, project, model)`, `(teamspace, project)` or `(username,)`.
+    """
+
+    what: Addressee
+    ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)

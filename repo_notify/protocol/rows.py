@@ -32,6 +32,13 @@ class RoomOf(NamedTuple):
     fields: tuple[str, ...]
 
 
+class RoomAt(NamedTuple):
+    """The room at an address: its kind, and the places of its ids among the address's."""
+
+    kind: RoomKind
+    places: tuple[int, ...]
+
+
 @dataclass(frozen=True)
 class Payload:
     """What goes out: one field of the event as it is, or an object made of several.

@@ -13,8 +13,8 @@ from repo_notify import events
 from repo_notify.events import KINDS, Event
 
 from .dialect import failure, success
-from .rooms import JoinShape, RoomKind
-from .rows import Payload, RoomOf, Row
+from .rooms import Addressee, JoinShape, RoomKind
+from .rows import Payload, RoomAt, RoomOf, Row
 from .schemas import ModelRoomSchema, NotificationsRoomSchema, ProjectRoomSchema
 
 if TYPE_CHECKING:
@@ -80,6 +80,13 @@ ROWS: Mapping[type[Event], Row] = {
 }
 
 
+ADDRESSED: Mapping[Addressee, tuple[RoomAt, ...]] = {
+    "model": (RoomAt(MODEL, (0, 1, 2)),),
+    "project": (RoomAt(PROJECT, (0, 1)),),
+    "user": (RoomAt(NOTIFICATIONS, (0,)),),
+}
+
+
 class V5:
     """The v5 dialect on a namespace."""
 
@@ -87,6 +94,7 @@ class V5:
     kinds: tuple[RoomKind, ...] = (NOTIFICATIONS, MODEL, PROJECT)
     codecs: tuple[Codec, ...] = ()
     rows: Mapping[type[Event], Row] = ROWS
+    addressed: Mapping[Addressee, tuple[RoomAt, ...]] = ADDRESSED
     entered = staticmethod(success)
     denied = staticmethod(failure)
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, NamedTuple
 
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, Unreachable
+from repo_notify.backend.assembly import Backend
 from repo_notify.delivery.queue import Bus
 from repo_notify.sessions.bindings import Handshakes
 from repo_notify.sessions.reads import Bounded, TooSlow
@@ -27,7 +28,7 @@ REFUSES_TEAMSPACES = (
 )
 FAILED_LOGIN = "MongoDB refuses the service's login: correct the user and password in REPO_NOTIFY_MONGO_URI"
 # What logs its own state.
-_LOGS_ITSELF = frozenset({"message_queue", "history"})
+_LOGS_ITSELF = frozenset({"message_queue", "history", "backend_queue"})
 STOPPING = "the service ends, and sends its clients away"
 SESSIONS_SILENT = "the session store does not answer"
 
@@ -60,7 +61,8 @@ class Probes:
     """Asks what one app's process depends on, all within READY_SECONDS, and logs each change once.
 
     A lost queue leaves a process degraded and not unready: it serves its own clients as before. So does a history's
-    store that does not answer; `history()` returns what is wrong with it.
+    store that does not answer; `history()` returns what is wrong with it. A lost exchange of a backend leaves it
+    unready, since its clients hear of nothing any more.
     """
 
     def __init__(
@@ -71,8 +73,10 @@ class Probes:
         bus: Bus | None,
         bounded: Bounded[Any],
         history: Callable[[], str | None] = lambda: None,
+        backend: Backend | None = None,
         is_stopping: Callable[[], bool] = lambda: False,
     ) -> None:
+        self._backend = backend
         self._is_stopping = is_stopping
         self._history = history
         self._store = store
@@ -92,6 +96,7 @@ class Probes:
             "session_store": self._sessions,
             "message_queue": self._queue,
             "history": self._history_store,
+            "backend_queue": self._backend_queue,
         }
         asked = {name: probe(deadline - monotonic()) for name, probe in probes.items()}
         found = {name: trouble for name, trouble in asked.items() if trouble is not None}
@@ -148,6 +153,10 @@ class Probes:
     def _history_store(self, _: float) -> _Trouble | None:
         problem = self._history()
         return _Trouble(False, problem) if problem else None
+
+    def _backend_queue(self, _: float) -> _Trouble | None:
+        problem = self._backend.exchange.problem() if self._backend is not None else None
+        return _Trouble(True, problem) if problem else None
 
     def _log(self, found: Mapping[str, _Trouble]) -> None:
         for name in found.keys() - self._logged - _LOGS_ITSELF:

@@ -104,8 +104,11 @@ class Records:
 
     def end_sessions(self, session_ids: Iterable[str]) -> None:
         """Forget the clients of these sessions: whose session has ended recovers nothing."""
+        known = [session_id for session_id in session_ids if session_id in self._of_session]
+        if not known:
+            return
         with self._lock:
-            pids = [pid for session_id in session_ids for pid in self._of_session.get(session_id, ())]
+            pids = [pid for session_id in known for pid in self._of_session.get(session_id, ())]
             ended = [record for pid in pids if (record := self._pop(pid)) is not None]
         for record in ended:
             self._expired(record)

@@ -1,0 +1,1 @@
+"""Tests of the place beside an unmodified 3D Repo backend."""
