@@ -262,6 +262,8 @@ def asked(store: ExpressStore, sample: str, folder: Path, *arguments: str, secre
         *arguments,
         REPO_NOTIFY_EXPRESS_SESSIONS=store.config["REPO_NOTIFY_EXPRESS_SESSIONS"],
         REPO_NOTIFY_USERS_COLLECTION=USERS,
+        # There is no broker here; its checks are tested with one.
+        REPO_NOTIFY_BACKEND_QUEUE="",
     )
     assert SECRET not in done.stdout + done.stderr
     return done.returncode, done.stdout + done.stderr

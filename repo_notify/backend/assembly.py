@@ -21,8 +21,8 @@ from .exchange import Exchange
 from .sessions import SessionMessages
 
 NOT_SHARED = (
-    "REPO_NOTIFY_HISTORY should be memory or mongodb where REPO_NOTIFY_BACKEND_QUEUE is set: several processes that share "
-    "a history would each put the backend's messages into it"
+    "REPO_NOTIFY_HISTORY should be memory or mongodb where REPO_NOTIFY_BACKEND_QUEUE is set: processes that share a "
+    "history would each put the backend's messages into it"
 )
 
 
