@@ -21,8 +21,9 @@ from .events import Event, SessionsEnded
 from .sessions.ends import SessionStore
 from .sessions.host_users import IdentityLoader, session_user
 from .settings import read
+from .state import State
 from .web.facade import DeferredSocketIO
-from .wiring import State, wire
+from .wiring import wire
 
 logger = logging.getLogger(__name__)
 

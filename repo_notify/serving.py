@@ -26,8 +26,8 @@ from .errors import SettingsError
 from .extension import NAME
 from .loaded import LOADED
 from .settings import Settings
+from .state import State
 from .web.servers import require_patching
-from .wiring import State
 
 logger = logging.getLogger(__name__)
 

@@ -1,12 +1,10 @@
-"""State and `wire`: the one file that knows all the others; loads `legacy_v4` where it is switched on."""
+"""`wire`: the one file that knows all the others; loads `legacy_v4` where it is switched on."""
 
 from __future__ import annotations
 
 import importlib
 import logging
-import platform
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,37 +15,34 @@ from socketio import Server as AnyServer
 from .access.changes import Changes
 from .access.permissions import Permissions
 from .access.store import Store, connect, connect_stream
-from .backend.assembly import Backend, make_backend
+from .backend.assembly import make_backend
 from .background import Background
 from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.history.accounts import Accounts
-from .delivery.history.history import History
 from .delivery.publisher import Publisher, nothing
-from .delivery.queue import FLUSH_SECONDS, Bus
 from .engine import Server
 from .errors import SettingsError
-from .events import EVENT_TYPES
 from .links import Links
 from .loaded import LOADED
 from .loop_lag import LoopLag
 from .membership.handlers import Handlers
-from .membership.keeping import Keeping, make_keeping
+from .membership.keeping import make_keeping
 from .membership.rate_limit import Bucket
 from .membership.recovery import Recoveries
 from .membership.register import Concern, Register
 from .membership.reserved import Reserved
 from .membership.revocation import Revalidation
-from .metrics import DISCONNECTS, Metrics, Samples
+from .metrics import DISCONNECTS, Metrics
 from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
 from .sessions.ends import SessionEnds
-from .sessions.express import ExpressSessions
-from .sessions.host_users import HostUsers
 from .sessions.reads import SessionReads, bounded_by
 from .sessions.sources import sources_of
 from .settings import HISTORY_MONGODB, Settings, read
+from .shown import show
 from .sockets import OwnSockets, Sockets
+from .state import State
 from .stock_sockets import StockSockets
 from .web.blueprint import make_blueprint
 from .web.explain import Ends, Explainer
@@ -59,52 +54,6 @@ from .web.refusals import Refusals
 logger = logging.getLogger(__name__)
 
 GIVE_WAY_SECONDS = 0.0005
-# Shown although there are none.
-_NO_CONNECTIONS: Samples = {("4", "polling"): 0, ("4", "websocket"): 0}
-
-
-@dataclass(frozen=True)
-class State:
-    """What one app has: `app.extensions["repo_notify"]`."""
-
-    settings: Settings
-    socketio: SocketIO
-    store: Store
-    metrics: Metrics
-    sockets: Sockets
-    users: HostUsers
-    express: ExpressSessions | None
-    identities: Identities
-    permissions: Permissions
-    publisher: Publisher
-    bus: Bus | None
-    revalidation: Revalidation
-    changes: Changes | None
-    session_ends: SessionEnds
-    dialects: Dialects
-    background: Background
-    loop_lag: LoopLag
-    history: History | None
-    recoveries: Recoveries | None
-    accounts: Accounts
-    keeping: Keeping
-    backend: Backend | None
-
-    def close(self, seconds: float = FLUSH_SECONDS) -> None:
-        """End the background work; what waits for the message queue is sent first, for at most `seconds`."""
-        if self.changes is not None:
-            self.changes.close()
-        if self.backend is not None:
-            self.backend.exchange.close()
-        self.session_ends.close()
-        if self.recoveries is not None:
-            self.recoveries.close()
-        self.revalidation.close()
-        self.loop_lag.close()
-        self.keeping.flush(seconds)
-        if self.bus is not None:
-            self.bus.close(seconds)
-        self.store.close()
 
 
 def load_legacy() -> Any:
@@ -290,7 +239,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
     explainer = Explainer(sockets, identities, permissions, store, dialects, links.stream or links.bus, Ends())
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
     _attach(state, handlers, operator)
-    _watch(state)
+    show(state, _version())
     probes = Probes(
         store,
         permissions,
@@ -407,38 +356,3 @@ def _namespaces_of(settings: Settings) -> dict[str, str]:
 def _version() -> str:
     # By name: the package's own module is above this one.
     return str(importlib.import_module("repo_notify").__version__)
-
-
-def _watch(state: State) -> None:
-    """Have the metrics show what others keep."""
-    metrics, sockets, server = state.metrics, state.sockets, state.socketio.server
-    metrics.published.start((name,) for name in EVENT_TYPES)
-    metrics.connections.watch(lambda: {**_NO_CONNECTIONS, **sockets.counts()})
-    metrics.rooms.watch(lambda: {(): sockets.count_rooms()})
-    metrics.deliveries.watch(lambda: {(): state.accounts.handed})
-    _watch_history(state)
-    mode = state.socketio.async_mode
-    build = (_version(), platform.python_version(), mode)
-    metrics.build_info.watch(lambda: {build: 1})
-    if mode == "gevent":
-        metrics.loop_lag.watch(lambda: {(): state.loop_lag.seconds()})
-    if isinstance(server, Server):
-        engine = server.eio
-        metrics.outbox_bytes.watch(lambda: {(): engine.backlogs.total})
-        metrics.slow_clients.watch(lambda: {(limit,): number for limit, number in engine.slow_clients.items()})
-
-
-def _watch_history(state: State) -> None:
-    history, recoveries, accounts, metrics = state.history, state.recoveries, state.accounts, state.metrics
-    if history is None or recoveries is None:
-        return
-    metrics.lost_clients.watch(lambda: {(): len(recoveries.records)})
-    metrics.history_events.watch(lambda: {(): len(history)})
-    metrics.history_bytes.watch(lambda: {(): history.size})
-    metrics.history_seconds.watch(lambda: {(): history.seconds})
-    metrics.history_holes.watch(lambda: {(): history.holes})
-    if (keeping := state.keeping).writer is not None:
-        metrics.history_store_up.watch(lambda: {(): float(keeping.problem() is None)})
-        metrics.history_waiting.watch(lambda: {(): keeping.waiting})
-    metrics.owed.watch(lambda: {(): accounts.owed})
-    metrics.outcomes.watch(lambda: {(outcome,): number for outcome, number in accounts.outcomes.items()})

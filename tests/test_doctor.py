@@ -14,6 +14,7 @@ import pytest
 from flask import Flask
 
 from tests.conftest import USERS, host_defaults
+from tests.support import brokers
 from tests.support.command import SECONDS as COMMAND_SECONDS
 from tests.support.command import environment, repo_notify, run
 from tests.support.guarded import PASSWORD, guarded, uri
@@ -69,6 +70,10 @@ def test_a_healthy_environment(healthy: dict[str, str]) -> None:
             {"REPO_NOTIFY_MESSAGE_QUEUE": "redis://user:hunter2@{closed}/0"},
             "WRONG the message queue cannot be reached",
         ),
+        (
+            {"REPO_NOTIFY_HISTORY": "redis://user:hunter2@{closed}/0"},
+            "WRONG the history's Redis cannot be reached (ConnectionError): start it, or correct REPO_NOTIFY_HISTORY",
+        ),
         ({"SESSION_TYPE": "nonsense"}, "WRONG SESSION_TYPE should be a kind that Flask-Session knows"),
         ({"SESSION_TYPE": "mongodb"}, "ok    the session store answers"),
         ({"REPO_NOTIFY_API_KEY": ""}, "note  publishing over HTTP and the operator's view are off: set"),
@@ -82,6 +87,14 @@ def test_what_is_wrong_is_said_with_its_cure(healthy: dict[str, str], environ: d
     assert says in done.stdout
     assert "hunter2" not in done.stdout + done.stderr
     assert HOST_KEY not in done.stdout + done.stderr
+
+
+def test_a_history_in_redis(healthy: dict[str, str], tmp_path: Path) -> None:
+    with brokers.redis(tmp_path) as address:
+        done = doctor(**{**healthy, "REPO_NOTIFY_HISTORY": address})
+    assert done.returncode == 0
+    assert "ok    no message queue is set: processes meet by the history in Redis" in done.stdout
+    assert "ok    the history in Redis answers" in done.stdout
 
 
 def test_a_session_store_that_is_away(healthy: dict[str, str]) -> None:

@@ -14,6 +14,7 @@ import threading
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from itertools import islice
 from time import monotonic, time
 from typing import Any, NamedTuple
@@ -214,10 +215,12 @@ class Stream:
         self._sender.start()
 
     def _send_all(self) -> None:
+        # Its own: after the end there are others.
+        something, closing, hurry = self._something, self._closing, self._hurry
         pause = FIRST_PAUSE_SECONDS
         while True:
-            self._something.wait()
-            self._something.clear()
+            something.wait()
+            something.clear()
             try:
                 self._send_waiting()
                 self._works("sender")
@@ -225,10 +228,10 @@ class Stream:
             except StoreUnavailable as error:
                 self._failed("sender", error)
                 self._look_at_first(error)
-                self._something.set()
-                self._hurry.wait(pause)
+                something.set()
+                hurry.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            if self._closing.is_set():
+            if closing.is_set():
                 return
 
     def _send_waiting(self) -> None:
@@ -311,24 +314,25 @@ class Stream:
             threading.Event().wait(OPEN_PAUSE_SECONDS)
         self._serves = True
         self._start_sender()
-        threading.Thread(target=self._follow, name="repo_notify stream receiver", daemon=True).start()
+        follow = partial(self._follow, self._closing)
+        threading.Thread(target=follow, name="repo_notify stream receiver", daemon=True).start()
 
-    def _follow(self) -> None:
+    def _follow(self, closing: threading.Event) -> None:
         pause = FIRST_PAUSE_SECONDS
-        while not self._closing.is_set():
+        while not closing.is_set():
             try:
                 self._check()
                 self._works("receiver")
                 pause = FIRST_PAUSE_SECONDS
-                self._read_on()
+                self._read_on(closing)
             except StoreUnavailable as error:
                 self._failed("receiver", error)
-                self._closing.wait(pause)
+                closing.wait(pause)
                 pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
 
-    def _read_on(self) -> None:
+    def _read_on(self, closing: threading.Event) -> None:
         trimmed = monotonic()
-        while not self._closing.is_set():
+        while not closing.is_set():
             if monotonic() - trimmed > TRIM_SECONDS:
                 trimmed = monotonic()
                 self._trim()
@@ -414,7 +418,8 @@ class Stream:
         try:
             if deliver is not None:
                 deliver()
-            elif message.origin != self._origin:
+            elif message.origin != self._origin or message.kind == messages.EVENT:
+                # One of its own that nobody waits for was published before this process served.
                 self._receiver.receive(message)
         # A message that another version of us sent, or nobody of us, must not end the subscription.
         except Exception:

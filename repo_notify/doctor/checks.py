@@ -18,7 +18,9 @@ from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, Unreachable
 from repo_notify.backend.exchange import SETTING, look_at
 from repo_notify.client import QueuePublisher
-from repo_notify.delivery.broker import require_libraries
+from repo_notify.delivery.broker import require_libraries, require_redis
+from repo_notify.delivery.history.redis import OLDEST, Service
+from repo_notify.delivery.history.store import StoreUnavailable
 from repo_notify.errors import QueueUnavailable, SettingsError
 from repo_notify.sessions.express import ExpressSessions
 from repo_notify.sessions.flask import HandshakeSessions
@@ -194,7 +196,8 @@ def covers(cookie_path: str, path: str) -> bool:
 def _queue(subject: Subject) -> Iterator[Finding]:
     url = subject.settings.message_queue
     if url is None:
-        yield ok("no message queue is set: one process serves")
+        meet = "processes meet by the history in Redis" if subject.settings.shares_history else "one process serves"
+        yield ok(f"no message queue is set: {meet}")
         return
     package, extra = _QUEUE_PACKAGES[url.partition("://")[0]]
     if find_spec(package) is None:
@@ -207,6 +210,30 @@ def _queue(subject: Subject) -> Iterator[Finding]:
         yield wrong(f"{error}: start the broker, or correct REPO_NOTIFY_MESSAGE_QUEUE")
     else:
         yield ok("the message queue answers")
+
+
+def _history(subject: Subject) -> Iterator[Finding]:
+    settings = subject.settings
+    if not settings.shares_history:
+        return
+    try:
+        require_redis()
+    except SettingsError as error:
+        yield from map(wrong, error.problems)
+        return
+    service = Service(settings.history, settings.message_queue_channel, seconds=settings.history_seconds)
+    try:
+        version = service.version()
+    except StoreUnavailable as error:
+        # The text of its cause may hold the address.
+        kind = type(error.__cause__).__name__
+        yield wrong(f"the history's Redis cannot be reached ({kind}): start it, or correct REPO_NOTIFY_HISTORY")
+    else:
+        new_enough = version >= OLDEST
+        text = ".".join(map(str, version))
+        yield ok("the history in Redis answers") if new_enough else wrong(f"Redis {text} is too old: it takes 6.2")
+    finally:
+        service.close()
 
 
 def _backend(subject: Subject) -> Iterator[Finding]:
@@ -280,5 +307,5 @@ def _files(_: Subject) -> Iterator[Finding]:
 
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
-    _rights, _sessions, _queue, _backend, _legacy, _publishing, _server, _files
+    _rights, _sessions, _queue, _history, _backend, _legacy, _publishing, _server, _files
 )

@@ -14,7 +14,7 @@ from repo_notify.metrics import Metrics
 from repo_notify.sessions.reads import SessionReads
 from repo_notify.sessions.sources import sources_of
 from repo_notify.settings import read
-from repo_notify.wiring import State
+from repo_notify.state import State
 
 from .checks import Subject, cookie_domain, in_a_thread, look
 from .cookies import as_header, whose

@@ -145,7 +145,7 @@ class Handlers:
         self, request: JoinRequest, socket: Socket, identity: Identity, granted: list[RoomRequest], started: float
     ) -> Any:
         recoveries = self._recoveries
-        before = recoveries.rooms_of(socket) if recoveries is not None and SINCE in request.data else {}
+        before = recoveries.joins.rooms_of(socket) if recoveries is not None and SINCE in request.data else {}
         self._enter(socket, identity, granted)
         for found in granted:
             self._register.entered(socket, found, request.data)
@@ -153,7 +153,7 @@ class Handlers:
         if recoveries is None or SINCE not in request.data:
             return self._succeed(request, socket)
         rooms = [found.room for found in granted]
-        more, replay = recoveries.joined_since(socket, rooms, request.data[SINCE], before)
+        more, replay = recoveries.joins.joined(socket, rooms, request.data[SINCE], before)
         answer = self._succeed(request, socket, more)
         if replay is not None:
             replay.run()

@@ -1,4 +1,4 @@
-"""Clients that come back as who they were, and joins since a position (spec section 9)."""
+"""Clients that come back as who they were (spec section 9)."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hmac
 import logging
 import secrets
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -25,12 +25,13 @@ from repo_notify.protocol.dialect import Dialects
 from repo_notify.protocol.rooms import Room, RoomRequest
 from repo_notify.sessions.bindings import Identities, Identity
 from repo_notify.sessions.reads import SessionsUnavailable
-from repo_notify.sockets import Back, Follower, Socket, Sockets
+from repo_notify.sockets import Back, Follower, Sockets
 
 from .keeping import Keeping
 from .live_records import watch
 from .register import Register
 from .revocation import Revalidation, tell_denied
+from .since import JoinsSince
 from .snapshots import Snapshots
 
 logger = logging.getLogger(__name__)
@@ -74,7 +75,7 @@ class _Fresh:
 
 
 class Recoveries:
-    """What the engine asks about who comes back; and what handlers ask about joins since a position.
+    """What the engine asks about who comes back.
 
     `stopping` tells whether the service ends: who is sent away then may come back. `is_alive` tells whether a session
     has not ended in its store.
@@ -111,6 +112,7 @@ class Recoveries:
         self._snapshots = Snapshots(history, sockets, identities, register)
         self._is_alive = is_alive
         self._keeping = keeping
+        self.joins = JoinsSince(history, self._snapshots, identities, metrics, self._replay)
         self.changed = watch(sockets, keeping.writer, self._snapshots, identities)
         sockets.keep(self)
         self.records = keeping.records(history.bounds.seconds, self._expired)
@@ -375,53 +377,3 @@ class Recoveries:
             left = self.history.total(room) - total - sum(room in entry.rooms for entry in there)
             missed += max(0, left)
         self._accounts.dropped(reason, missed, in_vain=record.unsent)
-
-    # Joins since a position.
-
-    def rooms_of(self, socket: Socket) -> Mapping[Hashable, int]:
-        """Return the rooms of a socket, each with the number from which it has had everything."""
-        follower: Any = socket
-        return dict(follower.rooms)
-
-    def joined_since(
-        self, socket: Socket, rooms: Sequence[Room], since: object, before: Mapping[Hashable, int]
-    ) -> tuple[dict[str, Any], Replay | None]:
-        """Return what the reply to a join since a position says more, and the replay that is to run behind it.
-
-        Asked within the order of publications, once the rooms are entered; `before` are those that it was in before.
-        """
-        follower: Any = socket
-        for other in self._snapshots.followers(follower):
-            other.tell_positions()
-        try:
-            number = self.history.read(since) if since is not None else self.history.number
-            if not self.history.reaches(number, [room.key for room in rooms]):
-                raise Gap(TOO_OLD)
-        except Gap:
-            self._metrics.joined_since("gap")
-            return {"position": self._sent(follower), "gap": True}, None
-        if since is None:
-            return {"position": self._sent(follower)}, None
-        self._metrics.joined_since("replayed")
-        return self._since(follower, rooms, number, since, before)
-
-    def _sent(self, follower: Follower) -> str:
-        """Return how far what was sent to it goes; behind that of everybody while it is handed what it missed."""
-        replay = follower.replay
-        return self.history.position_at(replay.sent) if isinstance(replay, Replay) else self.history.position
-
-    def _since(
-        self, follower: Follower, rooms: Sequence[Room], number: int, since: object, before: Mapping[Hashable, int]
-    ) -> tuple[dict[str, Any], Replay | None]:
-        busy = follower.replay is not None
-        # What another room's replay has not sent yet may be older.
-        told = since if not busy or number <= follower.replay.sent else self._sent(follower)
-        identity = self._identities.known(follower.connection_id)
-        replay = self._replay(follower, frozenset(), identity.username if identity is not None else None)
-        starts = {room.key: number for room in rooms}
-        missed = replay.add(starts, had=before)
-        replay.since.update(starts)
-        if missed or busy:
-            return {"position": told, "replayed": missed}, replay
-        replay.end()
-        return {"position": self.history.position, "replayed": 0}, None

@@ -16,7 +16,7 @@ from flask.testing import FlaskClient
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from repo_notify.errors import NotifyError
-from repo_notify.wiring import State
+from repo_notify.state import State
 
 from .client import SECONDS, Client
 

@@ -20,7 +20,7 @@ from flask import Flask, jsonify, request
 
 from repo_notify.extension import NAME
 from repo_notify.serving import serve
-from repo_notify.wiring import State
+from repo_notify.state import State
 from tests.support.host_app import make_app, options
 
 ANSWER_SECONDS = 5

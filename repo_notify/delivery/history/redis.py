@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .store import StoreUnavailable
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 # How long connecting, and one call, may take.
 CONNECT_SECONDS, CALL_SECONDS = 2.0, 3.0
+# The scripts need it.
+OLDEST = (6, 2)
 # What is left of a service that has gone is deleted so long after it is of no use any more.
 MARGIN_SECONDS = 120
 
@@ -37,6 +39,16 @@ class Service:
         self.meta, self.stream, self.origins = f"{keys}history", f"{keys}stream", f"{keys}origin:"
         self.trimmed = f"{keys}trimmed"
         self.processes, self.ended, self.records = f"{keys}processes", f"{keys}ended", f"{keys}records:"
+
+    def version(self) -> tuple[int, ...]:
+        """Return the version of Redis; raises `StoreUnavailable`."""
+        with within():
+            told: Any = self.client.info("server")
+        return tuple(int(part) for part in str(told["redis_version"]).split(".")[:3])
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.client.close()
 
 
 @contextmanager
