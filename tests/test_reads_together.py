@@ -95,6 +95,7 @@ def test_an_error_is_everybodys_of_that_read(store: Store, ask: Callable[[str], 
     store.answer(throw(OSError("away")))
     with pytest.raises(ReadFailed, match="OSError: away"):
         first.result(SECONDS)
+    until(lambda: len(store.read_keys) == 2)
     later = ask("d")
     store.answer()
     store.answer()

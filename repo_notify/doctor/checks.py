@@ -180,7 +180,11 @@ def _cookie_path(subject: Subject) -> Iterator[Finding]:
 def cookie_domain(app: Flask, url: str) -> Iterator[Finding]:
     """Yield what keeps browsers from sending the session cookie to `url` for its domain (RFC 6265 section 5.1.3)."""
     domain = str(app.config.get("SESSION_COOKIE_DOMAIN") or "").lstrip(".").lower()
-    host = urlsplit(url).hostname or ""
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        # That it is no address is said where it is asked.
+        return
     if domain and host and not f".{host}".endswith(f".{domain}"):
         yield wrong(
             f"browsers send the session cookie to {domain} alone and not to {host}: give the app that logs in a cookie "
