@@ -79,10 +79,15 @@ def queue(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield url
 
 
+@pytest.fixture(scope="module", params=["REPO_NOTIFY_MESSAGE_QUEUE", "REPO_NOTIFY_HISTORY"])
+def link(request: pytest.FixtureRequest, queue: str) -> dict[str, str]:
+    """What joins a process to those that serve."""
+    return {request.param: queue, "REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL": f"{CHANNEL}.{request.param}"}
+
+
 @pytest.fixture(scope="module")
-def served(sample: str, queue: str) -> Iterator[Served]:
-    config = {"REPO_NOTIFY_MESSAGE_QUEUE": queue, "REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL": CHANNEL}
-    with host_app({**host_defaults(sample), **config}) as served:
+def served(sample: str, link: dict[str, str]) -> Iterator[Served]:
+    with host_app({**host_defaults(sample), **link}) as served:
         yield served
 
 
@@ -107,26 +112,25 @@ def flask(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 
 @pytest.mark.parametrize("command", ["tell", "delegate"])
 def test_what_a_command_publishes_is_heard(
-    flask: Callable[..., Any], served: Served, queue: str, chat: Callable[..., ChatClient], command: str
+    flask: Callable[..., Any], served: Served, link: dict[str, str], chat: Callable[..., ChatClient], command: str
 ) -> None:
     client = chat(served.url, cookie=User(served).log_in("carol").cookie)
     client.join(ROOM)
-    done = flask(command, REPO_NOTIFY_MESSAGE_QUEUE=queue, REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL=CHANNEL)
+    done = flask(command, **link)
     assert (done.returncode, done.stdout, done.stderr) == (0, "told\n", "")
     heard = [client.hear_event("containerUpdateTicket")["data"]["n"] for _ in range(COUNT)]
     assert heard == list(range(COUNT))
 
 
 def test_what_a_celery_task_publishes_is_heard(
-    tmp_path: Path, served: Served, queue: str, chat: Callable[..., ChatClient]
+    tmp_path: Path, served: Served, link: dict[str, str], queue: str, chat: Callable[..., ChatClient]
 ) -> None:
     (tmp_path / "rest_api.py").write_text(HOST)
     (tmp_path / "tasks.py").write_text(TASKS)
     env = environment(
         PYTHONPATH=str(ROOT),
         BROKER=f"{queue.removesuffix('/0')}/1",
-        HOST_REPO_NOTIFY_MESSAGE_QUEUE=queue,
-        HOST_REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL=CHANNEL,
+        **{f"HOST_{name}": value for name, value in link.items()},
     )
     client = chat(served.url, cookie=User(served).log_in("carol").cookie)
     client.join(ROOM)
@@ -179,12 +183,12 @@ def test_making_an_app_starts_no_thread(mode: str) -> None:
 
 
 def test_closing_waits_for_what_was_published(
-    served: Served, queue: str, chat: Callable[..., ChatClient], caplog: pytest.LogCaptureFixture
+    served: Served, link: dict[str, str], chat: Callable[..., ChatClient], caplog: pytest.LogCaptureFixture
 ) -> None:
     client = chat(served.url, cookie=User(served).log_in("carol").cookie)
     client.join(ROOM)
     before = threading.enumerate()
-    app, notify = make_app(REPO_NOTIFY_MESSAGE_QUEUE=queue, REPO_NOTIFY_MESSAGE_QUEUE_CHANNEL=CHANNEL)
+    app, notify = make_app(**link)
     for number in range(2):
         # Also what is published after the end: a request may still be answered then.
         notify.publish(events.TicketUpdated(**ROOM, kind="container", data={"n": number}))

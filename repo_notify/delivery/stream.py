@@ -54,6 +54,10 @@ Deliver = Callable[[], None]
 Key = tuple[str, int]
 
 
+def _nothing() -> None:
+    """Nothing is to be done at the end of the process."""
+
+
 class Receiver(NamedTuple):
     """What becomes of the messages of other processes.
 
@@ -114,6 +118,7 @@ class Stream:
         self._serves = False
         self._something, self._closing, self._hurry = threading.Event(), threading.Event(), threading.Event()
         self._sender: threading.Thread | None = None
+        self._forget: Callable[[], None] = _nothing
 
     def _here(self) -> None:
         """Begin anew in a forked process, and after the end."""
@@ -211,7 +216,7 @@ class Stream:
             if self._sender is not None:
                 return
             self._sender = threading.Thread(target=self._send_all, name="repo_notify stream sender", daemon=True)
-        at_exit(self.close)
+        self._forget = at_exit(self.close)
         self._sender.start()
 
     def _send_all(self) -> None:
@@ -221,6 +226,9 @@ class Stream:
         while True:
             something.wait()
             something.clear()
+            if self._closing is not closing:
+                # There is another sender now.
+                return
             try:
                 self._send_waiting()
                 self._works("sender")
@@ -261,8 +269,10 @@ class Stream:
 
     def _sent(self, batch: list[Waiting]) -> None:
         with self._written:
-            for _ in batch:
-                self._remove_first()
+            for message in batch:
+                # After an end that did not wait for it there is another queue.
+                if self._waiting and self._waiting[0] is message:
+                    self._remove_first()
             self._written.notify_all()
 
     def _remove_first(self) -> Waiting:
@@ -452,6 +462,7 @@ class Stream:
         """Send what waits, for so many seconds at most, and end."""
         if self._pid != os.getpid() or self._closing.is_set():
             return
+        self._forget()
         self._hurry.set()
         if self._sender is not None:
             self.wait(seconds)
