@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
@@ -14,10 +13,8 @@ from .record_writer import RecordWriter
 from .records import Record, Records
 from .redis_records import Found, RedisRecords
 from .store import StoreUnavailable
-from .stored_records import UNREADABLE
+from .stored_records import FORM, UNREADABLE
 
-# A secret and an id, as they are given out: nothing else is asked for.
-_FORM = re.compile(r"[A-Za-z0-9_-]{23,100}", re.ASCII)
 # Who comes back faster than its record is written, which takes some 0.05 s, is asked for again.
 PAUSES_SECONDS = (0.1, 0.25)
 # So many were read and not taken yet; one takes a moment.
@@ -57,7 +54,7 @@ class SharedRecords(Records):
     def get(self, pid: str) -> Record | None:
         """Return the record of that secret and leave it there; raises `Gap` where that cannot be known."""
         record = super().get(pid)
-        if record is not None or not _FORM.fullmatch(pid):
+        if record is not None or not FORM.fullmatch(pid):
             return record
         found = self._read(pid)
         if found is None or self._writer.has_ended(found.record.session_id):

@@ -13,7 +13,7 @@ from .store import StoreUnavailable
 from .writer import Writer
 
 # A secret and an id, as they are given out: nothing else is asked for.
-_FORM = re.compile(r"[A-Za-z0-9_-]{23,100}", re.ASCII)
+FORM = re.compile(r"[A-Za-z0-9_-]{23,100}", re.ASCII)
 # Those who come with the same secret at once wait for one another; others hardly do.
 _LOCKS = 64
 UNREADABLE = "What was missed cannot be read right now"
@@ -35,7 +35,7 @@ class StoredRecords(Records):
     def get(self, pid: str) -> Record | None:
         """Return the record of that secret and leave it there; raises `Gap` where that cannot be known."""
         found = super().get(pid)
-        if found is not None or not _FORM.fullmatch(pid):
+        if found is not None or not FORM.fullmatch(pid):
             return found
         key = key_of(pid)
         with self._locks[int(key, 16) % _LOCKS]:

@@ -95,7 +95,8 @@ class PollingTransport:
     def send(self, out: Outgoing) -> None:
         """Queue a packet for the open or the next poll."""
         if self._final is None:
-            for part in out.parts:
+            # What leaves together stays together, but for what is too much for one answer.
+            for part in out.parts if len(out.packets(self._codec)) > MAX_POLL_PACKETS else (out,):
                 self.backlog.put(part)
             self._signal.set()
 
