@@ -75,8 +75,8 @@ class Background:
             self._backend.exchange.start(SUBSCRIBE_SECONDS)
 
     def warn_unheard(self, event: Event) -> None:
-        """Warn, once, where an event is published in a process that has no clients and no way to any."""
-        if self.serving or self._bus is not None or self._keeping.stream is not None or self._warned:
+        """Warn, once, of an event that is published in a process that serves nobody and has no way to who does."""
+        if self._bus is not None or self._keeping.stream is not None or self._warned:
             return
         self._warned = True
         logger.warning(

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from flask import Flask, Response, current_app, has_app_context, has_request_context, request
+from flask import Flask, Response, current_app, has_request_context, request
 from flask.globals import request_ctx
 from flask.sessions import SessionMixin
 from flask_socketio import SocketIO
@@ -144,10 +144,12 @@ class RepoNotify:
         what is no event, and `NotInitialised` outside an app.
         """
         state = self._state()
-        socket_id = request.headers.get("x-socket-id") if has_request_context() else None
-        named_by = _requester(state) if socket_id else None
+        socket_id = named_by = None
         if not has_request_context():
-            state.background.warn_unheard(event)
+            if not state.background.serving:
+                state.background.warn_unheard(event)
+        elif socket_id := request.headers.get("x-socket-id"):
+            named_by = _requester(state)
         state.publisher.publish(event, emitter=socket_id, named_by=named_by)
 
     def session_id(self) -> str | None:
@@ -193,9 +195,11 @@ class RepoNotify:
         self._apps.discard(app)
 
     def _state(self) -> State:
-        if has_app_context():
-            state = current_app.extensions.get(NAME)
-        else:
+        proxy: Any = current_app
+        try:
+            # What the proxy looks up for each attribute is a part of what an event costs.
+            state = proxy._get_current_object().extensions.get(NAME)
+        except RuntimeError:
             apps = list(self._apps)
             state = apps[0].extensions[NAME] if len(apps) == 1 else None
         if isinstance(state, State):

@@ -7,13 +7,12 @@ server of the host's.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
 from time import monotonic
 from typing import Any, NamedTuple, Protocol
 
 import socketio
 
-from .engine import EngineIO4, Member, Outgoing, Server, SioPacket, SioType, Spelling
+from .engine import Argument, EventData, Member, Outgoing, Server, SioPacket, SioType, Spelling
 from .engine.engine_io.timers import Lock
 from .engine.socket_io.recovery import Recovery, Returned
 from .protocol.rooms import PREFIX, Room
@@ -126,7 +125,9 @@ class Sockets(Protocol):
     keeps: bool
     # What keeps publications apart, so that none overtakes another on the way to one socket.
     order: Lock
-    # Makes of an event's name and payload what is sent to rooms; TypeError or ValueError where it cannot be encoded.
+    # Makes of a payload what several events may have, which is encoded once for all of them.
+    content: Callable[[Any], Any]
+    # Makes of an event's name and such a content what is sent to rooms.
     prepare: Callable[[str, Any], Prepared]
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
@@ -156,7 +157,7 @@ class Sockets(Protocol):
     def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms with these keys, once each per namespace; return to how many.
 
-        The connection with the id `skip` is left out. A recipient that is gone is no error.
+        It is called within `order`. The connection with the id `skip` is left out; who is gone is no error.
         """
 
 
@@ -210,28 +211,14 @@ def our_rooms(socket: Socket) -> Iterator[Room]:
             yield Room.parse(key)
 
 
-class PreparedPackets:
-    """An event as our own engine sends it: a packet for each namespace."""
+class PreparedPackets(EventData):
+    """An event as our own engine sends it."""
 
-    __slots__ = ("outs",)
-
-    def __init__(self, namespaces: Iterable[str], event: str, data: Any) -> None:
-        self.outs = {
-            namespace: Outgoing(SioPacket(SioType.EVENT, namespace, data=[event, data])) for namespace in namespaces
-        }
+    __slots__ = ()
 
     def packet(self, namespace: str) -> Outgoing:
-        """Return what a member of a namespace gets."""
-        return self.outs[namespace]
-
-    @property
-    def size(self) -> int:
-        """How much it is, in the newest generation."""
-        first = next(iter(self.outs.values()))
-        return sum([len(packet.data) for packet in first.packets(_NEWEST)])
-
-
-_NEWEST = EngineIO4()
+        """Return what a member of a namespace gets once more, in a replay."""
+        return Outgoing(SioPacket(SioType.EVENT, namespace, data=self))
 
 
 class OwnSockets:
@@ -244,7 +231,8 @@ class OwnSockets:
         self.namespaces = namespaces
         # Of publications, and of admissions.
         self.order = server.manager.lock
-        self.prepare: Callable[[str, Any], Prepared] = partial(PreparedPackets, namespaces)
+        self.content: Callable[[Any], Any] = Argument
+        self.prepare: Callable[[str, Any], Prepared] = PreparedPackets
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have every event of the clients handled: there is no host whose handlers could want the others."""
@@ -282,9 +270,8 @@ class OwnSockets:
     def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""
         assert isinstance(prepared, PreparedPackets)
-        manager = self._server.manager
-        with manager.lock:
-            return sum([manager.fan_out(namespace, out, rooms, skip) for namespace, out in prepared.outs.items()])
+        fan_out = self._server.manager.fan_out
+        return sum([fan_out(namespace, prepared, rooms, skip) for namespace in self.namespaces])
 
     def close(self, connection_id: str) -> None:
         """Close a connection."""

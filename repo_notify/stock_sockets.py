@@ -82,6 +82,10 @@ class _Prepared(NamedTuple):
         return self
 
 
+def _itself(payload: Any) -> Any:
+    return payload
+
+
 class StockSockets:
     """The sockets of a python-socketio server of the host's."""
 
@@ -92,6 +96,7 @@ class StockSockets:
         self.namespaces = namespaces
         self.order: Lock = threading.RLock()
         self.prepare: Callable[[str, Any], Prepared] = _Prepared
+        self.content: Callable[[Any], Any] = _itself
         self._queues: dict[str, FifoLock] = {}
         self._since: dict[str, float] = {}
         self._lock = threading.Lock()
@@ -183,8 +188,7 @@ class StockSockets:
         """Send an event to the members of the rooms."""
         assert isinstance(prepared, _Prepared)
         keys = list(rooms)
-        with self.order:
-            return sum([self._fan_out(*prepared, keys, skip, namespace) for namespace in self.namespaces])
+        return sum([self._fan_out(*prepared, keys, skip, namespace) for namespace in self.namespaces])
 
     def _fan_out(self, event: str, data: Any, keys: list[str], skip: str | None, namespace: str) -> int:
         manager = self._server.manager

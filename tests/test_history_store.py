@@ -370,6 +370,10 @@ class FakeSockets:
     order = nullcontext()
 
     @staticmethod
+    def content(payload: Any) -> Any:
+        return payload
+
+    @staticmethod
     def prepare(name: str, payload: Any) -> tuple[str, Any]:
         return name, payload
 

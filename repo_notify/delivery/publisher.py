@@ -37,12 +37,20 @@ def nothing(*_: object) -> None:
     """Nobody who lost the connection is kept, and nobody is told what was missed."""
 
 
-def update_key(name: str, rooms: tuple[str, ...], event: Event) -> Hashable | None:
-    """Return by what a later update supersedes this one: name, rooms, object, changed fields."""
+def subject_of(event: Event) -> tuple[Hashable, ...] | None:
+    """Return what a later update of the same subject, by the same name in the same rooms, supersedes.
+
+    That is the object and the changed fields; None for an event that is no update.
+    """
+    if type(event) not in _UPDATES:
+        return None
     data: Any = vars(event)["data"]
     if not isinstance(data, dict):
         return None
-    return name, rooms, str(data.get("_id")), str(data.get("ticket")), frozenset(data)
+    return str(data.get("_id")), str(data.get("ticket")), frozenset(data)
+
+
+_UPDATES = frozenset(UPDATES)
 
 
 class Publisher:
@@ -78,6 +86,12 @@ class Publisher:
         self._history = history
         self._forget_sessions = forget_sessions
         self._recordings: tuple[RecordedEvents, ...] = ()
+        # What comes before the deliveries of some events.
+        self._before: Mapping[type[Event], Callable[[Any], None]] = {
+            SessionsEnded: partial(self._end, cause="published"),
+            ModelCreated: self._invalidate,
+            ModelRemoved: self._invalidate,
+        }
 
     def publish(self, event: Event, *, emitter: str | None = None, named_by: str | None = None) -> None:
         """Deliver an event everywhere but to its emitter, by default the one given here, which `named_by` has named.
@@ -85,7 +99,7 @@ class Publisher:
         Raises `InvalidEvent`, or `TypeError` when it is none.
         """
         plain = checked(event)
-        if plain.emitter is None and emitter:
+        if emitter and plain.emitter is None:
             self.send(dataclasses.replace(plain, emitter=emitter), named_by)
         else:
             self.send(plain)
@@ -174,7 +188,9 @@ class Publisher:
         started = perf_counter()
         emitter, rooms = message["emitter"], tuple(message["rooms"])
         skip = self._sockets.resolve(emitter) if emitter is not None else None
-        self._accounts.sent(self._fan_out(message["name"], message["data"], rooms, skip, emitter=emitter))
+        said = message["name"], message["data"]
+        with self._sockets.order:
+            self._fan_out(self._sockets.content(said[1]), said, rooms, skip, emitter)
         self._metrics.latency.observe(perf_counter() - started)
 
     def receive(self, message: Message) -> None:
@@ -192,12 +208,11 @@ class Publisher:
     def recall(self, message: Message, at: float) -> None:
         """Keep the deliveries of an event that was published at that time, in monotonic seconds, and send nothing."""
         event, named_by = _event_of(message.content)
-        for name, payload, wanted in self._dialects.deliveries(event):
-            rooms = tuple(dict.fromkeys([room.key for room in wanted]))
-            update = update_key(name, rooms, event) if isinstance(event, UPDATES) else None
-            self._fan_out(
-                name, payload, rooms, None, emitter=event.emitter, named_by=named_by, update=update, sent_at=at
-            )
+        subject = subject_of(event)
+        with self._sockets.order:
+            for name, payload, rooms in self._dialects.deliveries(event):
+                content = self._sockets.content(payload)
+                self._fan_out(content, (name, payload), rooms, None, event.emitter, named_by, subject, at)
 
     def _bind(self, socket_id: str, identity: Identity) -> Outcome:
         connection_id = self._sockets.resolve(socket_id)
@@ -207,57 +222,55 @@ class Publisher:
 
     def _deliver(self, event: Event, named_by: str | None) -> None:
         started = perf_counter()
-        if isinstance(event, SessionsEnded):
-            self._end(event, "published")
-        elif isinstance(event, ModelCreated | ModelRemoved):
-            self._permissions.invalidate(event.teamspace)
-        skip = self._connection_of(event.emitter, named_by) if event.emitter is not None else None
-        for delivery in self._dialects.deliveries(event):
-            name, payload = delivery.name, delivery.payload
-            rooms = tuple(dict.fromkeys([room.key for room in delivery.rooms]))
-            update = update_key(name, rooms, event) if isinstance(event, UPDATES) else None
-            try:
-                number = self._fan_out(
-                    name, payload, rooms, skip, emitter=event.emitter, named_by=named_by, update=update
-                )
-            # One delivery that fails must not cost the caller's view an answer, nor the others their event.
-            except Exception:
-                logger.exception("an event of type %s could not be delivered", type(event).__name__)
-            else:
-                self._accounts.sent(number)
+        if (before := self._before.get(type(event))) is not None:
+            before(event)
+        emitter = event.emitter
+        skip = self._connection_of(emitter, named_by) if emitter is not None else None
+        subject = subject_of(event) if self._history is not None else None
+        content = last = None
+        with self._sockets.order:
+            for name, payload, rooms in self._dialects.deliveries(event):
+                if content is None or payload is not last:
+                    content, last = self._sockets.content(payload), payload
+                try:
+                    self._fan_out(content, (name, payload), rooms, skip, emitter, named_by, subject)
+                # One delivery that fails must not cost the caller's view an answer, nor the others their event.
+                except Exception:
+                    logger.exception("an event of type %s could not be delivered", type(event).__name__)
         self._metrics.latency.observe(perf_counter() - started)
 
     def _fan_out(
         self,
-        name: str,
-        payload: Any,
+        content: Any,
+        said: tuple[str, Any],
         rooms: tuple[str, ...],
         skip: str | None,
-        *,
         emitter: str | None,
         named_by: str | None = None,
-        update: Hashable | None = None,
+        subject: tuple[Hashable, ...] | None = None,
         sent_at: float | None = None,
-    ) -> int:
-        """Send a delivery, which the history has from then on, and return to how many.
+    ) -> None:
+        """Send a delivery, `said` by name and payload, which the history has from then on; within the order.
 
         One that was sent before, at that time, is sent to nobody.
         """
-        sockets, history = self._sockets, self._history
-        prepared = sockets.prepare(name, payload)
-        with sockets.order:
-            if history is not None:
-                history.publish(
-                    rooms,
-                    prepared,
-                    prepared.size,
-                    said=(name, payload),
-                    emitter=bare(emitter) if emitter is not None else None,
-                    named_by=named_by,
-                    update=update,
-                    at=sent_at,
-                )
-            return sockets.fan_out(prepared, rooms, skip=skip) if sent_at is None else 0
+        prepared = self._sockets.prepare(said[0], content)
+        if self._history is not None:
+            self._history.publish(
+                rooms,
+                prepared,
+                prepared.size,
+                said=said,
+                emitter=bare(emitter) if emitter is not None else None,
+                named_by=named_by,
+                update=(said[0], rooms, *subject) if subject is not None else None,
+                at=sent_at,
+            )
+        if sent_at is None:
+            self._accounts.sent(self._sockets.fan_out(prepared, rooms, skip=skip))
+
+    def _invalidate(self, event: ModelCreated | ModelRemoved) -> None:
+        self._permissions.invalidate(event.teamspace)
 
     def _end(self, event: SessionsEnded, cause: str) -> None:
         for connection_id in self._ended(event.session_ids, cause, told=True):

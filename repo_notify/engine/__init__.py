@@ -21,9 +21,10 @@ from .socket_io.server import Server
 from .wire.codec import Body, Codec, EngineIO4
 from .wire.errors import EngineError, ErrorCode, ProtocolError, RequestError
 from .wire.outgoing import Outgoing
-from .wire.packets import EioPacket, EioType, SioPacket, SioType, Spelling
+from .wire.packets import Argument, EioPacket, EioType, EventData, SioPacket, SioType, Spelling
 
 __all__ = [
+    "Argument",
     "Body",
     "Codec",
     "Connection",
@@ -32,6 +33,7 @@ __all__ = [
     "EngineError",
     "EngineIO4",
     "ErrorCode",
+    "EventData",
     "Member",
     "Options",
     "OutboxLimits",

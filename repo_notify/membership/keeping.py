@@ -27,7 +27,7 @@ from repo_notify.delivery.history.writer import Writer
 from repo_notify.delivery.stream import Receiver, Stream
 from repo_notify.metrics import Metrics
 from repo_notify.settings import HISTORY_MONGODB, HISTORY_OFF, Settings
-from repo_notify.sockets import Sockets
+from repo_notify.sockets import Prepared, Sockets
 
 logger = logging.getLogger(__name__)
 
@@ -107,8 +107,11 @@ class KeepingInMongo(Keeping):
                     self._history.begin(self._writer, anew=True)
                 return
             with self._sockets.order:
-                self._history.resume(found, self._sockets.prepare, self._writer)
+                self._history.resume(found, self._prepare, self._writer)
             return
+
+    def _prepare(self, name: str, payload: Any) -> Prepared:
+        return self._sockets.prepare(name, self._sockets.content(payload))
 
     @property
     def waiting(self) -> int:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
+from repo_notify.engine.wire.remembered import remembered
 from repo_notify.errors import ChatError
-from repo_notify.events import Event
+from repo_notify.events import EVENT_TYPES, Event
 
 from .rooms import Address, Addressee, JoinShape, RoomKind
-from .rows import Delivery, RoomAt, Row
+from .rows import Delivery, Payload, RoomAt, Route, Row, follow
 
 if TYPE_CHECKING:
     from repo_notify.engine.wire.codec import Codec
 
 Action = Literal["join", "leave"]
 ACTIONS: tuple[Action, ...] = ("join", "leave")
+# The fields of events that are content, and say nothing of who hears of them.
+_CONTENT = frozenset({"data", "issues", "emitter", "session_ids", "reason"})
+# How long the ids of an event may be together for its ways to be remembered, in characters.
+_REMEMBERED_LENGTH = 300
 
 
 class Reply(NamedTuple):
@@ -149,17 +154,33 @@ class Dialects:
         return list(dict.fromkeys(keys))
 
     def deliveries(self, event: Event) -> list[Delivery]:
-        """Return everything that goes out for `event`.
+        """Return everything that goes out for `event`."""
+        values = vars(event)
+        return follow(self._routes(type(event), *[values[name] for name in self._ids[type(event)]]), event)
 
-        Deliveries of one name and payload are joined, so that a member of rooms of two dialects hears of it once.
+    @cached_property
+    def _ids(self) -> Mapping[type[Event], tuple[str, ...]]:
+        """What makes the names and rooms of an event: all that is neither its content nor its emitter."""
+        return {
+            event: tuple(field.name for field in fields(event) if field.name not in _CONTENT)
+            for event in EVENT_TYPES.values()
+        }
+
+    @cached_property
+    def _routes(self) -> Callable[..., Sequence[Route]]:
+        return remembered(_REMEMBERED_LENGTH)(self._find_routes)
+
+    def _find_routes(self, event: type[Event], *values: Any) -> Sequence[Route]:
+        """Return the ways of an event with these ids in every dialect.
+
+        Those of one name and payload are joined, so that a member of rooms of two dialects hears of it once.
         """
-        found: list[Delivery] = []
-        for row in self._rows.get(type(event), ()):
-            for delivery in row.deliveries(event):
-                for index, (name, payload, rooms) in enumerate(found):
-                    if name == delivery.name and payload == delivery.payload:
-                        found[index] = Delivery(name, payload, (*rooms, *delivery.rooms))
-                        break
-                else:
-                    found.append(delivery)
-        return found
+        ids = dict(zip(self._ids[event], values, strict=True))
+        found: dict[tuple[str, Payload, str | None], Route] = {}
+        for row in self._rows.get(event, ()):
+            for route in row.routes(ids):
+                key = route.name, route.payload, route.when
+                known = found.get(key)
+                rooms = route.rooms if known is None else tuple(dict.fromkeys([*known.rooms, *route.rooms]))
+                found[key] = route._replace(rooms=rooms)
+        return tuple(found.values())

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from repo_notify.events import Event
 
-from .rooms import Room, RoomKind
+from .rooms import RoomKind
 
 # What the sockets of an ended session hear, in every dialect (spec section 2).
 LOGGED_OUT = "loggedOut"
@@ -18,11 +18,11 @@ Names = Mapping["str | None", tuple[str, ...]]
 
 
 class Delivery(NamedTuple):
-    """One Socket.IO event on its way: its name, its payload and the rooms it is meant for."""
+    """One Socket.IO event on its way: its name, its payload and the keys of the rooms it is meant for."""
 
     name: str
     payload: Any
-    rooms: tuple[Room, ...]
+    rooms: tuple[str, ...]
 
 
 class RoomOf(NamedTuple):
@@ -39,7 +39,7 @@ class RoomAt(NamedTuple):
     places: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Payload:
     """What goes out: one field of the event as it is, or an object made of several.
 
@@ -86,14 +86,36 @@ class Row:
         """The kinds of model that the event is about; none where it has no kind."""
         return tuple(kind for kind in self.names if kind is not None)
 
-    def deliveries(self, event: Event) -> list[Delivery]:
-        """Return what goes out for `event`, one delivery for each of its names."""
-        values = vars(event)
-        if self.when is not None and self.when not in values["data"]:
-            return []
-        templates = self.names.get(values.get("kind")) or self.names.get(None, ())
+    def routes(self, ids: Mapping[str, Any]) -> list[Route]:
+        """Return the ways of an event with these ids, one for each of its names."""
+        templates = self.names.get(ids.get("kind")) or self.names.get(None, ())
         if not templates:
             return []
-        payload = self.payload.of(values)
-        rooms = tuple([kind.room(*[values[name] for name in fields]) for kind, fields in self.rooms])
-        return [Delivery(template.format_map(values), payload, rooms) for template in templates]
+        rooms = tuple(dict.fromkeys([kind.room(*[ids[name] for name in fields]).key for kind, fields in self.rooms]))
+        return [Route(template.format_map(ids), rooms, self.payload, self.when) for template in templates]
+
+    def deliveries(self, event: Event) -> list[Delivery]:
+        """Return what goes out for `event`, one delivery for each of its names."""
+        return follow(self.routes(vars(event)), event)
+
+
+class Route(NamedTuple):
+    """The way of every event with the same ids: its name, the keys of its rooms, and its row's payload and `when`."""
+
+    name: str
+    rooms: tuple[str, ...]
+    payload: Payload
+    when: str | None
+
+
+def follow(routes: Sequence[Route], event: Event) -> list[Delivery]:
+    """Return what goes out for `event` by these routes; those of one payload share the object."""
+    values = vars(event)
+    made: dict[Payload, Any] = {}
+    found: list[Delivery] = []
+    for name, rooms, payload, when in routes:
+        if when is None or when in values["data"]:
+            if payload not in made:
+                made[payload] = payload.of(values)
+            found.append(Delivery(name, made[payload], rooms))
+    return found

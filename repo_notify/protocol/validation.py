@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
-from marshmallow import Schema, ValidationError
+from marshmallow import Schema, ValidationError, fields
 
 from repo_notify.engine.wire.remembered import remembered
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import EVENT_TYPES, Event
 
 from .rows import Row
-from .schemas import event_schema
+from .schemas import Id, ProjectId, event_schema
 from .v5 import ROWS
+from .values import NotPlain, plain
 
 # How long the ids of an event may be together for their validity to be remembered, in characters.
 _REMEMBERED_LENGTH = 300
 _NOTHING_SAID = Row()
+_IDS = (Id, ProjectId, fields.String)
 
 
 def _schema(event: type[Event]) -> Schema:
@@ -41,33 +43,49 @@ def checked(event: Event) -> Event:
 
 def load(event: type[Event], values: Mapping[str, Any]) -> Event:
     """Build an event of that type from plain values; raises `InvalidEvent` naming each wrong field."""
-    schema = EVENT_SCHEMAS[event]
-    usual = values.keys() <= schema.fields.keys() and ("data" in schema.fields) == ("data" in values)
-    # What is wrong is told below, where everything that is wrong is found together.
-    with suppress(ValidationError):
-        if usual:
-            loaded = _LOADERS[event](*[values.get(name) for name in schema.fields if name != "data"])
-            data = {"data": schema.fields["data"].deserialize(values["data"])} if "data" in values else {}
-            return event(**loaded, **data)
+    usual = _USUAL.get(event)
+    data, emitter = values.get("data"), values.get("emitter")
+    if usual is not None and isinstance(data, dict) and usual.needs <= data.keys() and values.keys() <= usual.fields:
+        # What is wrong is told below, where everything that is wrong is found together.
+        with suppress(ValidationError, NotPlain):
+            ids = usual.load_ids(*map(values.get, usual.ids))
+            if emitter is None or (isinstance(emitter, str) and emitter):
+                # As `event(**fields)`, which would set one after another.
+                made = object.__new__(event)
+                vars(made).update(ids, emitter=emitter, data=plain(data))
+                return made
     try:
-        return event(**schema.load(values))
+        return event(**EVENT_SCHEMAS[event].load(values))
     except ValidationError as error:
         raise InvalidEvent(event.__name__, _first_messages(error.normalized_messages())) from None
 
 
-def _loader(schema: Schema) -> Callable[..., dict[str, Any]]:
-    """Return what loads all fields but the data, given in the schema's order; None stands for one that is not there."""
-    names = [name for name in schema.fields if name != "data"]
+class _Usual(NamedTuple):
+    """An event of some ids and an object: the names of all its fields, of its ids, what loads those, and `needs`."""
+
+    fields: frozenset[str]
+    ids: tuple[str, ...]
+    load_ids: Callable[..., dict[str, Any]]
+    needs: frozenset[str]
+
+
+def _usual_of(schema: Schema) -> _Usual | None:
+    """Return how an event of this schema is loaded if it is well-formed; None where it holds anything else."""
+    names = [name for name in schema.fields if name not in ("data", "emitter")]
+    if "data" not in schema.fields or not all(type(schema.fields[name]) in _IDS for name in names):
+        return None
 
     def load_ids(*values: Any) -> dict[str, Any]:
         given = {name: value for name, value in zip(names, values, strict=True) if value is not None}
         found: dict[str, Any] = schema.load(given, partial=("data",))
+        del found["emitter"]
         return found
 
-    return remembered(_REMEMBERED_LENGTH)(load_ids)
+    needs: tuple[str, ...] = getattr(schema.fields["data"], "needs", ())
+    return _Usual(frozenset(schema.fields), tuple(names), remembered(_REMEMBERED_LENGTH)(load_ids), frozenset(needs))
 
 
-_LOADERS = {event: _loader(schema) for event, schema in EVENT_SCHEMAS.items()}
+_USUAL = {event: _usual_of(schema) for event, schema in EVENT_SCHEMAS.items()}
 
 
 def from_json(document: Any) -> Event:

@@ -85,7 +85,7 @@ def test_an_entity_of_the_second_set(entity: str, what: str, data: Any) -> None:
     (delivery,) = deliveries("second", event)
     assert delivery.name == f"acme::m::{entity}{what}"
     assert delivery.payload == data
-    assert delivery.rooms == (MODEL.room("acme", "m"), TEAMSPACE.room("acme"))
+    assert delivery.rooms == (MODEL.room("acme", "m").key, TEAMSPACE.room("acme").key)
     assert deliveries("first", event) == []
 
 

@@ -49,33 +49,27 @@ class RawMembers:
         places = self._places
         waiting = [found for found in backlogged if found in places and found is not skip]
         without = {places[found] for found in (*waiting, skip) if found in places}
-        if not without:
-            return _send_to(self._sockets, self._transports, data)
-        sockets = [found for place, found in enumerate(self._sockets) if place not in without]
-        transports = [found for place, found in enumerate(self._transports) if place not in without]
-        return _send_to(sockets, transports, data) + sum(found.push(data) for found in waiting)
-
-
-def _send_to(sockets: list[_socket.socket], transports: list[RawTransport], data: bytes) -> int:
-    """Send to each; returns to how many.
-
-    The loop is in C, as there is little to do for each but the kernel's part. It goes on where an exception left it.
-    """
-    sending = map(_socket.socket.send, sockets, repeat(data))
-    taken: list[int] = []  # of each: how many bytes, or GONE
-    done = False
-    while not done:
-        try:
-            taken.extend(sending)
-        except BlockingIOError:
-            taken.append(0)
-        except OSError:
-            taken.append(GONE)
-        else:
-            done = True
-    if taken.count(len(data)) == len(taken):
-        return len(taken)
-    return sum(map(_complete, transports, taken, repeat(data)))
+        sockets, transports = self._sockets, self._transports
+        if without:
+            sockets = [found for place, found in enumerate(sockets) if place not in without]
+            transports = [found for place, found in enumerate(transports) if place not in without]
+        # In C, as there is little to do for each but the kernel's part; it goes on where an exception left it.
+        sending = map(_socket.socket.send, sockets, repeat(data))
+        taken: list[int] = []  # of each: how many bytes, or GONE
+        done = False
+        while not done:
+            try:
+                taken.extend(sending)
+            except BlockingIOError:
+                taken.append(0)
+            except OSError:
+                taken.append(GONE)
+            else:
+                done = True
+        sent = len(taken)
+        if taken.count(len(data)) != sent:
+            sent = sum(map(_complete, transports, taken, repeat(data)))
+        return sent + sum([found.push(data) for found in waiting])
 
 
 def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:
@@ -124,7 +118,7 @@ class FastPath:
         for (codec, told), direct in self.direct.items():
             data = out.wire(codec)
             if told and positions is not None:
-                data += positions.now().wire(codec)
+                data += positions.frame()
             sent += direct.send(data, skip, batch.backlogged)
         if not self.others:
             return sent

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
-from typing import Any, cast
+from typing import Any
 
 from repo_notify.engine.engine_io.connection import Connection
 from repo_notify.engine.engine_io.flush import FlushBatch
@@ -270,28 +270,27 @@ class RoomManager:
                 _send_each([member], Outgoing(self._asking(packet, member, callback)), space.positions)
                 for member in members
             ])
-        return self.fan_out(namespace, Outgoing(packet), rooms, skip[0] if skip else None)
+        return self.fan_out(namespace, packet.data, rooms, skip[0] if skip else None)
 
-    def fan_out(self, namespace: str, out: Outgoing, rooms: Iterable[Hashable], skip: str | None = None) -> int:
-        """Send a packet of a namespace to the members of rooms that are nobody's id, once each; returns to how many.
+    def fan_out(self, namespace: str, data: Any, rooms: Iterable[Hashable], skip: str | None = None) -> int:
+        """Send an event's data to the members of rooms that are nobody's id, once each; returns to how many.
 
         The connection that has the id `skip`, be it its own or in the namespace, is left out.
         """
-        path = without = None
         with self._lock:
             space = self._namespaces.get(namespace)
             found = [room for room in rooms if room in space.rooms] if space is not None else []
             if space is None or not found:
                 return 0
+            out = Outgoing(SioPacket(SioType.EVENT, namespace, data=data))
             if len(found) == 1:
-                path = cast("FastPath | None", space.fast_paths.get(found[0]))
+                path: FastPath | None = space.fast_paths.get(found[0])
                 if path is None or (path.others and path.is_outdated):
                     path = space.fast_paths[found[0]] = FastPath(space.rooms[found[0]].values())
-                without = space.by_any_id(skip) if skip is not None else None
-        sent = path.send(out, without, space.positions) if path is not None else None
-        if sent is not None:
-            return sent
-        return _send_each(self._select(namespace, found, () if skip is None else (skip,)), out, space.positions)
+                sent = path.send(out, space.by_any_id(skip) if skip is not None else None, space.positions)
+                if sent is not None:
+                    return sent
+            return _send_each(self._select(namespace, found, () if skip is None else (skip,)), out, space.positions)
 
     def _asking(self, packet: SioPacket, member: Member, callback: Callback | None) -> SioPacket:
         with self._lock:

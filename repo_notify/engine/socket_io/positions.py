@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from repo_notify.engine.wire.frames import build
 from repo_notify.engine.wire.outgoing import Joined, Outgoing
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
@@ -21,13 +22,14 @@ class Kept(Protocol):
 class Positions:
     """The `position` event of one namespace, made once for each position."""
 
-    __slots__ = ("_head", "_history", "_out", "_text")
+    __slots__ = ("_frame", "_framed", "_head", "_history", "_out", "_text")
 
     def __init__(self, namespace: str, history: Kept) -> None:
         self._head = f'2{"" if namespace == "/" else f"{namespace},"}["{POSITION}","'
         self._history = history
-        self._text = ""
+        self._text = self._framed = ""
         self._out: Outgoing | None = None
+        self._frame = b""
 
     def behind(self, out: Outgoing) -> Outgoing:
         """That packet with the position of now behind it."""
@@ -37,6 +39,12 @@ class Positions:
         """The event that tells the position of now."""
         text = self._history.position
         if self._out is None or text != self._text:
-            # It reads alike in every generation.
             self._text, self._out = text, Outgoing(EioPacket(EioType.MESSAGE, f'{self._head}{text}"]'))
         return self._out
+
+    def frame(self) -> bytes:
+        """The same as the WebSocket frame in which it leaves, which is alike in every generation."""
+        text = self._history.position
+        if text != self._framed:
+            self._framed, self._frame = text, build(f'{EioType.MESSAGE.value}{self._head}{text}"]')
+        return self._frame

@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from . import jsoncodec
 from .errors import ProtocolError, RequestError
 from .frames import Frame
-from .packets import BINARY_FORM, PLAIN_FORM, Attachments, EioPacket, EioType, SioPacket, SioType, Spelling
+from .packets import BINARY_FORM, PLAIN_FORM, Attachments, EioPacket, EioType, EventData, SioPacket, SioType, Spelling
 
 SEPARATOR = "\x1e"
 # Number.MAX_SAFE_INTEGER: what a JavaScript client can count to.
@@ -196,9 +196,13 @@ class EngineIO4:
 
     def encode_message(self, packet: SioPacket) -> list[Frame]:
         """`<type>[<n>-][<namespace>,][<id>][<JSON>]`, then attachments (Socket.IO protocol 5, "Packet encoding")."""
-        kind, text, attachments = packet.type, "", Attachments()
-        if packet.data is not None:
-            text = jsoncodec.dumps(packet.data, attachments.placeholder, ascii_only=self.ascii_only)
+        kind, data, text = packet.type, packet.data, ""
+        attachments: Sequence[bytes] = ()
+        if isinstance(data, EventData):
+            text, attachments = data.json(self.ascii_only)
+        elif data is not None:
+            attachments = found = Attachments()
+            text = jsoncodec.dumps(data, found.placeholder, ascii_only=self.ascii_only)
         count = ""
         if attachments:
             if kind not in BINARY_FORM:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
 from .errors import ProtocolError
 from .frames import Frame
+from .jsoncodec import dumps
 
 # A container and the key or index in it.
 Place = tuple[Any, Any]
@@ -56,7 +57,9 @@ class Spelling(NamedTuple):
 
 
 class SioPacket(NamedTuple):
-    """One Socket.IO packet; `data` is its JSON value (None: absent), `attachments` how many binary messages follow it.
+    """One Socket.IO packet; `attachments`: how many binary messages follow it.
+
+    `data` is its JSON value (None: absent), or `EventData`, which many packets share.
 
     The type is the plain one: binary parts are seen from `data` when encoding, from `attachments` when decoded.
     `spelling` is None for a packet that did not arrive.
@@ -79,6 +82,60 @@ class Attachments(list[bytes]):
             raise TypeError(f"{type(value).__name__} has no form in JSON")
         self.append(bytes(value))
         return {"_placeholder": True, "num": len(self) - 1}
+
+
+# JSON, and the binary parts that it has placeholders for.
+Written = tuple[str, Sequence[bytes]]
+
+
+class Argument:
+    """An argument of events, whose JSON is written once for all names, namespaces and generations."""
+
+    __slots__ = ("_in_ascii", "_in_utf8", "_value")
+
+    def __init__(self, value: Any) -> None:
+        self._value = value
+        self._in_ascii: Written | None = None
+        self._in_utf8: Written | None = None
+
+    def json(self, ascii_only: bool) -> Written:
+        """Its JSON and its attachments; TypeError or ValueError where it has no form."""
+        found = self._in_ascii if ascii_only else self._in_utf8
+        if found is not None:
+            return found
+        attachments = Attachments()
+        text = dumps(self._value, attachments.placeholder, ascii_only=ascii_only)
+        found = text, attachments or ()
+        if not attachments and text.isascii():
+            # Alike in either, so that the value, which may be large, is not needed again.
+            self._in_ascii = self._in_utf8 = found
+            self._value = None
+        elif ascii_only:
+            self._in_ascii = found
+        else:
+            self._in_utf8 = found
+        return found
+
+
+class EventData:
+    """The data of an event with one argument: `[name, argument]`."""
+
+    __slots__ = ("_argument", "_name")
+
+    def __init__(self, name: str, argument: Argument) -> None:
+        self._name = name
+        self._argument = argument
+
+    @property
+    def size(self) -> int:
+        """How much its argument is, in bytes of ASCII."""
+        text, attachments = self._argument.json(ascii_only=False)
+        return len(text) + sum(map(len, attachments))
+
+    def json(self, ascii_only: bool) -> Written:
+        """As of an argument."""
+        text, attachments = self._argument.json(ascii_only)
+        return f"[{dumps(self._name, ascii_only=ascii_only)},{text}]", attachments
 
 
 def find_places(data: Any, attachments: int) -> list[Place]:

@@ -9,25 +9,43 @@ from typing import Any, TypeVar, cast
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+class _NotKept(Exception):
+    """A result that is not remembered: `lru_cache` keeps nothing of a call that raises."""
+
+    def __init__(self, result: Any) -> None:
+        self.result = result
+
+
 def remembered(length: int, entries: int = 1024) -> Callable[[F], F]:
-    """Have a function's last `entries` results remembered where its arguments are strings or None.
+    """Have a function's last `entries` results remembered where its arguments are strings, types or None.
 
     Those that are longer than `length` characters together are not kept: nobody fills the memory by asking.
     """
 
     def remember(function: F) -> F:
-        known = lru_cache(entries)(function)
+        @lru_cache(entries)
+        def known(*arguments: Any) -> Any:
+            result = function(*arguments)
+            if not _are_short(arguments, length):
+                raise _NotKept(result)
+            return result
 
         @wraps(function)
         def ask(*arguments: Any) -> Any:
-            size = 0
-            for argument in arguments:
-                if type(argument) is str:
-                    size += len(argument)
-                elif argument is not None:
-                    return function(*arguments)
-            return known(*arguments) if size <= length else function(*arguments)
+            try:
+                return known(*arguments)
+            except _NotKept as found:
+                return found.result
+            # A list or an object among them, or the function's own.
+            except TypeError:
+                return function(*arguments)
 
         return cast("F", ask)
 
     return remember
+
+
+def _are_short(arguments: tuple[Any, ...], length: int) -> bool:
+    strings = [argument for argument in arguments if type(argument) is str]
+    others = [argument for argument in arguments if type(argument) is not str]
+    return sum(map(len, strings)) <= length and all(other is None or isinstance(other, type) for other in others)
