@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from repo_notify.delivery.at_exit import at_exit
 from repo_notify.delivery.broker import Deadlines, connect, describe, leave, require_libraries
-from repo_notify.logs import Outage, Rarely
-from repo_notify.metrics import Metrics
+from repo_notify.logs import Outage
 
-from .frames import Deliveries, Frame, TooLarge
+from .frames import Deliveries, Delivery, Frame
 from .messages import MAX_BODY_BYTES
+from .takers import SETTLE_SECONDS, Taker
 
 if TYPE_CHECKING:
     from kombu import Connection
@@ -46,7 +46,11 @@ _BUSY_SECONDS, _GIVE_WAY_SECONDS = 0.005, 0.0005
 GATHERING_RATE, GATHERING_SECONDS = 2_000, 0.01
 _SLOT_SECONDS = 0.5
 
-Receive = Callable[[bytes], None]
+# How long nothing is read where no more can be taken.
+_HOLD_SECONDS = 0.1
+
+# Called with the channel of each subscription.
+NewTaker = Callable[[Any], Taker]
 Problem = Literal["missing", "other"]
 
 
@@ -78,7 +82,7 @@ OWN = Queue()
 
 
 class Exchange:
-    """Hands each body that the backend publishes to `receive`, in order, in a thread of its own.
+    """Hands each message that the backend publishes to a taker, in order, in a thread of its own.
 
     `missed` is called whenever a subscription begins that may not have had everything before it; `sleep` is how its
     thread waits. Nothing is started before `start`, so that a server may fork after the app was made.
@@ -88,8 +92,7 @@ class Exchange:
         self,
         url: str,
         name: str,
-        receive: Receive,
-        metrics: Metrics,
+        new_taker: NewTaker,
         *,
         queue: Queue = OWN,
         deadlines: Deadlines | None = None,
@@ -98,12 +101,10 @@ class Exchange:
     ) -> None:
         require_libraries(url, SETTING)
         self.url, self.name, self.queue = url, name, queue
-        self.receive, self.missed, self.sleep = receive, missed, sleep
-        self.metrics = metrics
+        self.new_taker, self.missed, self.sleep = new_taker, missed, sleep
         self.deadlines = deadlines or Deadlines()
         self._lock = threading.Lock()
         self._consumer: _Consumer | None = None
-        metrics.backend_up.watch(lambda: {(): int(self.problem() is None)})
 
     def start(self, wait: float = 0.0) -> None:
         """Begin in this process, unless that was done; wait up to `wait` seconds for the outcome of the first try."""
@@ -166,7 +167,7 @@ class _Pace:
         self._began = monotonic()
         self._number = 0
 
-    def add(self, number: int, *, full: bool) -> None:
+    def add(self, number: int, full: bool) -> None:
         """Count messages; `full` where more of them wait already."""
         self._number += number
         if (seconds := monotonic() - self._began) >= _SLOT_SECONDS:
@@ -188,7 +189,6 @@ class _Consumer:
         self._closing = threading.Event()
         self._pause = FIRST_PAUSE_SECONDS
         self._outage = Outage(logger, "the backend's exchange is consumed again")
-        self._rarely = Rarely()
         self._forget = at_exit(self.close)
 
     def start(self) -> None:
@@ -221,16 +221,32 @@ class _Consumer:
         self.tried.set()
 
     def _consume(self, connection: Connection) -> None:
-        self._subscribe(connection.channel())
+        is_there = self._of.queue.outlasts and self._is_there(connection)
+        channel = connection.channel()
+        taker = self._of.new_taker(channel)
+        self._subscribe(channel, no_ack=not taker.acknowledges)
         self._pause = FIRST_PAUSE_SECONDS
-        if not self._of.queue.outlasts:
+        if not is_there:
             self._of.missed()
         self.problem = None
         self.tried.set()
         self._outage.ended()
-        self._drain(connection)
+        self._drain(connection, taker)
 
-    def _subscribe(self, channel: Any) -> None:
+    def _is_there(self, connection: Connection) -> bool:
+        """Return whether both the exchange and the queue are there, so that the queue has what was published."""
+        channel = connection.channel()
+        try:
+            channel.exchange_declare(self._of.name, type="fanout", passive=True)
+            channel.queue_declare(self._of.queue.name, passive=True)
+        except connection.channel_errors as error:
+            if _REFUSALS.get(error.reply_code) != "missing":
+                raise
+            return False
+        channel.close()
+        return True
+
+    def _subscribe(self, channel: Any, *, no_ack: bool) -> None:
         exchange, queue = self._of.name, self._of.queue
         # As the backend declares it: whoever comes first makes it, and one of another kind is an error.
         channel.exchange_declare(exchange, type="fanout", durable=True, auto_delete=False)
@@ -242,9 +258,9 @@ class _Consumer:
             arguments=dict(queue.arguments),
         )
         channel.queue_bind(declared.queue, exchange, routing_key="")
-        channel.basic_consume(declared.queue, no_ack=True)
+        channel.basic_consume(declared.queue, no_ack=no_ack)
 
-    def _drain(self, connection: Connection) -> None:
+    def _drain(self, connection: Connection, taker: Taker) -> None:
         library = connection.connection
         sock = library.transport.sock
         deliveries = Deliveries(MAX_BODY_BYTES)
@@ -253,50 +269,41 @@ class _Consumer:
         while not self._closing.is_set():
             if pace.is_fast:
                 self._of.sleep(GATHERING_SECONDS)
-            sock.settimeout(_LOOK_SECONDS)
-            try:
-                data = sock.recv(_RECEIVE_BYTES)
-            except TimeoutError:
-                data = None
-            if data == b"":
-                raise ConnectionResetError("the broker has closed the connection")
-            if data is not None:
-                # What arrives proves that the broker is alive.
-                library.bytes_recv += len(data)
-                pace.add(self._take(library, deliveries, data), full=len(data) == _RECEIVE_BYTES)
+            if taker.settle():
+                sock.settimeout(_LOOK_SECONDS if taker.is_idle else SETTLE_SECONDS)
+                pace.add(*self._read(library, sock, deliveries, taker))
+            else:
+                self._of.sleep(_HOLD_SECONDS)
+                # The library would take it for the broker's silence.
+                library.bytes_recv += 1
+            sock.settimeout(self._of.deadlines.io)
             if monotonic() - looked >= _LOOK_SECONDS:
                 looked = monotonic()
-                sock.settimeout(self._of.deadlines.io)
                 connection.heartbeat_check()
 
-    def _take(self, library: Any, deliveries: Deliveries, data: bytes) -> int:
-        """Carry out what has arrived; return how many messages that was."""
+    def _read(self, library: Any, sock: Any, deliveries: Deliveries, taker: Taker) -> tuple[int, bool]:
+        """Take what has arrived; return how many messages that was, and whether there is more."""
+        try:
+            data = sock.recv(_RECEIVE_BYTES)
+        except TimeoutError:
+            return 0, False
+        if not data:
+            raise ConnectionResetError("the broker has closed the connection")
+        # What arrives proves that the broker is alive.
+        library.bytes_recv += len(data)
+        return self._take(library, deliveries, data, taker), len(data) == _RECEIVE_BYTES
+
+    def _take(self, library: Any, deliveries: Deliveries, data: bytes, taker: Taker) -> int:
         busy_until, number = monotonic() + _BUSY_SECONDS, 0
         for number, item in enumerate(deliveries.feed(data), 1):  # noqa: B007 - counted
-            if isinstance(item, bytes):
-                self._receive(item)
-            elif isinstance(item, TooLarge):
-                self._receive_none(item)
+            if isinstance(item, Delivery):
+                taker.take(item)
             else:
                 self._hand_over(library, item)
             if monotonic() > busy_until:
                 self._of.sleep(_GIVE_WAY_SECONDS)
                 busy_until = monotonic() + _BUSY_SECONDS
         return number
-
-    def _receive(self, body: bytes) -> None:
-        try:
-            self._of.receive(body)
-        # One message must not cost the subscription.
-        except Exception:
-            self._of.metrics.backend_passed_over.inc()
-            if self._rarely("failure"):
-                logger.exception("a message of the backend could not be carried out")
-
-    def _receive_none(self, message: TooLarge) -> None:
-        self._of.metrics.backend_passed_over.inc()
-        if self._rarely("size"):
-            logger.error("passed over a message of the backend of %s bytes", f"{message.size:,}")
 
     @staticmethod
     def _hand_over(library: Any, frame: Frame) -> None:
