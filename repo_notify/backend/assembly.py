@@ -98,7 +98,8 @@ def make_backend(
         own = AtOnce(bridge.receive_but_events, metrics)
         taker = partial(IntoStream, inlet=inlet, is_event=is_event)
         exchanges = (
-            consumed(lambda _: own),
+            # It may be the one that finds the exchange gone, and makes it: the other one's queue was bound to nothing.
+            consumed(lambda _: own, made=inlet.renewed),
             consumed(taker, queue=shared_queue(settings), missed=inlet.renewed),
         )
     backend = Backend(exchanges, sessions)

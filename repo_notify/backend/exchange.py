@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -34,8 +35,8 @@ SETTING = "REPO_NOTIFY_BACKEND_QUEUE"
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 # Each pause is up to so much longer, by chance: the processes of a service do not all come back at once.
 JITTER = 0.5
-# How often the heartbeat is looked at.
-_LOOK_SECONDS = 1.0
+# How often the heartbeat is looked at, and whether the exchange is there as it was, bound to the queue.
+_LOOK_SECONDS, CHECK_SECONDS = 1.0, 5.0
 # How long whoever asks waits for the outcome of the very first try.
 _FIRST_ANSWER_SECONDS = 0.3
 _RECEIVE_BYTES = 65_536
@@ -84,8 +85,9 @@ OWN = Queue()
 class Exchange:
     """Hands each message that the backend publishes to a taker, in order, in a thread of its own.
 
-    `missed` is called whenever a subscription begins that may not have had everything before it; `sleep` is how its
-    thread waits. Nothing is started before `start`, so that a server may fork after the app was made.
+    `missed` is called whenever a subscription begins that may not have had everything before it, `made` before it where
+    there was no exchange; `sleep` is how its thread waits. Nothing is started before `start`, so that a server may fork
+    after the app was made.
     """
 
     def __init__(
@@ -97,11 +99,12 @@ class Exchange:
         queue: Queue = OWN,
         deadlines: Deadlines | None = None,
         missed: Callable[[], None] = nothing,
+        made: Callable[[], None] = nothing,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         require_libraries(url, SETTING)
         self.url, self.name, self.queue = url, name, queue
-        self.new_taker, self.missed, self.sleep = new_taker, missed, sleep
+        self.new_taker, self.missed, self.made, self.sleep = new_taker, missed, made, sleep
         self.deadlines = deadlines or Deadlines()
         self._lock = threading.Lock()
         self._consumer: _Consumer | None = None
@@ -157,6 +160,33 @@ def look_at(url: str, name: str, deadlines: Deadlines | None = None) -> Problem 
     finally:
         leave(connection, deadlines, working=True)
     return None
+
+
+def _is_there(connection: Connection, declare: Callable[[Any], object]) -> bool:
+    """Return whether what `declare` declares passively on a channel is there."""
+    channel = connection.channel()
+    try:
+        declare(channel)
+    except connection.channel_errors as error:
+        if _REFUSALS.get(error.reply_code) != "missing":
+            raise
+        return False
+    channel.close()
+    return True
+
+
+def _check(channel: Any, exchange: str, queue: str) -> None:
+    """Ask whether the exchange is there, is of its kind, and is bound, without waiting for the answers.
+
+    Where it is not the broker closes the channel, for which the client library raises. One that was deleted and made
+    anew is bound again.
+    """
+    from amqp import spec
+
+    for passive in (True, False):
+        arguments: tuple[Any, ...] = (0, exchange, "fanout", passive, True, False, False, False, {})
+        channel.send_method(spec.Exchange.Declare, "BssbbbbbF", arguments)
+    channel.send_method(spec.Queue.Bind, "BsssbF", (0, queue, exchange, "", False, {}))
 
 
 class _Pace:
@@ -221,32 +251,26 @@ class _Consumer:
         self.tried.set()
 
     def _consume(self, connection: Connection) -> None:
-        is_there = self._of.queue.outlasts and self._is_there(connection)
+        exchange, queue = self._of.name, self._of.queue
+        is_there = _is_there(connection, lambda channel: channel.exchange_declare(exchange, "fanout", passive=True))
+        is_whole = is_there and queue.outlasts
+        if is_whole:
+            is_whole = _is_there(connection, lambda channel: channel.queue_declare(queue.name, passive=True))
         channel = connection.channel()
         taker = self._of.new_taker(channel)
-        self._subscribe(channel, no_ack=not taker.acknowledges)
+        bound = self._subscribe(channel, no_ack=not taker.acknowledges)
         self._pause = FIRST_PAUSE_SECONDS
         if not is_there:
+            self._of.made()
+        if not is_whole:
             self._of.missed()
         self.problem = None
         self.tried.set()
         self._outage.ended()
-        self._drain(connection, taker)
+        self._drain(connection, taker, partial(_check, channel, exchange, bound))
 
-    def _is_there(self, connection: Connection) -> bool:
-        """Return whether both the exchange and the queue are there, so that the queue has what was published."""
-        channel = connection.channel()
-        try:
-            channel.exchange_declare(self._of.name, type="fanout", passive=True)
-            channel.queue_declare(self._of.queue.name, passive=True)
-        except connection.channel_errors as error:
-            if _REFUSALS.get(error.reply_code) != "missing":
-                raise
-            return False
-        channel.close()
-        return True
-
-    def _subscribe(self, channel: Any, *, no_ack: bool) -> None:
+    def _subscribe(self, channel: Any, *, no_ack: bool) -> str:
+        """Consume the exchange, and return the queue's name."""
         exchange, queue = self._of.name, self._of.queue
         # As the backend declares it: whoever comes first makes it, and one of another kind is an error.
         channel.exchange_declare(exchange, type="fanout", durable=True, auto_delete=False)
@@ -259,12 +283,13 @@ class _Consumer:
         )
         channel.queue_bind(declared.queue, exchange, routing_key="")
         channel.basic_consume(declared.queue, no_ack=no_ack)
+        return str(declared.queue)
 
-    def _drain(self, connection: Connection, taker: Taker) -> None:
+    def _drain(self, connection: Connection, taker: Taker, check: Callable[[], None]) -> None:
         library = connection.connection
         sock = library.transport.sock
         deliveries = Deliveries(MAX_BODY_BYTES)
-        looked = monotonic()
+        looked = checked = monotonic()
         pace = _Pace()
         while not self._closing.is_set():
             if pace.is_fast:
@@ -280,6 +305,9 @@ class _Consumer:
             if monotonic() - looked >= _LOOK_SECONDS:
                 looked = monotonic()
                 connection.heartbeat_check()
+            if monotonic() - checked >= CHECK_SECONDS:
+                checked = monotonic()
+                check()
 
     def _read(self, library: Any, sock: Any, deliveries: Deliveries, taker: Taker) -> tuple[int, bool]:
         """Take what has arrived; return how many messages that was, and whether there is more."""

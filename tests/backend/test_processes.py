@@ -261,11 +261,15 @@ def test_a_broker_that_starts_again_has_kept_what_nobody_took(make: Make, tmp_pa
         assert service.kept() == 2
 
 
-def test_a_queue_that_is_gone_is_a_gap_for_all(make: Make) -> None:
+@pytest.mark.parametrize("what", ["queue", "exchange"])
+def test_a_queue_or_an_exchange_that_is_gone_is_a_gap_for_all(make: Make, what: str) -> None:
     service = make()
     clients = [service.client(served) for served in service.both]
     channel = service.backend.connection.channel()
-    channel.queue_delete(f"{service.channel}.{service.backend.exchange}")
+    if what == "queue":
+        channel.queue_delete(f"{service.channel}.{service.backend.exchange}")
+    else:
+        channel.exchange_delete(service.backend.exchange)
     channel.close()
     for client in clients:
         assert [data["event"] for _, (data,) in client.hear(1)] == ["gap"]
