@@ -10,16 +10,18 @@ from __future__ import annotations
 import logging
 import os
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from repo_notify.delivery.at_exit import at_exit
-from repo_notify.delivery.broker import Deadlines, connect, describe, leave, require_libraries
+from repo_notify.delivery.broker import Deadlines, connect, describe, kind, leave, require_libraries
 from repo_notify.logs import Outage
 
 from .frames import Deliveries, Delivery, Frame
@@ -189,6 +191,24 @@ def _check(channel: Any, exchange: str, queue: str) -> None:
     channel.send_method(spec.Queue.Bind, "BsssbF", (0, queue, exchange, "", False, {}))
 
 
+def _received(sock: Any) -> bytes:
+    """Return what has arrived, empty at the end; raises `TimeoutError`.
+
+    TLS hands out one record at a time, which may be no more than a message.
+    """
+    data: bytes = sock.recv(_RECEIVE_BYTES)
+    if not data or not isinstance(sock, ssl.SSLSocket):
+        return data
+    parts, size = [data], len(data)
+    sock.settimeout(0)
+    # The end is seen by whoever reads next.
+    with suppress(ssl.SSLWantReadError):
+        while size < _RECEIVE_BYTES and (data := sock.recv(_RECEIVE_BYTES)):
+            parts.append(data)
+            size += len(data)
+    return b"".join(parts)
+
+
 class _Pace:
     """Whether messages arrive so fast that they are better left to gather."""
 
@@ -245,7 +265,7 @@ class _Consumer:
     def _failed(self, error: Exception) -> None:
         if self._closing.is_set():
             return
-        self.problem = f"the backend's exchange {self._of.name} cannot be consumed ({type(error).__name__})"
+        self.problem = f"the backend's exchange {self._of.name} cannot be consumed ({kind(error)})"
         text = describe(error, self._of.url)
         self._outage.began("the backend's exchange %r cannot be consumed, trying again: %s", self._of.name, text)
         self.tried.set()
@@ -312,14 +332,14 @@ class _Consumer:
     def _read(self, library: Any, sock: Any, deliveries: Deliveries, taker: Taker) -> tuple[int, bool]:
         """Take what has arrived; return how many messages that was, and whether there is more."""
         try:
-            data = sock.recv(_RECEIVE_BYTES)
+            data = _received(sock)
         except TimeoutError:
             return 0, False
         if not data:
             raise ConnectionResetError("the broker has closed the connection")
         # What arrives proves that the broker is alive.
         library.bytes_recv += len(data)
-        return self._take(library, deliveries, data, taker), len(data) == _RECEIVE_BYTES
+        return self._take(library, deliveries, data, taker), len(data) >= _RECEIVE_BYTES
 
     def _take(self, library: Any, deliveries: Deliveries, data: bytes, taker: Taker) -> int:
         busy_until, number = monotonic() + _BUSY_SECONDS, 0
