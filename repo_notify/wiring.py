@@ -237,7 +237,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         keeping,
         backend,
     )
-    explainer = Explainer(sockets, identities, permissions, store, dialects, links.stream or links.bus, Ends())
+    explainer = Explainer(sockets, identities, permissions, store, dialects, links.stream or links.bus, Ends(), backend)
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
     _attach(state, handlers, operator)
     show(state, _version())

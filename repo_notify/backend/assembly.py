@@ -31,6 +31,7 @@ class Backend:
 
     exchanges: tuple[Exchange, ...]
     sessions: SessionMessages
+    bridge: Bridge
 
     def start(self, wait: float = 0.0) -> None:
         """Begin in this process, unless that was done; wait up to `wait` seconds for the outcome of the first try."""
@@ -42,6 +43,15 @@ class Backend:
     def problem(self) -> str | None:
         """Return why the exchange is not consumed right now, or None."""
         return next(filter(None, [exchange.problem() for exchange in self.exchanges]), None)
+
+    def summary(self) -> str:
+        """Return, in half a sentence, for how long the exchange has been consumed, and what was heard of it."""
+        counts = self.bridge.counts()
+        heard = f"{counts['rooms']:,} events and {sum(counts.values()) - counts['rooms']:,} messages of sessions here"
+        problem = self.problem()
+        if problem is not None:
+            return f"{problem}; {heard}"
+        return f"consumed for {min(exchange.seconds for exchange in self.exchanges):.0f} s; {heard}"
 
     def close(self) -> None:
         """End the background work."""
@@ -102,6 +112,6 @@ def make_backend(
             consumed(lambda _: own, made=inlet.renewed),
             consumed(taker, queue=shared_queue(settings), missed=inlet.renewed),
         )
-    backend = Backend(exchanges, sessions)
+    backend = Backend(exchanges, sessions, bridge)
     metrics.backend_up.watch(lambda: {(): int(backend.problem() is None)})
     return backend

@@ -75,10 +75,11 @@ class Bridge:
         self._rarely = Rarely()
         # By kind, as above.
         self._counts = dict.fromkeys(("sessions", "logged_in", "logged_out"), 0)
-        metrics.backend_messages.watch(self._counted)
+        metrics.backend_messages.watch(lambda: {(kind,): number for kind, number in self.counts().items()})
 
-    def _counted(self) -> Mapping[tuple[str, ...], float]:
-        return {("rooms",): self._events.count, **{(kind,): number for kind, number in self._counts.items()}}
+    def counts(self) -> Mapping[str, int]:
+        """Return how many messages of each kind were carried out here."""
+        return {"rooms": self._events.count, **self._counts}
 
     def receive(self, body: bytes) -> None:
         """Carry out one message; what is none is passed over. Raises what cannot be encoded for clients."""

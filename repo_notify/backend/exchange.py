@@ -121,6 +121,11 @@ class Exchange:
         consumer.tried.wait(_FIRST_ANSWER_SECONDS)
         return consumer.problem
 
+    @property
+    def seconds(self) -> float:
+        """For how long the exchange has been consumed without a break."""
+        return monotonic() - self._current().since
+
     def close(self) -> None:
         """End the background work."""
         with self._lock:
@@ -235,6 +240,8 @@ class _Consumer:
         # Why it does not consume right now.
         self.problem: str | None = "the backend's exchange has not answered yet"
         self.tried = threading.Event()
+        # When it began to, in monotonic seconds.
+        self.since = monotonic()
         self._of = of
         self._closing = threading.Event()
         self._pause = FIRST_PAUSE_SECONDS
@@ -284,7 +291,7 @@ class _Consumer:
             self._of.made()
         if not is_whole:
             self._of.missed()
-        self.problem = None
+        self.problem, self.since = None, monotonic()
         self.tried.set()
         self._outage.ended()
         self._drain(connection, taker, partial(_check, channel, exchange, bound))
