@@ -57,7 +57,7 @@ class Background:
                 if self._opened != os.getpid():
                     self._keeping.open()
                     if self._backend is not None:
-                        self._backend.exchange.start()
+                        self._backend.start()
                     self._opened = os.getpid()
 
     def begin(self) -> None:
@@ -72,7 +72,7 @@ class Background:
         if self._bus is not None:
             self._bus.start(SUBSCRIBE_SECONDS)
         if self._backend is not None:
-            self._backend.exchange.start(SUBSCRIBE_SECONDS)
+            self._backend.start(SUBSCRIBE_SECONDS)
 
     def warn_unheard(self, event: Event) -> None:
         """Warn, once, of an event that is published in a process that serves nobody and has no way to who does."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from .delivery.messages import EVENT, Message
+from .backend.bridge import Events
+from .delivery.inlet import Inlet
+from .delivery.messages import BACKEND, EVENT, Message
 from .delivery.publisher import Publisher
 from .delivery.queue import Bus
 from .delivery.stream import Receiver, Stream
@@ -14,27 +16,38 @@ from .settings import Settings
 
 
 class Links:
-    """The queue and the stream of one app, where it has them; what comes by them goes to `publisher`, once it is set.
+    """The queue and the stream of one app, where it has them.
+
+    What comes by them goes to the publisher, and a 3D Repo backend's to `events`, once they are connected.
 
     Where there is a stream everything of the processes goes by it, and the queue brings what programs outside publish.
     `missed` is told where something did not arrive.
     """
 
-    publisher: Publisher
-
     def __init__(self, settings: Settings, metrics: Metrics, keeping: Keeping, missed: Callable[[], None]) -> None:
         keeping.connect(Receiver(self._receive, self._recall, missed))
         self.stream: Stream | None = keeping.stream
+        self.inlet: Inlet | None = keeping.inlet
         self.bus: Bus | None = None
         if settings.message_queue is not None:
             channel = settings.message_queue_channel
             self.bus = Bus(settings.message_queue, channel, self._hear, metrics, missed=missed)
 
+    def connect(self, publisher: Publisher, events: Events) -> None:
+        """Have what comes carried out by these."""
+        self.publisher, self.events = publisher, events
+
     def _receive(self, message: Message) -> None:
-        self.publisher.receive(message)
+        if message.kind == BACKEND:
+            self.events.receive(message.content)
+        else:
+            self.publisher.receive(message)
 
     def _recall(self, message: Message, at: float) -> None:
-        self.publisher.recall(message, at)
+        if message.kind == BACKEND:
+            self.events.recall(message.content, at)
+        else:
+            self.publisher.recall(message, at)
 
     def _hear(self, message: Message) -> None:
         if self.stream is not None and message.kind == EVENT:

@@ -61,7 +61,7 @@ class State:
         if self.changes is not None:
             self.changes.close()
         if self.backend is not None:
-            self.backend.exchange.close()
+            self.backend.close()
         self.session_ends.close()
         if self.recoveries is not None:
             self.recoveries.close()

@@ -16,6 +16,7 @@ from .access.changes import Changes
 from .access.permissions import Permissions
 from .access.store import Store, connect, connect_stream
 from .backend.assembly import make_backend
+from .backend.bridge import Events
 from .background import Background
 from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.history.accounts import Accounts
@@ -181,7 +182,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         taken=recoveries.taken if recoveries is not None else nothing,
         forget_sessions=recoveries.forget_sessions if recoveries is not None else nothing,
     )
-    links.publisher = publisher
+    links.connect(publisher, Events(dialects, publisher.pass_on, invalidate=permissions.invalidate))
     handlers = Handlers(
         sockets,
         identities,
@@ -203,10 +204,10 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         socketio.server,
         sockets,
         identities,
-        permissions,
         publisher,
         metrics,
-        dialects=dialects,
+        events=links.events,
+        inlet=links.inlet,
         express=sources.express,
         missed=partial(_missed, sockets, recoveries),
     )
@@ -236,7 +237,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         keeping,
         backend,
     )
-    explainer = Explainer(sockets, identities, permissions, store, dialects, links.stream or links.bus, Ends())
+    explainer = Explainer(sockets, identities, permissions, store, dialects, links.stream or links.bus, Ends(), backend)
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
     _attach(state, handlers, operator)
     show(state, _version())

@@ -10,20 +10,23 @@ from __future__ import annotations
 import logging
 import os
 import random
+import ssl
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Literal
 
 from repo_notify.delivery.at_exit import at_exit
-from repo_notify.delivery.broker import Deadlines, connect, describe, leave, require_libraries
-from repo_notify.logs import Outage, Rarely
-from repo_notify.metrics import Metrics
+from repo_notify.delivery.broker import Deadlines, connect, describe, kind, leave, require_libraries
+from repo_notify.logs import Outage
 
-from .frames import Deliveries, Frame, TooLarge
+from .frames import Deliveries, Delivery, Frame
 from .messages import MAX_BODY_BYTES
+from .takers import SETTLE_SECONDS, Taker
 
 if TYPE_CHECKING:
     from kombu import Connection
@@ -34,8 +37,8 @@ SETTING = "REPO_NOTIFY_BACKEND_QUEUE"
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 5.0
 # Each pause is up to so much longer, by chance: the processes of a service do not all come back at once.
 JITTER = 0.5
-# How often the heartbeat is looked at.
-_LOOK_SECONDS = 1.0
+# How often the heartbeat is looked at, and whether the exchange is there as it was, bound to the queue.
+_LOOK_SECONDS, CHECK_SECONDS = 1.0, 5.0
 # How long whoever asks waits for the outcome of the very first try.
 _FIRST_ANSWER_SECONDS = 0.3
 _RECEIVE_BYTES = 65_536
@@ -46,7 +49,11 @@ _BUSY_SECONDS, _GIVE_WAY_SECONDS = 0.005, 0.0005
 GATHERING_RATE, GATHERING_SECONDS = 2_000, 0.01
 _SLOT_SECONDS = 0.5
 
-Receive = Callable[[bytes], None]
+# How long nothing is read where no more can be taken.
+_HOLD_SECONDS = 0.1
+
+# Called with the channel of each subscription.
+NewTaker = Callable[[Any], Taker]
 Problem = Literal["missing", "other"]
 
 
@@ -78,32 +85,31 @@ OWN = Queue()
 
 
 class Exchange:
-    """Hands each body that the backend publishes to `receive`, in order, in a thread of its own.
+    """Hands each message that the backend publishes to a taker, in order, in a thread of its own.
 
-    `missed` is called whenever a subscription begins that may not have had everything before it; `sleep` is how its
-    thread waits. Nothing is started before `start`, so that a server may fork after the app was made.
+    `missed` is called whenever a subscription begins that may not have had everything before it, `made` before it where
+    there was no exchange; `sleep` is how its thread waits. Nothing is started before `start`, so that a server may fork
+    after the app was made.
     """
 
     def __init__(
         self,
         url: str,
         name: str,
-        receive: Receive,
-        metrics: Metrics,
+        new_taker: NewTaker,
         *,
         queue: Queue = OWN,
         deadlines: Deadlines | None = None,
         missed: Callable[[], None] = nothing,
+        made: Callable[[], None] = nothing,
         sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         require_libraries(url, SETTING)
         self.url, self.name, self.queue = url, name, queue
-        self.receive, self.missed, self.sleep = receive, missed, sleep
-        self.metrics = metrics
+        self.new_taker, self.missed, self.made, self.sleep = new_taker, missed, made, sleep
         self.deadlines = deadlines or Deadlines()
         self._lock = threading.Lock()
         self._consumer: _Consumer | None = None
-        metrics.backend_up.watch(lambda: {(): int(self.problem() is None)})
 
     def start(self, wait: float = 0.0) -> None:
         """Begin in this process, unless that was done; wait up to `wait` seconds for the outcome of the first try."""
@@ -114,6 +120,11 @@ class Exchange:
         consumer = self._current()
         consumer.tried.wait(_FIRST_ANSWER_SECONDS)
         return consumer.problem
+
+    @property
+    def seconds(self) -> float:
+        """For how long the exchange has been consumed without a break."""
+        return monotonic() - self._current().since
 
     def close(self) -> None:
         """End the background work."""
@@ -158,6 +169,51 @@ def look_at(url: str, name: str, deadlines: Deadlines | None = None) -> Problem 
     return None
 
 
+def _is_there(connection: Connection, declare: Callable[[Any], object]) -> bool:
+    """Return whether what `declare` declares passively on a channel is there."""
+    channel = connection.channel()
+    try:
+        declare(channel)
+    except connection.channel_errors as error:
+        if _REFUSALS.get(error.reply_code) != "missing":
+            raise
+        return False
+    channel.close()
+    return True
+
+
+def _check(channel: Any, exchange: str, queue: str) -> None:
+    """Ask whether the exchange is there, is of its kind, and is bound, without waiting for the answers.
+
+    Where it is not the broker closes the channel, for which the client library raises. One that was deleted and made
+    anew is bound again.
+    """
+    from amqp import spec
+
+    for passive in (True, False):
+        arguments: tuple[Any, ...] = (0, exchange, "fanout", passive, True, False, False, False, {})
+        channel.send_method(spec.Exchange.Declare, "BssbbbbbF", arguments)
+    channel.send_method(spec.Queue.Bind, "BsssbF", (0, queue, exchange, "", False, {}))
+
+
+def _received(sock: Any) -> bytes:
+    """Return what has arrived, empty at the end; raises `TimeoutError`.
+
+    TLS hands out one record at a time, which may be no more than a message.
+    """
+    data: bytes = sock.recv(_RECEIVE_BYTES)
+    if not data or not isinstance(sock, ssl.SSLSocket):
+        return data
+    parts, size = [data], len(data)
+    sock.settimeout(0)
+    # The end is seen by whoever reads next.
+    with suppress(ssl.SSLWantReadError):
+        while size < _RECEIVE_BYTES and (data := sock.recv(_RECEIVE_BYTES)):
+            parts.append(data)
+            size += len(data)
+    return b"".join(parts)
+
+
 class _Pace:
     """Whether messages arrive so fast that they are better left to gather."""
 
@@ -166,7 +222,7 @@ class _Pace:
         self._began = monotonic()
         self._number = 0
 
-    def add(self, number: int, *, full: bool) -> None:
+    def add(self, number: int, full: bool) -> None:
         """Count messages; `full` where more of them wait already."""
         self._number += number
         if (seconds := monotonic() - self._began) >= _SLOT_SECONDS:
@@ -184,11 +240,12 @@ class _Consumer:
         # Why it does not consume right now.
         self.problem: str | None = "the backend's exchange has not answered yet"
         self.tried = threading.Event()
+        # When it began to, in monotonic seconds.
+        self.since = monotonic()
         self._of = of
         self._closing = threading.Event()
         self._pause = FIRST_PAUSE_SECONDS
         self._outage = Outage(logger, "the backend's exchange is consumed again")
-        self._rarely = Rarely()
         self._forget = at_exit(self.close)
 
     def start(self) -> None:
@@ -215,22 +272,32 @@ class _Consumer:
     def _failed(self, error: Exception) -> None:
         if self._closing.is_set():
             return
-        self.problem = f"the backend's exchange {self._of.name} cannot be consumed ({type(error).__name__})"
+        self.problem = f"the backend's exchange {self._of.name} cannot be consumed ({kind(error)})"
         text = describe(error, self._of.url)
         self._outage.began("the backend's exchange %r cannot be consumed, trying again: %s", self._of.name, text)
         self.tried.set()
 
     def _consume(self, connection: Connection) -> None:
-        self._subscribe(connection.channel())
+        exchange, queue = self._of.name, self._of.queue
+        is_there = _is_there(connection, lambda channel: channel.exchange_declare(exchange, "fanout", passive=True))
+        is_whole = is_there and queue.outlasts
+        if is_whole:
+            is_whole = _is_there(connection, lambda channel: channel.queue_declare(queue.name, passive=True))
+        channel = connection.channel()
+        taker = self._of.new_taker(channel)
+        bound = self._subscribe(channel, no_ack=not taker.acknowledges)
         self._pause = FIRST_PAUSE_SECONDS
-        if not self._of.queue.outlasts:
+        if not is_there:
+            self._of.made()
+        if not is_whole:
             self._of.missed()
-        self.problem = None
+        self.problem, self.since = None, monotonic()
         self.tried.set()
         self._outage.ended()
-        self._drain(connection)
+        self._drain(connection, taker, partial(_check, channel, exchange, bound))
 
-    def _subscribe(self, channel: Any) -> None:
+    def _subscribe(self, channel: Any, *, no_ack: bool) -> str:
+        """Consume the exchange, and return the queue's name."""
         exchange, queue = self._of.name, self._of.queue
         # As the backend declares it: whoever comes first makes it, and one of another kind is an error.
         channel.exchange_declare(exchange, type="fanout", durable=True, auto_delete=False)
@@ -242,61 +309,56 @@ class _Consumer:
             arguments=dict(queue.arguments),
         )
         channel.queue_bind(declared.queue, exchange, routing_key="")
-        channel.basic_consume(declared.queue, no_ack=True)
+        channel.basic_consume(declared.queue, no_ack=no_ack)
+        return str(declared.queue)
 
-    def _drain(self, connection: Connection) -> None:
+    def _drain(self, connection: Connection, taker: Taker, check: Callable[[], None]) -> None:
         library = connection.connection
         sock = library.transport.sock
         deliveries = Deliveries(MAX_BODY_BYTES)
-        looked = monotonic()
+        looked = checked = monotonic()
         pace = _Pace()
         while not self._closing.is_set():
             if pace.is_fast:
                 self._of.sleep(GATHERING_SECONDS)
-            sock.settimeout(_LOOK_SECONDS)
-            try:
-                data = sock.recv(_RECEIVE_BYTES)
-            except TimeoutError:
-                data = None
-            if data == b"":
-                raise ConnectionResetError("the broker has closed the connection")
-            if data is not None:
-                # What arrives proves that the broker is alive.
-                library.bytes_recv += len(data)
-                pace.add(self._take(library, deliveries, data), full=len(data) == _RECEIVE_BYTES)
+            if taker.settle():
+                sock.settimeout(_LOOK_SECONDS if taker.is_idle else SETTLE_SECONDS)
+                pace.add(*self._read(library, sock, deliveries, taker))
+            else:
+                self._of.sleep(_HOLD_SECONDS)
+                # The library would take it for the broker's silence.
+                library.bytes_recv += 1
+            sock.settimeout(self._of.deadlines.io)
             if monotonic() - looked >= _LOOK_SECONDS:
                 looked = monotonic()
-                sock.settimeout(self._of.deadlines.io)
                 connection.heartbeat_check()
+            if monotonic() - checked >= CHECK_SECONDS:
+                checked = monotonic()
+                check()
 
-    def _take(self, library: Any, deliveries: Deliveries, data: bytes) -> int:
-        """Carry out what has arrived; return how many messages that was."""
+    def _read(self, library: Any, sock: Any, deliveries: Deliveries, taker: Taker) -> tuple[int, bool]:
+        """Take what has arrived; return how many messages that was, and whether there is more."""
+        try:
+            data = _received(sock)
+        except TimeoutError:
+            return 0, False
+        if not data:
+            raise ConnectionResetError("the broker has closed the connection")
+        # What arrives proves that the broker is alive.
+        library.bytes_recv += len(data)
+        return self._take(library, deliveries, data, taker), len(data) >= _RECEIVE_BYTES
+
+    def _take(self, library: Any, deliveries: Deliveries, data: bytes, taker: Taker) -> int:
         busy_until, number = monotonic() + _BUSY_SECONDS, 0
         for number, item in enumerate(deliveries.feed(data), 1):  # noqa: B007 - counted
-            if isinstance(item, bytes):
-                self._receive(item)
-            elif isinstance(item, TooLarge):
-                self._receive_none(item)
+            if isinstance(item, Delivery):
+                taker.take(item)
             else:
                 self._hand_over(library, item)
             if monotonic() > busy_until:
                 self._of.sleep(_GIVE_WAY_SECONDS)
                 busy_until = monotonic() + _BUSY_SECONDS
         return number
-
-    def _receive(self, body: bytes) -> None:
-        try:
-            self._of.receive(body)
-        # One message must not cost the subscription.
-        except Exception:
-            self._of.metrics.backend_passed_over.inc()
-            if self._rarely("failure"):
-                logger.exception("a message of the backend could not be carried out")
-
-    def _receive_none(self, message: TooLarge) -> None:
-        self._of.metrics.backend_passed_over.inc()
-        if self._rarely("size"):
-            logger.error("passed over a message of the backend of %s bytes", f"{message.size:,}")
 
     @staticmethod
     def _hand_over(library: Any, frame: Frame) -> None:

@@ -1,4 +1,4 @@
-"""The bodies of an AMQP 0-9-1 consumer's messages, taken from what its connection receives (sections 2.3.5 and 4.2).
+"""An AMQP 0-9-1 consumer's messages, taken from what its connection receives (sections 2.3.5 and 4.2).
 
 Made for one thing: a channel on which nothing but deliveries is to be expected, thousands a second. Whatever else
 arrives is handed back as a frame, for the client library that opened the connection. Pure.
@@ -6,17 +6,19 @@ arrives is handed back as a frame, for the client library that opened the connec
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
-from struct import Struct
 from typing import Final, NamedTuple
 
 METHOD, HEADER, BODY, HEARTBEAT = 1, 2, 3, 8
 # Type, channel, size of the payload; behind that one octet.
-_HEAD: Final = Struct(">BHI")
+_HEAD: Final = struct.Struct(">BHI")
 _END: Final = 0xCE
 # Of a content's header: class, weight, size of the body.
-_CONTENT: Final = Struct(">HHQ")
+_CONTENT: Final = struct.Struct(">HHQ")
 _DELIVER: Final = b"\x00\x3c\x00\x3c"
+# Behind the consumer's name: the delivery's number, and whether it was delivered before.
+_NUMBER: Final = struct.Struct(">QB")
 # Brokers and clients settle for 128 KiB.
 MAX_FRAME_BYTES: Final = 1024 * 1024
 
@@ -33,13 +35,19 @@ class Frame(NamedTuple):
     payload: bytes
 
 
-class TooLarge(NamedTuple):
-    """A message whose body was left out because of its size, in bytes."""
+class Delivery(NamedTuple):
+    """A message: its number on its channel, and whether it was delivered before, to whomever.
 
+    `body` is None where it was left out because of its `size` in bytes.
+    """
+
+    tag: int
+    again: bool
     size: int
+    body: bytes | None
 
 
-Item = bytes | Frame | TooLarge
+Item = Delivery | Frame
 
 
 class Deliveries:
@@ -50,11 +58,12 @@ class Deliveries:
         self._rest = b""
         # Of the delivery that has begun: what is expected next, what is missing of the body, and what there is of it.
         self._expected = METHOD
+        self._tag, self._again = 0, False
         self._size = self._missing = 0
         self._parts: list[bytes] = []
 
     def feed(self, data: bytes) -> Iterator[Item]:
-        """Yield each body, and each frame that belongs to none; raises `Broken`."""
+        """Yield each message, and each frame that belongs to none; raises `Broken`."""
         data = self._rest + data if self._rest else data
         at, length = 0, len(data)
         while length - at >= _HEAD.size:
@@ -80,7 +89,7 @@ class Deliveries:
         if kind == METHOD:
             if not payload.startswith(_DELIVER):
                 return Frame(kind, channel, payload)
-            self._expected = HEADER
+            self._announced(payload)
             return None
         if kind == HEADER:
             self._begin(payload)
@@ -89,7 +98,14 @@ class Deliveries:
         if self._missing:
             return None
         self._expected = METHOD
-        return self._body()
+        return Delivery(self._tag, self._again, self._size, self._body())
+
+    def _announced(self, payload: bytes) -> None:
+        try:
+            self._tag, bits = _NUMBER.unpack_from(payload, len(_DELIVER) + 1 + payload[len(_DELIVER)])
+        except (IndexError, struct.error):
+            raise Broken("a delivery without its number") from None
+        self._again, self._expected = bool(bits & 1), HEADER
 
     def _begin(self, payload: bytes) -> None:
         if len(payload) < _CONTENT.size:
@@ -104,8 +120,8 @@ class Deliveries:
         if self._size <= self._max_body:
             self._parts.append(payload)
 
-    def _body(self) -> bytes | TooLarge:
+    def _body(self) -> bytes | None:
         parts, self._parts = self._parts, []
         if self._size > self._max_body:
-            return TooLarge(self._size)
+            return None
         return parts[0] if len(parts) == 1 else b"".join(parts)

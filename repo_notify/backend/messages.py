@@ -76,7 +76,11 @@ Message = ToRooms | ToSessions | LoggedIn | LoggedOut
 
 def parse(body: bytes) -> Message:
     """Read a message; raises `NotUnderstood` for anything that a backend does not publish."""
-    document = _document(body)
+    return interpret(_document(body))
+
+
+def interpret(document: Mapping[str, Any]) -> Message:
+    """As `parse`, for a body that is read already."""
     if (channel := document.get("channel")) is not None:
         return _addressed(document, [channel], document.get("emitter"))
     if document.get("internal") is True:

@@ -12,8 +12,8 @@ import sys
 import threading
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from repo_notify.errors import SettingsError
 
@@ -91,27 +91,56 @@ def exchange(channel: str) -> Exchange:
 
 
 def connect(url: str, deadlines: Deadlines) -> Connection:
-    """Return an open connection; raises whatever the transport raises."""
+    """Return an open connection to the first address that takes one; raises whatever the transport raises."""
+    *others, last = url.split(";")
+    for address in others:
+        # Each transport raises its own kinds; the next one is as good.
+        with contextlib.suppress(Exception):
+            return _connect(address, deadlines)
+    return _connect(last, deadlines)
+
+
+def _connect(address: str, deadlines: Deadlines) -> Connection:
     from kombu import Connection
 
-    addresses = url.count(";") + 1
+    more: dict[str, Any] = {}
+    if address.startswith("amqps"):
+        address, more["ssl"] = _with_tls(address)
     connection = Connection(
-        url,
+        address,
         connect_timeout=deadlines.connect,
         heartbeat=deadlines.heartbeat,
-        transport_options=_options(url, deadlines),
+        transport_options=_options(address, deadlines),
+        **more,
     )
     try:
         connection.ensure_connection(
-            max_retries=addresses, interval_start=0.2, interval_step=0.2, timeout=deadlines.connect * addresses
+            max_retries=1, interval_start=0.2, interval_step=0.2, timeout=deadlines.connect
         )
-        if _is_amqp(url):
+        if _is_amqp(address):
             # py-amqp's own read and write time-outs are socket options, which gevent's non-blocking sockets ignore.
             connection.connection.sock.settimeout(deadlines.io)
     except Exception:
         leave(connection, deadlines, working=False)
         raise
     return connection
+
+
+def _with_tls(address: str) -> tuple[str, dict[str, Any]]:
+    """Return an amqps address without its options, and these as py-amqp understands them.
+
+    kombu would hand them on under the names that Redis has for them, and have no certificate's name checked.
+    """
+    import ssl
+
+    parts = urlsplit(address)
+    options: dict[str, Any] = {key.removeprefix("ssl_"): value for key, value in parse_qsl(parts.query)}
+    wanted = options.pop("cert_reqs", "required").removeprefix("CERT_").upper()
+    options["cert_reqs"] = ssl.VerifyMode[f"CERT_{wanted}"]
+    checks_name = options.pop("check_hostname", "true").lower() != "false"
+    if checks_name and options["cert_reqs"] != ssl.CERT_NONE:
+        options["server_hostname"] = parts.hostname
+    return parts._replace(query="").geturl(), options
 
 
 def _is_amqp(url: str) -> bool:
@@ -164,3 +193,8 @@ def describe(error: Exception, url: str) -> str:
             if password := urlsplit(address).password:
                 text = text.replace(password, "***").replace(unquote(password), "***")
     return text
+
+
+def kind(error: Exception) -> str:
+    """Return what kind of error it is: kombu's own say less than what they were raised from."""
+    return type(error.__cause__ or error).__name__

@@ -23,11 +23,15 @@ CONTENT_TYPE: Final = "application/vnd.repo-notify+json"
 # `alive` takes no number of its own: it repeats the number of the last message that its origin has sent.
 ALIVE: Final = "alive"
 EVENT: Final = "event"
+# What a 3D Repo backend published, as it was (spec section 11).
+BACKEND: Final = "backend"
 BIND: Final = "bind"
 REVALIDATE: Final = "revalidate"
 # A client that was on another process is back on the sender.
 TAKEN: Final = "taken"
-KINDS: Final = frozenset({ALIVE, EVENT, BIND, REVALIDATE, TAKEN})
+KINDS: Final = frozenset({ALIVE, EVENT, BACKEND, BIND, REVALIDATE, TAKEN})
+# What the history keeps.
+KEPT: Final = frozenset({EVENT, BACKEND})
 
 # Processes and publishers of one service; 100 bytes each.
 MAX_ORIGINS: Final = 1_000
@@ -72,6 +76,11 @@ def dump(content: Mapping[str, Any]) -> str:
     except (ValueError, TypeError, RecursionError) as error:
         raise NotEncodable(str(error)) from None
     return f'{text},"marker":"{marker}","attachments":{_dumps(attachments)}' if attachments else text
+
+
+def dumped(json_object: bytes) -> str:
+    """As `dump`, for an object that is JSON in UTF-8 already."""
+    return f'"content":{json_object.decode("utf-8")}'
 
 
 def dump_event(event: Event, named_by: str | None = None) -> str:

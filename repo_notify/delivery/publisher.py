@@ -179,19 +179,21 @@ class Publisher:
         for connection_id in self._ended(session_ids, "backend", told=False):
             leave_all(self._sockets, connection_id)
 
-    def pass_on(self, message: Mapping[str, Any]) -> None:
+    def pass_on(self, message: Mapping[str, Any], *, at: float | None = None) -> None:
         """Deliver in this process what another publisher has said: `{"name", "data", "rooms", "emitter"}`.
 
         Name and data, JSON values, go out as they are to the rooms with these keys; the socket that `emitter` names
-        does not hear of it. Raises `ValueError` or `TypeError` where the data cannot be encoded.
+        does not hear of it. What was delivered before, `at` a time in monotonic seconds, is kept and sent to nobody.
+        Raises `ValueError` or `TypeError` where the data cannot be encoded.
         """
         started = perf_counter()
         emitter, rooms = message["emitter"], tuple(message["rooms"])
         skip = self._sockets.resolve(emitter) if emitter is not None else None
         said = message["name"], message["data"]
         with self._sockets.order:
-            self._fan_out(self._sockets.content(said[1]), said, rooms, skip, emitter)
-        self._metrics.latency.observe(perf_counter() - started)
+            self._fan_out(self._sockets.content(said[1]), said, rooms, skip, emitter, sent_at=at)
+        if at is None:
+            self._metrics.latency.observe(perf_counter() - started)
 
     def receive(self, message: Message) -> None:
         """Carry out a message of another process."""

@@ -21,7 +21,7 @@ from repo_notify.metrics import Metrics
 
 from . import messages
 from .at_exit import at_exit
-from .broker import Deadlines, connect, describe, exchange, leave, require_libraries, sender
+from .broker import Deadlines, connect, describe, exchange, kind, leave, require_libraries, sender
 from .messages import Backlog, Message, NotUnderstood, Origins, Refusal
 
 if TYPE_CHECKING:
@@ -240,7 +240,7 @@ class _Link:
         text = describe(error, self._url)
         with self._lock:
             news = not self._problems and not self._closing.is_set()
-            self._problems[name] = f"the message queue cannot be reached ({type(error).__name__})"
+            self._problems[name] = f"the message queue cannot be reached ({kind(error)})"
         if news:
             logger.warning("the message queue cannot be reached, trying again: %s", text)
         self._metrics.queue_errors.inc()

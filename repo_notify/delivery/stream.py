@@ -54,6 +54,13 @@ Deliver = Callable[[], None]
 Key = tuple[str, int]
 
 
+class Ticket(NamedTuple):
+    """By which it is known whether the stream has something: who brought it, and as the how manieth."""
+
+    origin: str
+    number: int
+
+
 def _nothing() -> None:
     """Nothing is to be done at the end of the process."""
 
@@ -165,6 +172,39 @@ class Stream:
         self._start_sender()
         if self._problems:
             self._deliver_waiting()
+
+    def bring(self, dumped: str, *, entry: str, mark: str) -> Ticket | None:
+        """Have what a 3D Repo backend published go to every process, this one too; None where too much waits already.
+
+        It is delivered once it is in the stream, and so at once nowhere.
+        """
+        self._here()
+        with self._lock:
+            if not self.has_room:
+                return None
+            key = self._new_key()
+            body = messages.envelope(*key, messages.BACKEND, dumped)
+            self._enqueue(Waiting(*key, body, entry=entry, mark=mark))
+            ticket = Ticket(self._origin, self._put)
+        self._start_sender()
+        return ticket
+
+    @property
+    def has_room(self) -> bool:
+        """Whether more may be brought: half of what may wait is for what is published here."""
+        return len(self._waiting) < MAX_WAITING // 2 and self._size < MAX_WAITING_BYTES // 2
+
+    def has(self, ticket: Ticket) -> bool:
+        """Return whether the stream has what was brought."""
+        return ticket.origin == self._origin and ticket.number <= self._taken
+
+    def lose(self) -> None:
+        """Have every process take note that something was published which nobody has."""
+        self._here()
+        with self._lock:
+            self._lost = True
+            self._something.set()
+        self._start_sender()
 
     def _new_key(self) -> Key:
         self._number += 1
@@ -384,7 +424,7 @@ class Stream:
                     self._remember((message.origin, message.number))
                 if message is not None and message.kind == LOST:
                     self._history.hole()
-                elif message is not None and message.kind == messages.EVENT:
+                elif message is not None and message.kind in messages.KEPT:
                     self._recall(message, read.at)
             self._history.arrive(meta.number)
             self._trimmed = self._history.first_message
@@ -403,13 +443,15 @@ class Stream:
         message = self._read(read)
         with self._turn:
             missing = read.number != self._history.reached + 1
-            with self._order:
-                if missing:
+            if missing:
+                with self._order:
                     self._history.arrive(read.number - 1)
-            if missing or (message is not None and message.kind == LOST):
                 self._receiver.missed()
             with self._order:
                 self._history.arrive(read.number)
+            if message is not None and message.kind == LOST:
+                # At its own place, where those have it who read of it later: a position behind it is one for all.
+                self._receiver.missed()
             if message is not None and message.kind in messages.KINDS:
                 self._carry_out(message, read)
         with self._progress:
@@ -428,8 +470,8 @@ class Stream:
         try:
             if deliver is not None:
                 deliver()
-            elif message.origin != self._origin or message.kind == messages.EVENT:
-                # One of its own that nobody waits for was published before this process served.
+            elif message.origin != self._origin or message.kind in messages.KEPT:
+                # One of its own that nobody waits for was brought, or published before this process served.
                 self._receiver.receive(message)
         # A message that another version of us sent, or nobody of us, must not end the subscription.
         except Exception:

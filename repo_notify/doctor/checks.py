@@ -18,7 +18,7 @@ from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, Unreachable
 from repo_notify.backend.exchange import SETTING, look_at
 from repo_notify.client import QueuePublisher
-from repo_notify.delivery.broker import require_libraries, require_redis
+from repo_notify.delivery.broker import kind, require_libraries, require_redis
 from repo_notify.delivery.history.redis import OLDEST, Service
 from repo_notify.delivery.history.store import StoreUnavailable
 from repo_notify.errors import QueueUnavailable, SettingsError
@@ -263,7 +263,7 @@ def _exchange(url: str, exchange: str) -> Finding:
     # Each part of the client raises its own kinds.
     except Exception as error:  # noqa: BLE001 - as above
         return wrong(
-            f"the backend's RabbitMQ cannot be reached ({type(error).__name__}): start it, or correct "
+            f"the backend's RabbitMQ cannot be reached ({kind(error)}): start it, or correct "
             "REPO_NOTIFY_BACKEND_QUEUE (`cn_queue.host`)"
         )
     if problem == "missing":

@@ -24,6 +24,7 @@ from repo_notify.delivery.history.shared_records import SharedRecords
 from repo_notify.delivery.history.store import StoreUnavailable
 from repo_notify.delivery.history.stored_records import StoredRecords
 from repo_notify.delivery.history.writer import Writer
+from repo_notify.delivery.inlet import Inlet
 from repo_notify.delivery.stream import Receiver, Stream
 from repo_notify.metrics import Metrics
 from repo_notify.settings import HISTORY_MONGODB, HISTORY_OFF, Settings
@@ -43,6 +44,7 @@ class Keeping:
     history: History | None
     writer: RecordWriter | None = None
     stream: Stream | None = None
+    inlet: Inlet | None = None
 
     def __init__(self, history: History | None) -> None:
         self.history = history
@@ -142,8 +144,9 @@ class KeepingInRedis(Keeping):
 
     def connect(self, receiver: Receiver) -> None:
         """Have what other processes published, and what is lost, told to `receiver`."""
-        order = self._sockets.order
-        self.stream = Stream(RedisStream(self._service), self._history, receiver, self._metrics, order)
+        redis, order = RedisStream(self._service), self._sockets.order
+        self.stream = Stream(redis, self._history, receiver, self._metrics, order)
+        self.inlet = Inlet(self.stream, redis)
 
     def records(self, seconds: float, expired: Expired) -> Records:
         """Return where the records of lost connections are kept."""

@@ -13,6 +13,7 @@ from repo_notify.access.grants import grants, misnamed
 from repo_notify.access.permissions import NoAnswer, Permissions
 from repo_notify.access.rights import decide
 from repo_notify.access.store import Store, Unreachable
+from repo_notify.backend.assembly import Backend
 from repo_notify.delivery.queue import Bus
 from repo_notify.delivery.stream import Stream
 from repo_notify.errors import PermissionsUnavailable
@@ -92,6 +93,7 @@ class Explainer:
     dialects: Dialects
     bus: Bus | Stream | None
     ends: Ends
+    backend: Backend | None
 
     def explain(self, asked: Asked) -> list[Check]:
         """Return every check, in order; what an event needs is in `NEEDED`."""
@@ -104,6 +106,7 @@ class Explainer:
             self._slow,
             self._cut,
             self._queue,
+            *((self._backend,) if self.backend is not None else ()),
         )
         return [check(asked, connections) for check in checks]
 
@@ -227,8 +230,14 @@ class Explainer:
         return Check("queue", problem is None, problem or "what other processes publish is heard here")
 
 
+    def _backend(self, _: Asked, __: dict[str, Peer]) -> Check:
+        assert self.backend is not None, "asked where there is one"
+        return Check("backend", self.backend.problem() is None, self.backend.summary())
+
+
 # What must hold for an event to arrive; the other checks tell why one may have been missed.
 NEEDED = ("connected", "joined")
+_ASIDE = ("slow", "cut", "queue", "backend")
 
 
 def summary(asked: Asked, checks: list[Check]) -> dict[str, Any]:
@@ -240,7 +249,7 @@ def summary(asked: Asked, checks: list[Check]) -> dict[str, Any]:
             "(x-socket-id)"
         )
         return {"hears": True, "answer": answer}
-    first = next(check for check in checks if not check.ok and check.check not in ("slow", "cut", "queue"))
+    first = next(check for check in checks if not check.ok and check.check not in _ASIDE)
     return {"hears": False, "answer": f"{asked.username} does not hear here of changes of the model: {first.why}"}
 
 

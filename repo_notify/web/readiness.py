@@ -155,7 +155,7 @@ class Probes:
         return _Trouble(False, problem) if problem else None
 
     def _backend_queue(self, _: float) -> _Trouble | None:
-        problem = self._backend.exchange.problem() if self._backend is not None else None
+        problem = self._backend.problem() if self._backend is not None else None
         return _Trouble(True, problem) if problem else None
 
     def _log(self, found: Mapping[str, _Trouble]) -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from repo_notify.backend.frames import Broken, Deliveries, Frame, Item, TooLarge
+from repo_notify.backend.frames import Broken, Deliveries, Delivery, Frame, Item
 
 MAX_BODY = 100
 HEARTBEAT = b"\x08\x00\x00\x00\x00\x00\x00\xce"
@@ -25,10 +25,14 @@ def header(size: int) -> bytes:
     return frame(2, pack(">HHQ", 60, 0, size) + b"\x10\x00\x02")
 
 
-def delivery(body: bytes, size: int = 8) -> bytes:
+def announced(tag: int, *, again: bool = False) -> bytes:
+    return frame(1, b"\x00\x3c\x00\x3c\x04ctag" + pack(">QB", tag, again) + b"\x00\x00")
+
+
+def delivery(body: bytes, size: int = 8, tag: int = 1, *, again: bool = False) -> bytes:
     """A message whose body comes in frames of that many bytes."""
     parts = [frame(3, body[at : at + size]) for at in range(0, len(body), size)]
-    return frame(1, b"\x00\x3c\x00\x3c\x04ctag") + header(len(body)) + b"".join(parts)
+    return announced(tag, again=again) + header(len(body)) + b"".join(parts)
 
 
 STREAM = b"".join(
@@ -39,10 +43,17 @@ STREAM = b"".join(
         delivery(b"x" * 100),
         delivery(b"x" * 101),
         frame(1, CLOSED, channel=0),
-        delivery("ü".encode()),
+        delivery("ü".encode(), tag=1 << 40, again=True),
     ]
 )
-ITEMS: list[Item] = [b"first", b"", b"x" * 100, TooLarge(101), Frame(1, 0, CLOSED), "ü".encode()]
+ITEMS: list[Item] = [
+    Delivery(1, False, 5, b"first"),
+    Delivery(1, False, 0, b""),
+    Delivery(1, False, 100, b"x" * 100),
+    Delivery(1, False, 101, None),
+    Frame(1, 0, CLOSED),
+    Delivery(1 << 40, True, 2, "ü".encode()),
+]
 
 
 def fed(*chunks: bytes) -> list[Item]:
@@ -66,14 +77,14 @@ def test_bytes_may_arrive_in_any_pieces(cuts: list[int]) -> None:
 
 def test_a_body_that_is_too_large_is_not_kept_meanwhile() -> None:
     deliveries, part, number = Deliveries(MAX_BODY), b"x" * 100_000, 200
-    list(deliveries.feed(frame(1, b"\x00\x3c\x00\x3c") + header(len(part) * number)))
+    list(deliveries.feed(announced(1) + header(len(part) * number)))
     tracemalloc.start()
     try:
         items = [item for _ in range(number) for item in deliveries.feed(frame(3, part[:]))]
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
-    assert items == [TooLarge(len(part) * number)]
+    assert items == [Delivery(1, False, len(part) * number, None)]
     assert peak < 10 * len(part)
 
 
@@ -85,10 +96,12 @@ def test_a_body_that_is_too_large_is_not_kept_meanwhile() -> None:
         pack(">BHI", 3, 1, 1 << 30),
         frame(3, b"a body of nothing"),
         header(3),
-        frame(1, b"\x00\x3c\x00\x3c") + frame(3, b"x"),
-        frame(1, b"\x00\x3c\x00\x3c") + frame(2, b"short"),
-        frame(1, b"\x00\x3c\x00\x3c") + header(2) + frame(3, b"xxx"),
-        frame(1, b"\x00\x3c\x00\x3c") + header(2) + frame(1, b"\x00\x3c\x00\x3c"),
+        announced(1) + frame(3, b"x"),
+        announced(1) + frame(2, b"short"),
+        announced(1) + header(2) + frame(3, b"xxx"),
+        announced(1) + header(2) + announced(2),
+        frame(1, b"\x00\x3c\x00\x3c"),
+        frame(1, b"\x00\x3c\x00\x3c\x04ctag" + b"\x00" * 8),
         frame(7, b""),
     ],
 )
@@ -103,4 +116,4 @@ def test_any_bytes_are_items_or_broken(stream: bytes) -> None:
         items = fed(stream)
     except Broken:
         return
-    assert all(isinstance(item, bytes | Frame | TooLarge) for item in items)
+    assert all(isinstance(item, Delivery | Frame) for item in items)

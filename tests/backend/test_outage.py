@@ -190,6 +190,51 @@ def test_an_exchange_of_another_kind(serve: Callable[..., Served], broker: str, 
         until_ready(served)
 
 
+def test_an_exchange_that_is_deleted_while_it_is_consumed(
+    serve: Callable[..., Served], broker: str, mongo: MongoClient[dict[str, Any]], chat: Callable[..., ChatClient]
+) -> None:
+    exchange = f"deleted{uuid4().hex[:8]}"
+    with backend(broker, mongo, exchange) as publishing, publishing.connection.channel() as channel:
+        served = serve(broker, exchange)
+        until_ready(served)
+        client = Site(served, publishing, chat).joined("carol", ROOM)
+        channel.exchange_delete(exchange)
+        # Nothing that the broker would say: the connection stands, and its queue hears of nothing.
+        assert client.hear() == ("message", (GAP,))
+        until_ready(served)
+        told = publishing.model_event("containerNewTicket", ROOM, {"n": 1})
+        assert client.hear() == ("containerNewTicket", (told,))
+        # As long as another one has its name it cannot be consumed.
+        channel.exchange_delete(exchange)
+        channel.exchange_declare(exchange, type="topic", durable=True, auto_delete=False)
+        until_ready(served, 503)
+        assert "PreconditionFailed" in problem(served)
+        assert up(served) == 0
+        channel.exchange_delete(exchange)
+        until_ready(served)
+        told = publishing.model_event("containerNewTicket", ROOM, {"n": 2})
+        assert hear_event(client, "containerNewTicket") == told
+
+
+def test_an_exchange_that_was_made_anew_is_bound_again(
+    serve: Callable[..., Served], broker: str, mongo: MongoClient[dict[str, Any]], chat: Callable[..., ChatClient]
+) -> None:
+    exchange = f"anew{uuid4().hex[:8]}"
+    with backend(broker, mongo, exchange) as publishing, publishing.connection.channel() as channel:
+        served = serve(broker, exchange)
+        until_ready(served)
+        site = Site(served, publishing, chat)
+        client = site.joined("carol", ROOM)
+        channel.exchange_delete(exchange)
+        channel.exchange_declare(exchange, type="fanout", durable=True, auto_delete=False)
+
+        def heard() -> bool:
+            told = publishing.model_event("containerNewTicket", ROOM, {"n": 1})
+            return ("containerNewTicket", (told,)) in client.heard_so_far()
+
+        until(heard)
+
+
 def test_a_wrong_password(serve: Callable[..., Served], broker: str) -> None:
     served = serve(broker.replace("guest:guest", "guest:hunter2"), "any")
     until_ready(served, 503)

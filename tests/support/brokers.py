@@ -62,12 +62,21 @@ def redis(folder: Path, port: int | None = None, *, max_bytes: int | None = None
 
 
 @contextmanager
-def rabbitmq(folder: Path, port: int | None = None, *, max_bytes: int | None = None) -> Iterator[str]:
-    """Run a RabbitMQ node with a port mapper of its own; its address. `max_bytes` bounds a message."""
+def rabbitmq(
+    folder: Path, port: int | None = None, *, max_bytes: int | None = None, tls: tuple[int, Path] | None = None
+) -> Iterator[str]:
+    """Run a RabbitMQ node with a port mapper of its own; its address.
+
+    `max_bytes` bounds a message. `tls` is a second port, with TLS, and the file of its certificate and key.
+    """
     server, mapper = binary(RABBITMQ, "rabbitmq-server"), binary("epmd")
     port, names = port or free_port(), free_port()
     (folder / "plugins").write_text("[].\n")
-    (folder / "rabbitmq.conf").write_text(f"max_message_size = {max_bytes}\n" if max_bytes is not None else "")
+    options = [f"max_message_size = {max_bytes}"] if max_bytes is not None else []
+    if tls is not None:
+        options += [f"listeners.ssl.1 = 127.0.0.1:{tls[0]}"]
+        options += [f"ssl_options.{kind} = {tls[1]}" for kind in ("certfile", "keyfile", "cacertfile")]
+    (folder / "rabbitmq.conf").write_text("".join(f"{option}\n" for option in options))
     env = {
         "HOME": str(folder),
         "ERL_EPMD_PORT": str(names),

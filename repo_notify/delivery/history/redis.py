@@ -38,6 +38,7 @@ class Service:
         keys = f"{{{name}}}:"
         self.meta, self.stream, self.origins = f"{keys}history", f"{keys}stream", f"{keys}origin:"
         self.trimmed = f"{keys}trimmed"
+        self.inlet, self.marks = f"{keys}inlet", f"{keys}marks"
         self.processes, self.ended, self.records = f"{keys}processes", f"{keys}ended", f"{keys}records:"
 
     def version(self) -> tuple[int, ...]:

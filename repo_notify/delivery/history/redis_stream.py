@@ -35,10 +35,14 @@ _ADD = """
 if redis.call('EXISTS', KEYS[1]) == 0 then return 0 end
 local now = redis.call('TIME')
 local at = now[1] .. string.format('%06d', now[2])
-for i = 3, #ARGV, 4 do
+local entered = redis.call('GET', KEYS[4])
+for i = 3, #ARGV, 6 do
     local origin, sent, body, offered = ARGV[i], ARGV[i + 1], ARGV[i + 2], ARGV[i + 3] == '1'
+    local entry, mark = ARGV[i + 4], ARGV[i + 5]
     local is_new
-    if offered then
+    if entry ~= '' and entry ~= entered then
+        is_new = false
+    elseif offered then
         is_new = redis.call('SET', KEYS[3] .. origin .. ':' .. sent, '', 'NX', 'EX', ARGV[2])
     else
         is_new = tonumber(sent) > tonumber(redis.call('GET', KEYS[3] .. origin) or '0')
@@ -47,8 +51,18 @@ for i = 3, #ARGV, 4 do
         local number = string.format('%.0f', redis.call('HINCRBY', KEYS[1], 'number', 1))
         redis.call('XADD', KEYS[2], number .. '-0', 'at', at, 'body', body)
         if not offered then redis.call('SET', KEYS[3] .. origin, sent, 'EX', ARGV[1]) end
+        if entry ~= '' then redis.call('HINCRBY', KEYS[5], mark, 1) end
     end
 end
+return 1
+"""
+_RELEASE = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
+for i = 3, #ARGV do
+    if redis.call('HINCRBY', KEYS[2], ARGV[i], -1) <= 0 then redis.call('HDEL', KEYS[2], ARGV[i]) end
+end
+redis.call('EXPIRE', KEYS[1], ARGV[2])
+redis.call('EXPIRE', KEYS[2], ARGV[2])
 return 1
 """
 # Of each room that has lost events: the last one's message. Of further rooms it is believed of all until `floor`.
@@ -88,13 +102,16 @@ class Read(NamedTuple):
 class Waiting(NamedTuple):
     """A message that the stream is to have: who sent it, its number there, and what it is.
 
-    One process sends its own in order; one that is `offered` may come from several, which know different ones.
+    One process sends its own in order; one that is `offered` may come from several, which know different ones. One that
+    came by a queue names the `entry` by which it did, and has a `mark` until it is released.
     """
 
     origin: str
     number: int
     body: bytes
     offered: int = 0
+    entry: str = ""
+    mark: str = ""
 
 
 class RedisStream:
@@ -103,7 +120,8 @@ class RedisStream:
     def __init__(self, service: Service) -> None:
         self._service = service
         self._client = service.client
-        self._begin, self._add, self._trim = map(self._client.register_script, (_BEGIN, _ADD, _TRIM))
+        scripts = (_BEGIN, _ADD, _RELEASE, _TRIM)
+        self._begin, self._add, self._release, self._trim = map(self._client.register_script, scripts)
 
     def meta(self) -> Meta | None:
         """Return what the history is called and where it is; None where there is none."""
@@ -125,11 +143,31 @@ class RedisStream:
             self._begin(keys=keys, args=[instead, name, begun])
 
     def add(self, messages: Sequence[Waiting]) -> bool:
-        """Add messages, in order; return False where there is no history."""
-        keys = [self._service.meta, self._service.stream, self._service.origins]
+        """Add messages, in order, but for those of an entry that others followed; return False without a history."""
+        service = self._service
+        keys = [service.meta, service.stream, service.origins, service.inlet, service.marks]
         args = [part for message in messages for part in message]
         with within():
             return bool(self._add(keys=keys, args=[ORIGIN_SECONDS, OFFERED_SECONDS, *args]))
+
+    def enter(self, entry: str) -> dict[str, int]:
+        """Have messages of this entry alone be added from now on; return how often each mark was not released."""
+        with within(), self._client.pipeline() as pipeline:
+            pipeline.set(self._service.inlet, entry, ex=ORIGIN_SECONDS)
+            pipeline.hgetall(self._service.marks)
+            found: Any = pipeline.execute()[1]
+        return {mark.decode(): int(number) for mark, number in found.items()}
+
+    def release(self, entry: str, marks: Sequence[str]) -> bool:
+        """Forget that messages with these marks were added; return False where another entry is the last one."""
+        keys = [self._service.inlet, self._service.marks]
+        with within():
+            return bool(self._release(keys=keys, args=[entry, ORIGIN_SECONDS, *marks]))
+
+    def forget_marks(self) -> None:
+        """Forget every mark: the queue whose messages had them is there no more."""
+        with within():
+            self._client.delete(self._service.marks)
 
     def after(self, number: int) -> list[Read]:
         """Return what comes after that number, the first of it; wait for that for a moment."""

@@ -1,0 +1,77 @@
+"""The way into the stream for what a queue outside brings: each message once, whichever process consumes the queue.
+
+One process at a time does, and acknowledges a message when the stream has it; who takes over gets those again that were
+not acknowledged. So each message is marked in the stream's Redis from its addition until just before its
+acknowledgement. A mark is made of the body alone: messages that are alike to the byte are alike to everybody, and are
+counted. A mark is released before the acknowledgement, never after it: who dies in between causes a repeat, and not a
+hole.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections import Counter
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+from . import messages
+from .history.redis_stream import RedisStream
+from .stream import Stream, Ticket
+
+
+class Superseded(Exception):
+    """Another process has entered since; what this one brings is not added any more."""
+
+
+class Brought(NamedTuple):
+    """A message that the stream is to have; without a ticket it was there already."""
+
+    mark: str
+    ticket: Ticket | None
+
+
+class Inlet:
+    """What the processes of a service bring into one stream; `enter` begins anew with each subscription."""
+
+    def __init__(self, stream: Stream, redis: RedisStream) -> None:
+        self._stream, self._redis = stream, redis
+
+    def enter(self) -> Entry:
+        """Be the one that brings, in the place of whoever was; raises `StoreUnavailable`."""
+        name = secrets.token_hex(8)
+        return Entry(self._stream, self._redis, name, Counter(self._redis.enter(name)))
+
+    def renewed(self) -> None:
+        """Take note that the queue is a new one: what was published before may be lost. Raises `StoreUnavailable`."""
+        self._stream.lose()
+        self._redis.forget_marks()
+
+
+class Entry:
+    """One subscription's way in; `marks` are those of messages that were not acknowledged when it began."""
+
+    def __init__(self, stream: Stream, redis: RedisStream, name: str, marks: Counter[str]) -> None:
+        self._stream, self._redis, self._name = stream, redis, name
+        self._marks = marks
+
+    def bring(self, body: bytes, *, again: bool) -> Brought | None:
+        """Have a message, a JSON object, added, unless it was; None where too much waits for the stream.
+
+        `again`: it was delivered before, to whomever.
+        """
+        mark = blake2b(body, digest_size=16).hexdigest()
+        if again and self._marks[mark] > 0:
+            self._marks[mark] -= 1
+            return Brought(mark, None)
+        ticket = self._stream.bring(messages.dumped(body), entry=self._name, mark=mark)
+        return None if ticket is None else Brought(mark, ticket)
+
+    def has(self, brought: Brought) -> bool:
+        """Return whether the stream has the message."""
+        return brought.ticket is None or self._stream.has(brought.ticket)
+
+    def release(self, brought: Sequence[Brought]) -> None:
+        """Take note that messages are acknowledged next; raises `Superseded`, or `StoreUnavailable`."""
+        if not self._redis.release(self._name, [each.mark for each in brought]):
+            raise Superseded("another process consumes the backend's messages now")
