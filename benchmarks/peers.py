@@ -15,7 +15,7 @@ from typing import IO, Any, Literal, Protocol
 
 import requests
 
-from benchmarks.build import compiled, node_modules
+from benchmarks.build import BuildError, compiled, node_modules
 from benchmarks.load.audience import Script
 from repo_notify.demo.seed import STRUCTURE, TEAMSPACE, TOWER
 from tests.clients.install import find_node
@@ -186,6 +186,18 @@ def _node(config: Config) -> Command:
     return Command((node.executable, script, json.dumps(asdict(config))), environment)
 
 
+def _node_eiows(config: Config) -> Command:
+    command, node = _node(config), find_node()
+    assert node is not None
+    folder = SERVERS / "node" / "eiows"
+    try:
+        native = node_modules(node, folder / "package.json", folder / "crypto_tls.h", script="native")
+    except BuildError as error:
+        raise Unavailable(f"eiows could not be built: {str(error).splitlines()[-1][:300]}") from None
+    path = os.pathsep.join((command.environment["NODE_PATH"], str(native)))
+    return Command(command.words, {**command.environment, "NODE_PATH": path, "WS_ENGINE": "eiows"})
+
+
 def _limit(_: Config) -> Command:
     program = compiled(SERVERS / "limit.c")
     if program is None:
@@ -200,6 +212,7 @@ PEERS = {
         Peer("ours", _OURS, _python("ours"), WebServer),
         Peer("stock", "stock Flask-SocketIO with gevent-websocket", _python("stock"), WebServer),
         Peer("node", "Node, socket.io with express-session", _node, WebServer),
+        Peer("node-eiows", "the same with the npm package `eiows` as `wsEngine`, built without TLS", _node_eiows, WebServer),
         Peer("c", "a C loop of `send()` over bare TCP sockets: the physical limit", _limit, SendLoop, serves=False),
     )
 }

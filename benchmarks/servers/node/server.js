@@ -120,6 +120,7 @@ async function main() {
 		perMessageDeflate: false,
 		pingInterval: config.ping_seconds * 1000,
 		pingTimeout: config.ping_seconds * 1000,
+		...(process.env.WS_ENGINE ? { wsEngine: require(process.env.WS_ENGINE).Server } : {}),
 		...(config.recovery ? { connectionStateRecovery: RECOVERY } : {}),
 	});
 	io.engine.use(sessions);
