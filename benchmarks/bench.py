@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from pymongo import MongoClient
@@ -13,7 +13,7 @@ from benchmarks.figures import Key, Results
 from benchmarks.load.audience import Audience, LoadError, Script
 from benchmarks.load.drain import Drained
 from benchmarks.load.process import LoadProcess
-from benchmarks.peers import Config, Order, Peer, Server, Sessions, Unavailable, launched
+from benchmarks.peers import Config, Generated, Order, Peer, Server, Unavailable, launched
 from benchmarks.process import cpu_seconds, settle
 from benchmarks.sizes import Sizes
 from repo_notify.testing.teamspaces import Teamspace
@@ -25,11 +25,15 @@ DRAIN_SECONDS = 120.0
 
 @dataclass(frozen=True)
 class Traffic:
-    """What one order brought: seconds from first event to last byte, what arrived, and the server's CPU time."""
+    """What one order brought: seconds from first event to last byte, what arrived, and the server's CPU time.
+
+    `generated` is what the server itself says of it.
+    """
 
     seconds: float
     drained: Drained
     cpu: float
+    generated: Generated
 
 
 @dataclass
@@ -74,9 +78,9 @@ class Contestant:
         cpu = self.cpu()
         quiet = QUIET_SECONDS if want < 0 else -1.0
         reading = self.load.start(Audience.drain, want, DRAIN_SECONDS, quiet, ages)
-        started = self.server.generate(order, self.frame)
+        generated = self.server.generate(order, self.frame)
         drained = reading.result()
-        return Traffic((drained.finished - started) / 1e9, drained, self.cpu() - cpu)
+        return Traffic((drained.finished - generated.started) / 1e9, drained, self.cpu() - cpu, generated)
 
     def cpu(self) -> float:
         """Return the server's CPU time in seconds."""
@@ -100,12 +104,11 @@ class Bench:
     step: Callable[[], object] = lambda: None
 
     @contextmanager
-    def started(self, *, only_serving: bool = True, sessions: Sessions = "cookie") -> Iterator[list[Contestant]]:
+    def started(self, *, only_serving: bool = True, config: Config | None = None) -> Iterator[list[Contestant]]:
         """Start the peers, each with a load process; those that are no services only where asked for."""
-        config = replace(self.config, sessions=sessions)
         chosen = [peer for peer in self.peers if peer.serves or not only_serving]
         with ExitStack() as stack:
-            yield self._start(stack, chosen, config)
+            yield self._start(stack, chosen, config or self.config)
 
     @contextmanager
     def alone(self, peer: Peer, config: Config | None = None) -> Iterator[Contestant | None]:

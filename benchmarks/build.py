@@ -32,18 +32,30 @@ def compiled(source: Path, *, shared: bool = False) -> Path | None:
     return _cached(source, build) / source.stem
 
 
-def node_modules(node: Node, manifest: Path) -> Path:
-    """Return the folder into which the packages of a package.json are installed; raises `BuildError`."""
+def node_modules(node: Node, manifest: Path, *beside: Path, script: str | None = None) -> Path:
+    """Return the folder into which the packages of a package.json are installed; raises `BuildError`.
+
+    A `script` of the package.json is run afterwards, with the files `beside` in its folder.
+    """
+    npm = str(node.bin / "npm")
 
     def build(folder: Path) -> None:
-        (folder / manifest.name).write_bytes(manifest.read_bytes())
-        _run([str(node.bin / "npm"), *NPM_INSTALL], folder, node.environment())
+        for source in (manifest, *beside):
+            (folder / source.name).write_bytes(source.read_bytes())
+        _run([npm, *NPM_INSTALL], folder, node.environment())
+        if script is not None:
+            _run([npm, "run", script], folder, node.environment())
 
-    return _cached(manifest, build) / "node_modules"
+    return _cached(manifest, build, *beside, version=_version(node) if script is not None else b"") / "node_modules"
 
 
-def _cached(source: Path, build: Callable[[Path], None]) -> Path:
-    digest = hashlib.sha256(source.read_bytes()).hexdigest()[:16]
+def _version(node: Node) -> bytes:
+    """Return which Node it is: what is compiled for one does not run in another."""
+    return subprocess.run([node.executable, "--version"], capture_output=True, check=True, timeout=10).stdout
+
+
+def _cached(source: Path, build: Callable[[Path], None], *beside: Path, version: bytes = b"") -> Path:
+    digest = hashlib.sha256(b"".join(path.read_bytes() for path in (source, *beside)) + version).hexdigest()[:16]
     target = cache_root() / f"benchmarks-{source.stem}-{digest}"
     if target.is_dir():
         return target

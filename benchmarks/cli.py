@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import monotonic
 
 import click
 
@@ -13,7 +14,7 @@ from benchmarks.figures import Results
 from benchmarks.load.audience import LoadError
 from benchmarks.machine import facts
 from benchmarks.peers import PEERS, ROOT, Config
-from benchmarks.process import raise_open_files
+from benchmarks.process import machine_busy, raise_open_files
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.scenarios.scenario import Scenario
 from benchmarks.sizes import SIZES
@@ -42,6 +43,7 @@ def main(names: tuple[str, ...], peer_names: tuple[str, ...], rounds: int | None
     peers = tuple(PEERS[name] for name in peer_names or PEERS)
     chosen = SIZES[sizes]
     results = Results()
+    started = monotonic()
     missing: dict[str, str] = {}
     try:
         with EmbeddedMongo(MEMORY) as mongo:
@@ -52,13 +54,15 @@ def main(names: tuple[str, ...], peer_names: tuple[str, ...], rounds: int | None
                 _run(bench, scenario)
     except (BuildError, LoadError) as error:
         raise click.ClickException(str(error)) from error
-    report.write(out, results, scenarios=scenarios, peers=peers, missing=missing, facts=facts())
+    known = facts() | {"Duration of the run": f"{(monotonic() - started) / 60:.0f} minutes, {bench.rounds} rounds"}
+    report.write(out, results, scenarios=scenarios, peers=peers, missing=missing, facts=known)
     click.echo(f"{out} is written")
 
 
 def _run(bench: Bench, scenario: Scenario) -> None:
     peers = [peer for peer in bench.peers if scenario.includes(peer.name)]
     turns = scenario.steps(bench.sizes) * bench.rounds * len(peers)
+    bench.results.others[scenario.name] = machine_busy(bench.sizes.look_seconds)
     with click.progressbar(length=turns, label=f"{scenario.title:<26}") as bar:
         bench.step = lambda: bar.update(1)
         scenario.run(bench)

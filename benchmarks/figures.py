@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
 class Unit:
-    """How a metric is written, and whether more of it is better."""
+    """How a metric is written, whether more of it is better, and whether one peer wins by it at all."""
 
     name: str
     write: Callable[[float], str]
     more_is_better: bool = False
+    judged: bool = True
 
 
 def _grouped(value: float) -> str:
@@ -38,6 +39,8 @@ MEBIBYTES = Unit("MiB", _scaled(2**20, "MiB"))
 COUNT = Unit("number", _grouped)
 COMPLETENESS = Unit("completeness", _rounded_down, more_is_better=True)
 SHARE = Unit("share", lambda value: f"{100 * value:.3g} %", more_is_better=True)
+# How busy a server was is neither good nor bad by itself.
+BUSY = Unit("busy", SHARE.write, judged=False)
 
 
 @dataclass(frozen=True, order=True)
@@ -70,10 +73,14 @@ class Figure:
 
 @dataclass
 class Results:
-    """All rounds of a run, and remarks such as what became of a message; kept in the order in which they came."""
+    """All rounds of a run, and remarks such as what became of a message; kept in the order in which they came.
+
+    `others` are the shares of the machine that others used before each scenario.
+    """
 
     rounds: dict[Key, list[float]] = field(default_factory=dict)
     remarks: dict[Key, str] = field(default_factory=dict)
+    others: dict[str, float] = field(default_factory=dict)
 
     def add(self, key: Key, value: float) -> None:
         """Add one round."""
@@ -89,6 +96,21 @@ class Results:
         pairs = zip(self.rounds.get(above, []), self.rounds.get(below, []), strict=False)
         ratios = [first / second for first, second in pairs if second]
         return Figure.of(ratios) if ratios else None
+
+    def winner(self, keys: Sequence[Key], unit: Unit) -> str:
+        """Return which peer has the best median of a metric, and by how much; empty where nobody competes."""
+        found = [(key, figure) for key in keys if (figure := self.figure(key)) is not None]
+        if len(found) < 2 or not unit.judged:
+            return ""
+        (first, best), (second, other) = sorted(found, key=lambda one: one[1].median, reverse=unit.more_is_better)[:2]
+        if best.median == other.median:
+            return "equal"
+        above, below = (first, second) if unit.more_is_better else (second, first)
+        by = self.ratio(above, below)
+        if by is None or math.isinf(by.median):
+            return f"`{first.peer}`"
+        always = "" if by.low > 1 else ", not in every round"
+        return f"`{first.peer}` by {by.median:.2f} ×{always}"
 
     def cases(self, scenario: str, metric: str) -> list[str]:
         """Return the cases of one metric in the order in which they were measured."""

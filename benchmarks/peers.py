@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, Any, Literal, Protocol
+from typing import IO, Any, Literal, NamedTuple, Protocol
 
 import requests
 
-from benchmarks.build import compiled, node_modules
+from benchmarks.build import BuildError, compiled, node_modules
 from benchmarks.load.audience import Script
 from repo_notify.demo.seed import STRUCTURE, TEAMSPACE, TOWER
 from tests.clients.install import find_node
@@ -68,6 +68,17 @@ class Order:
     places: tuple[Mapping[str, str], ...] = ()
 
 
+class Generated(NamedTuple):
+    """When a peer began to publish, in ns of CLOCK_MONOTONIC, and its CPU time by its own count, in seconds.
+
+    `user` is its own, `system` the kernel's; a peer that does not count says none.
+    """
+
+    started: int
+    user: float = 0.0
+    system: float = 0.0
+
+
 class Server(Protocol):
     """A running peer."""
 
@@ -82,8 +93,8 @@ class Server(Protocol):
     def script(self) -> Script:
         """Return how a client gets into the room."""
 
-    def generate(self, order: Order, frame: int) -> int:
-        """Have it publish; return when it began, in ns of CLOCK_MONOTONIC. A frame on the wire has `frame` bytes."""
+    def generate(self, order: Order, frame: int) -> Generated:
+        """Have it publish. A frame on the wire has `frame` bytes."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +122,10 @@ class WebServer:
         answer.raise_for_status()
         return answer
 
-    def generate(self, order: Order, frame: int) -> int:  # noqa: ARG002 - its frames are as long as they are
-        """Have it publish; return when it began."""
-        return int(self._post("generate", asdict(order)).json()["started"])
+    def generate(self, order: Order, frame: int) -> Generated:  # noqa: ARG002 - its frames are as long as they are
+        """Have it publish."""
+        told = self._post("generate", asdict(order)).json()
+        return Generated(int(told["started"]), told["user"], told["system"])
 
     def _post(self, what: str, body: dict[str, Any]) -> requests.Response:
         answer = requests.post(f"http://{HOST}:{self.port}/bench/{what}", json=body, timeout=REQUEST_SECONDS)
@@ -137,13 +149,13 @@ class SendLoop:
         """Return the empty script: bare TCP."""
         return Script(HOST, self.port)
 
-    def generate(self, order: Order, frame: int) -> int:
-        """Have it send; return when it began."""
+    def generate(self, order: Order, frame: int) -> Generated:
+        """Have it send."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(f"{order.events} {order.burst} {frame}\n")
         self.process.stdin.flush()
-        return int(self.process.stdout.readline().split()[0])
+        return Generated(int(self.process.stdout.readline().split()[0]))
 
 
 @dataclass(frozen=True)
@@ -186,6 +198,18 @@ def _node(config: Config) -> Command:
     return Command((node.executable, script, json.dumps(asdict(config))), environment)
 
 
+def _node_eiows(config: Config) -> Command:
+    command, node = _node(config), find_node()
+    assert node is not None
+    folder = SERVERS / "node" / "eiows"
+    try:
+        native = node_modules(node, folder / "package.json", folder / "crypto_tls.h", script="native")
+    except BuildError as error:
+        raise Unavailable(f"eiows could not be built: {str(error).splitlines()[-1][:300]}") from None
+    path = os.pathsep.join((command.environment["NODE_PATH"], str(native)))
+    return Command(command.words, {**command.environment, "NODE_PATH": path, "WS_ENGINE": "eiows"})
+
+
 def _limit(_: Config) -> Command:
     program = compiled(SERVERS / "limit.c")
     if program is None:
@@ -200,6 +224,12 @@ PEERS = {
         Peer("ours", _OURS, _python("ours"), WebServer),
         Peer("stock", "stock Flask-SocketIO with gevent-websocket", _python("stock"), WebServer),
         Peer("node", "Node, socket.io with express-session", _node, WebServer),
+        Peer(
+            "node-eiows",
+            "the same with the npm package `eiows` (without its TLS) as `wsEngine`",
+            _node_eiows,
+            WebServer,
+        ),
         Peer("c", "a C loop of `send()` over bare TCP sockets: the physical limit", _limit, SendLoop, serves=False),
     )
 }

@@ -17,6 +17,22 @@ def raise_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
+def machine_busy(seconds: float) -> float:
+    """Return the share of all processors that was used within so many seconds (proc(5), `/proc/stat`)."""
+    idle, total = _machine_ticks()
+    # There is nothing to wait for but time.
+    time.sleep(seconds)
+    idle_now, total_now = _machine_ticks()
+    passed = total_now - total
+    return 1 - (idle_now - idle) / passed if passed else 0.0
+
+
+def _machine_ticks() -> tuple[int, int]:
+    """Return the idle ticks of all processors since the boot, and all their ticks."""
+    ticks = [int(number) for number in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
+
+
 def cpu_seconds(pid: int) -> float:
     """Return the CPU time that all threads of a process have used, in seconds.
 

@@ -11,6 +11,8 @@ class Sizes:
 
     `slow` is the fan-out with stalled clients: members, how many stall, events and bytes of each event's filling.
     `evicted` members lose a right, `evictions` times; each time events go to as many others for `eviction_seconds`.
+    A room that is small gets `events` at most, whatever its deliveries. For `look_seconds` the load of
+    others is watched before each scenario. Idle connections are pinged every `heartbeat_seconds`, for `idle_seconds`.
     `dropped` clients lose their connection every `drop_every` seconds, and come back `drop_away` seconds later.
     """
 
@@ -18,11 +20,14 @@ class Sizes:
     rooms: tuple[int, ...]
     deliveries: int
     burst_deliveries: int
+    events: int
     rates: tuple[int, ...]
     rate_room: int
     rate_seconds: float
     storm: int
     idle: int
+    heartbeat_seconds: int
+    idle_seconds: float
     sockets: tuple[int, ...]
     batch: int
     slow_members: int
@@ -41,17 +46,22 @@ class Sizes:
     drop_away: float
     probe_seconds: float
     publish_seconds: float
+    publishes: int
+    look_seconds: float
 
 
 FULL = Sizes(
     rounds=5,
-    rooms=(10, 100, 1_000, 5_000),
+    rooms=(2, 5, 10, 100, 1_000, 5_000),
     deliveries=50_000,
     burst_deliveries=100_000,
+    events=10_000,
     rates=(2_000, 20_000, 100_000),
     rate_room=1_000,
     rate_seconds=1.5,
     storm=3_000,
+    heartbeat_seconds=25,
+    idle_seconds=25.0,
     idle=10_000,
     sockets=(1_000, 5_000, 15_000),
     batch=500,
@@ -66,21 +76,26 @@ FULL = Sizes(
     sweep_seconds=4.0,
     rooms_at_once=500,
     dropped=1_000,
-    drop_seconds=160.0,
+    drop_seconds=120.0,
     drop_every=15.0,
     drop_away=2.0,
     probe_seconds=0.5,
     publish_seconds=1.0,
+    publishes=10_000,
+    look_seconds=1.0,
 )
 QUICK = Sizes(
     rounds=2,
-    rooms=(10, 1_000),
+    rooms=(2, 10, 1_000),
     deliveries=20_000,
     burst_deliveries=50_000,
+    events=5_000,
     rates=(20_000,),
     rate_room=1_000,
     rate_seconds=0.5,
     storm=200,
+    heartbeat_seconds=5,
+    idle_seconds=10.0,
     idle=1_000,
     sockets=(200, 1_000),
     batch=100,
@@ -100,16 +115,21 @@ QUICK = Sizes(
     drop_away=2.0,
     probe_seconds=0.3,
     publish_seconds=0.3,
+    publishes=5_000,
+    look_seconds=0.5,
 )
 SMOKE = Sizes(
     rounds=1,
-    rooms=(10,),
+    rooms=(3,),
     deliveries=500,
     burst_deliveries=500,
+    events=500,
     rates=(100,),
     rate_room=10,
     rate_seconds=0.2,
     storm=10,
+    heartbeat_seconds=1,
+    idle_seconds=3.0,
     idle=10,
     sockets=(10, 20),
     batch=5,
@@ -129,5 +149,7 @@ SMOKE = Sizes(
     drop_away=0.2,
     probe_seconds=0.2,
     publish_seconds=0.1,
+    publishes=100,
+    look_seconds=0.1,
 )
 SIZES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}

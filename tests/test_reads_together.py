@@ -63,9 +63,9 @@ def ask(store: Store) -> Iterator[Callable[[str], Future[Any]]]:
     with ThreadPoolExecutor(64) as threads:
 
         def ask(key: str) -> Future[Any]:
-            before = waiting(together) + len(store.read_keys)
+            is_first, waited, read = not together._reading, waiting(together), len(store.read_keys)
             asked = threads.submit(together, key)
-            until(lambda: waiting(together) + len(store.read_keys) > before)
+            until(lambda: len(store.read_keys) > read or (not is_first and waiting(together) > waited))
             return asked
 
         yield ask

@@ -18,6 +18,8 @@ QUIET_SECONDS = 0.3
 SOURCES = tuple(f"127.0.0.{last}" for last in range(2, 10))
 # Not in socket before Python 3.12 (ip(7)): the port is chosen when connecting, per destination.
 IP_BIND_ADDRESS_NO_PORT = 24
+# Of Engine.IO's heartbeats, in WebSocket frames.
+PING_FRAME, PONG_FRAME = b"\x81\x012", masked(b"3")
 REFUSALS = (b'42["error"', b"44{", b"HTTP/1.1 4", b"HTTP/1.1 5")
 
 
@@ -106,6 +108,24 @@ class Audience:
     def drain(self, want: int, seconds: float, quiet: float = -1.0, ages: int = 0) -> Drained:
         """Read what comes for the clients that have not stalled; see `benchmarks.load.drain.drain`."""
         return drain(self._epoll, want, seconds, quiet, ages)
+
+    def answer_pings(self, seconds: float) -> int:
+        """Answer the pings of the server's heartbeats for so long; return how many there were.
+
+        Raises `LoadError` where anything else comes: it is for clients of whom nobody hears.
+        """
+        deadline = time.monotonic() + seconds
+        pings = 0
+        while (left := deadline - time.monotonic()) > 0:
+            for number, _ in self._epoll.poll(left):
+                client = self._clients[number]
+                received = client.recv(65_536)
+                count, rest = divmod(len(received), len(PING_FRAME))
+                if rest or not count or received != PING_FRAME * count:
+                    raise LoadError(f"instead of a ping came {received[:100]!r}")
+                client.send(PONG_FRAME * count)
+                pings += count
+        return pings
 
     def stall(self, script: Script, count: int, limits: Limits) -> None:
         """Bring `count` clients into the room that never read again."""

@@ -6,6 +6,7 @@ import re
 import select
 import socket
 import time
+from typing import NamedTuple
 
 from benchmarks.load.audience import LoadError
 
@@ -25,8 +26,15 @@ def post_request(host: str, port: int, path: str, body: bytes, key: str) -> byte
     return "\r\n".join((*lines, "", "")).encode() + body
 
 
-def repeat(host: str, port: int, request: bytes, connections: int, seconds: float) -> float:
-    """Send `request` again and again over each of the connections, one at a time; return answers per second.
+class Repeated(NamedTuple):
+    """How often a request was answered in how many seconds."""
+
+    answers: int
+    seconds: float
+
+
+def repeat(host: str, port: int, request: bytes, connections: int, seconds: float) -> Repeated:
+    """Send `request` again and again over each of the connections, one at a time.
 
     Raises `LoadError` when an answer is not 202.
     """
@@ -53,7 +61,7 @@ def repeat(host: str, port: int, request: bytes, connections: int, seconds: floa
     epoll.close()
     for client in clients.values():
         client.close()
-    return answers / elapsed
+    return Repeated(answers, elapsed)
 
 
 def _answered(received: bytes) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from benchmarks.bench import Bench, Contestant
-from benchmarks.figures import MICROSECONDS, PER_SECOND, SHARE
+from benchmarks.figures import BUSY, MICROSECONDS, PER_SECOND
 from benchmarks.peers import Order
 from benchmarks.scenarios.scenario import Scenario
 
@@ -11,7 +11,7 @@ NAME = "fan-out"
 BURST = 50
 SINGLE, BURSTS = "deliveries/s, single events", f"deliveries/s, bursts of {BURST}"
 SINGLE_CPU, BURST_CPU = "server CPU per delivery, single events", f"server CPU per delivery, bursts of {BURST}"
-BUSY = "server busy, single events"
+SINGLE_BUSY = "server busy, single events"
 FILL = 16
 
 
@@ -29,7 +29,7 @@ def run(bench: Bench) -> None:
             _calibrate(contestants)
             for contestant in contestants:
                 # Uncounted: Node compiles what runs often.
-                contestant.publish(Order(max(1, bench.sizes.deliveries // members // 4), fill=FILL))
+                contestant.publish(Order(_events(bench, members, bench.sizes.deliveries // 4), fill=FILL))
             for contestant in bench.turns(contestants):
                 _measure(bench, contestant, 1, bench.sizes.deliveries)
             for contestant in bench.turns(contestants):
@@ -44,8 +44,13 @@ def _calibrate(contestants: list[Contestant]) -> None:
         frame = frame or contestant.frame
 
 
+def _events(bench: Bench, members: int, deliveries: int) -> int:
+    """Return how many events make so many deliveries, or as many as a small room is to get."""
+    return max(1, min(deliveries // members, bench.sizes.events))
+
+
 def _measure(bench: Bench, contestant: Contestant, burst: int, deliveries: int) -> None:
-    events = max(1, deliveries // contestant.members // burst) * burst
+    events = max(1, _events(bench, contestant.members, deliveries) // burst) * burst
     traffic = contestant.publish(Order(events, burst, fill=FILL))
     delivered = events * contestant.members
     rate, cpu = (SINGLE, SINGLE_CPU) if burst == 1 else (BURSTS, BURST_CPU)
@@ -53,7 +58,7 @@ def _measure(bench: Bench, contestant: Contestant, burst: int, deliveries: int) 
     bench.add(NAME, where, rate, contestant.peer, delivered / traffic.seconds)
     bench.add(NAME, where, cpu, contestant.peer, traffic.cpu / delivered)
     if burst == 1:
-        bench.add(NAME, where, BUSY, contestant.peer, traffic.cpu / traffic.seconds)
+        bench.add(NAME, where, SINGLE_BUSY, contestant.peer, traffic.cpu / traffic.seconds)
 
 
 SCENARIO = Scenario(
@@ -68,7 +73,7 @@ SCENARIO = Scenario(
         BURSTS: PER_SECOND,
         SINGLE_CPU: MICROSECONDS,
         BURST_CPU: MICROSECONDS,
-        BUSY: SHARE,
+        SINGLE_BUSY: BUSY,
     },
     plotted=(SINGLE, BURSTS),
     steps=lambda sizes: 2 * len(sizes.rooms),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import MICROSECONDS, PER_SECOND
 from benchmarks.load.audience import Audience
@@ -21,7 +23,7 @@ def case(clients: int, sessions: Sessions) -> str:
 def run(bench: Bench) -> None:
     """Measure storms, each after a first client that warms the permissions' cache."""
     for sessions in STORES:
-        with bench.started(sessions=sessions) as contestants:
+        with bench.started(config=replace(bench.config, sessions=sessions)) as contestants:
             for contestant in contestants:
                 # Uncounted: Node compiles what runs often.
                 _storm(contestant, bench.sizes.storm // 2)

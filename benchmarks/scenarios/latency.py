@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from benchmarks.bench import Bench, Contestant
-from benchmarks.figures import MILLISECONDS, SHARE
+from benchmarks.figures import BUSY, MICROSECONDS, MILLISECONDS
 from benchmarks.peers import Order
 from benchmarks.scenarios.scenario import Scenario
 
 NAME = "latency"
-P50, P99, BUSY = "p50", "p99", "server busy"
+P50, P99, SERVER_BUSY = "p50", "p99", "server busy"
+CPU = "server CPU per delivery"
 FILL = 16
 
 
@@ -36,7 +37,8 @@ def _measure(bench: Bench, contestant: Contestant, rate: int) -> None:
     ages = sorted(traffic.drained.ages)
     for metric, share in ((P50, 0.5), (P99, 0.99)):
         bench.add(NAME, case(rate), metric, contestant.peer, ages[int(share * (len(ages) - 1))] / 1e9)
-    bench.add(NAME, case(rate), BUSY, contestant.peer, traffic.cpu / traffic.seconds)
+    bench.add(NAME, case(rate), SERVER_BUSY, contestant.peer, traffic.cpu / traffic.seconds)
+    bench.add(NAME, case(rate), CPU, contestant.peer, traffic.cpu / (events * contestant.members))
 
 
 SCENARIO = Scenario(
@@ -44,7 +46,7 @@ SCENARIO = Scenario(
     title="Latency",
     how="The server publishes to one room at a fixed rate. Each event carries when it was due, so that a server which "
     "falls behind shows it; the reader takes its age (CLOCK_MONOTONIC) at each client when it arrives there.",
-    metrics={P50: MILLISECONDS, P99: MILLISECONDS, BUSY: SHARE},
+    metrics={P50: MILLISECONDS, P99: MILLISECONDS, SERVER_BUSY: BUSY, CPU: MICROSECONDS},
     plotted=(P99,),
     steps=lambda sizes: len(sizes.rates),
     run=run,

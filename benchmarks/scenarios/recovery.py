@@ -9,7 +9,7 @@ from dataclasses import asdict, replace
 from time import monotonic
 
 from benchmarks.bench import Bench, Contestant
-from benchmarks.figures import COMPLETENESS, COUNT, MILLISECONDS, SHARE, Key
+from benchmarks.figures import BUSY, COMPLETENESS, COUNT, MILLISECONDS, Key
 from benchmarks.load.drops import Plan, Recovery, drop_and_recover
 from benchmarks.load.frames import event_frame
 from benchmarks.load.requests import post_request
@@ -18,7 +18,7 @@ from benchmarks.scenarios.scenario import Scenario
 
 NAME = "recovery"
 DELIVERED, REPEATS, RECOVERED = "delivered", "repeats", "connections recovered"
-P50, P99, BUSY = "replay p50", "replay p99", "server busy"
+P50, P99, SERVER_BUSY = "replay p50", "replay p99", "server busy"
 PER_SECOND = 20
 SMALL_ROOM = 10
 EVERYBODY = 0
@@ -66,7 +66,7 @@ def _measure(bench: Bench, contestant: Contestant) -> None:
     bench.add(NAME, where, DELIVERED, contestant.peer, found.received / found.expected)
     bench.add(NAME, where, REPEATS, contestant.peer, found.repeats)
     bench.add(NAME, where, RECOVERED, contestant.peer, found.recovered / max(1, found.reconnections))
-    bench.add(NAME, where, BUSY, contestant.peer, busy)
+    bench.add(NAME, where, SERVER_BUSY, contestant.peer, busy)
     for metric, share in ((P50, 0.5), (P99, 0.99)):
         bench.add(NAME, where, metric, contestant.peer, _percentile(found.replays, share))
     bench.results.remarks[Key(NAME, where, DELIVERED, contestant.peer.name)] = _in_words(found)
@@ -120,7 +120,7 @@ SCENARIO = Scenario(
     name=NAME,
     title="Recovery",
     how="Ours and Node, the latter with `connectionStateRecovery` (in-memory adapter, 120 s, `skipMiddlewares`). "
-    "Everybody is in one room, and half of the clients each in a room of ten as well; 20 events a second for 160 s go "
+    "Everybody is in one room, and half of the clients each in a room of ten as well; 20 events a second for 120 s go "
     "by turns to the large room and to one of the small ones. Each client resets its TCP connection about every 15 s "
     "(20 % more or less) and comes back 2 s later, over WebSocket, with the `pid` and the offset that socket.io-client "
     "4.6 would send; where it is not recovered, it joins its rooms again. (The full run; smaller sizes do less.) "
@@ -134,7 +134,7 @@ SCENARIO = Scenario(
         RECOVERED: COMPLETENESS,
         P50: MILLISECONDS,
         P99: MILLISECONDS,
-        BUSY: SHARE,
+        SERVER_BUSY: BUSY,
     },
     plotted=(P99,),
     steps=lambda _: 1,

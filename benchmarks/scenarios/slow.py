@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.bench import Bench, Contestant
-from benchmarks.figures import MEBIBYTES, PER_SECOND, SHARE, Key
+from benchmarks.figures import MEBIBYTES, MICROSECONDS, PER_SECOND, SHARE, Key
 from benchmarks.load.audience import Audience, Limits
 from benchmarks.peers import Order
 from benchmarks.process import peak_bytes, reset_peak
@@ -13,6 +13,7 @@ from benchmarks.scenarios.scenario import Scenario
 
 NAME = "slow clients"
 CALM, RATE = "deliveries/s to the rest, all read", "deliveries/s to the rest, some stalled"
+CALM_CPU, CPU = "server CPU per delivery, all read", "server CPU per delivery, some stalled"
 KEPT, GROWTH = "rate kept", "memory growth"
 # What an Ethernet carries, not the loopback device's 64 kB: with those the kernel takes megabytes for a stalled client.
 STALLED = Limits(receive_buffer=4_096, segment=1_448)
@@ -41,19 +42,28 @@ def _measure(bench: Bench, contestant: Contestant) -> None:
     contestant.calibrate(order.fill)
     # Uncounted: Node compiles what runs often, and memory grows that no stalled client is to blame for.
     contestant.publish(replace(order, events=order.events // 2))
-    calm = order.events * rest / contestant.publish(order).seconds
+    before_stall = contestant.publish(order)
     contestant.load.call(Audience.leave, sizes.slow_stalled)
     contestant.members = rest
     contestant.load.call(Audience.stall, contestant.script, sizes.slow_stalled, STALLED)
     contestant.settle()
     reset_peak(contestant.server.pid)
     before = peak_bytes(contestant.server.pid)
-    rate = order.events * rest / contestant.publish(order).seconds
+    after_stall = contestant.publish(order)
     growth = peak_bytes(contestant.server.pid) - before
     ended = contestant.load.call(Audience.wake)
     key = Key(NAME, where, GROWTH, contestant.peer.name)
     bench.results.remarks[key] = f"{ended} of {sizes.slow_stalled} stalled clients had been disconnected"
-    for metric, value in ((CALM, calm), (RATE, rate), (KEPT, rate / calm), (GROWTH, growth)):
+    deliveries = order.events * rest
+    found = {
+        CALM: deliveries / before_stall.seconds,
+        RATE: deliveries / after_stall.seconds,
+        CALM_CPU: before_stall.cpu / (order.events * sizes.slow_members),
+        CPU: after_stall.cpu / deliveries,
+        KEPT: before_stall.seconds / after_stall.seconds,
+        GROWTH: growth,
+    }
+    for metric, value in found.items():
         bench.add(NAME, where, metric, contestant.peer, value)
 
 
@@ -63,7 +73,14 @@ SCENARIO = Scenario(
     how="Events of 32 kB to a room in which all members read, then with stalled members in the place of some, which "
     "never read (receive buffer of 4 kB, segments of 1,448 bytes): the rate of the rest in both cases, and the most by "
     "which the server's resident memory has grown during the second. A fresh server in each round.",
-    metrics={CALM: PER_SECOND, RATE: PER_SECOND, KEPT: SHARE, GROWTH: MEBIBYTES},
+    metrics={
+        CALM: PER_SECOND,
+        RATE: PER_SECOND,
+        CALM_CPU: MICROSECONDS,
+        CPU: MICROSECONDS,
+        KEPT: SHARE,
+        GROWTH: MEBIBYTES,
+    },
     plotted=(GROWTH,),
     steps=lambda _: 1,
     run=run,

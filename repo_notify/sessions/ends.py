@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Collection, Sequence
-from datetime import datetime
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from time import monotonic
 from typing import Any, Protocol
@@ -13,6 +12,9 @@ from typing import Any, Protocol
 from flask import Flask
 
 from repo_notify.logs import Outage
+
+from .flask_stores import flask_store
+from .together import Together
 
 logger = logging.getLogger(__name__)
 
@@ -40,48 +42,6 @@ class SessionStore(AskedStore, Protocol):
         """Return the id of an opened session as events name it, or None where it has none."""
 
 
-class _InMongo:
-    """Flask-Session in MongoDB."""
-
-    def __init__(self, interface: Any) -> None:
-        self._interface = interface
-
-    def alive(self, session_ids: Sequence[str]) -> Collection[str]:
-        """Return those that are there; the TTL index deletes what has run out a minute late at best."""
-        prefix = self._interface.key_prefix
-        # The database's time, by which its TTL index goes: this machine's clock may be set while the service runs.
-        now = self._interface.client.admin.command("hello")["localTime"]
-        wanted = {"id": {"$in": [prefix + sid for sid in session_ids]}}
-        found = self._interface.store.find(wanted, {"_id": 0, "id": 1, "expiration": 1})
-        return {
-            document["id"].removeprefix(prefix)
-            for document in found
-            if not isinstance(at := document.get("expiration"), datetime) or at > now
-        }
-
-
-class _InRedis:
-    """Flask-Session in Redis, which deletes what has run out by itself."""
-
-    def __init__(self, interface: Any) -> None:
-        self._interface = interface
-
-    def alive(self, session_ids: Sequence[str]) -> Collection[str]:
-        """Return those that are there."""
-        prefix = self._interface.key_prefix
-        with self._interface.client.pipeline(transaction=False) as pipeline:
-            for sid in session_ids:
-                pipeline.exists(prefix + sid)
-            return {sid for sid, there in zip(session_ids, pipeline.execute(), strict=True) if there}
-
-
-# Flask-Session's interfaces by the names of their classes: it is an extra, and each needs its own database's package.
-_KNOWN: dict[str, Callable[[Any], AskedStore]] = {
-    "MongoDBSessionInterface": _InMongo,
-    "RedisSessionInterface": _InRedis,
-}
-
-
 class SessionEnds:
     """Asks an app's session store for the sessions that sockets are bound to, and ends those that are gone.
 
@@ -103,6 +63,7 @@ class SessionEnds:
         self._end = end
         self._ask = ask
         self.store = store
+        self._together: Together[str, Collection[str]] = Together(self._alive)
         self._closing = threading.Event()
         self._missing: dict[str, float] = {}
         self._outage = Outage(logger, "the session store answers again; sessions that end there end here")
@@ -112,9 +73,16 @@ class SessionEnds:
         self._closing.set()
 
     def is_alive(self, session_id: str) -> bool:
-        """Return whether a session has not ended as far as its store knows; raises whatever the store raises."""
+        """Return whether a session has not ended as far as its store knows; raises what the store raises.
+
+        As many as come back after a restart ask for one each: they are asked for together.
+        """
+        return self._store() is None or bool(self._ask(lambda: self._together(session_id) or ()))
+
+    def _alive(self, session_ids: Collection[str]) -> Mapping[str, Collection[str]]:
+        """Return by itself each that has not ended, to whoever shares a question."""
         store = self._store()
-        return store is None or session_id in self._ask(partial(store.alive, [session_id]))
+        return {} if store is None else {sid: (sid,) for sid in store.alive(list(session_ids))}
 
     def run(self) -> None:
         """Look until `close`."""
@@ -147,9 +115,7 @@ class SessionEnds:
     def _store(self) -> AskedStore | None:
         if self.store is not None:
             return self.store
-        interface = self._app.session_interface
-        known = _KNOWN.get(type(interface).__name__)
-        return known(interface) if known is not None else None
+        return flask_store(self._app.session_interface)
 
     def _failed(self, error: Exception) -> None:
         # What was missing before is not known to be missing still.

@@ -201,9 +201,6 @@ class ExpressSessions:
 
     def alive(self, session_ids: Sequence[str]) -> Collection[str]:
         """Return those of these sessions that are there and have not run out; raises what the driver raises."""
-        if len(session_ids) == 1:
-            # As many as come back after a restart ask for one each.
-            return () if self._together(session_ids[0]) is None else session_ids
         return self._store.alive(session_ids)
 
     def probe(self) -> None:

@@ -16,9 +16,11 @@ from urllib.parse import parse_qs
 from flask import Flask
 from flask.json.provider import DefaultJSONProvider
 from flask.json.tag import TaggedJSONSerializer
-from flask.sessions import SecureCookieSessionInterface
+from flask.sessions import SecureCookieSessionInterface, SessionInterface
 from itsdangerous import BadSignature, SignatureExpired, Signer, TimestampSigner, URLSafeTimedSerializer
 from werkzeug.test import create_environ
+
+from .flask_stores import PACKAGE, SharedReads, flask_store
 
 # Why a handshake's session names nobody.
 NoUser = Literal["none", "bad_signature", "expired"]
@@ -30,7 +32,7 @@ MAX_PARAMETERS = 50
 # What a signed value consists of; any other is left to werkzeug's parser.
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 # Of these packages, `open_session` asks the request that it is given, and none that is current.
-_NEED_NO_REQUEST = ("flask", "flask_session")
+_NEED_NO_REQUEST = ("flask", PACKAGE)
 
 
 def with_session_cookie(environ: Mapping[str, Any], name: str) -> Mapping[str, Any]:
@@ -82,6 +84,7 @@ class HandshakeSessions:
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._reader: _Reader | None = None
+        self._shared: SharedReads | None = None
 
     @property
     def need_no_request(self) -> bool:
@@ -96,14 +99,18 @@ class HandshakeSessions:
     def open(self, environ: Mapping[str, Any]) -> Mapping[str, Any] | None:
         """Return what Flask would make `session`; raises what the session's store raises."""
         interface = self._app.session_interface
-        if (
-            type(interface) is SecureCookieSessionInterface
-            and not vars(interface)
-            and type(self._app.json) is DefaultJSONProvider
-        ):
-            value = _plain_cookie(environ.get("HTTP_COOKIE", ""), str(self._app.config["SESSION_COOKIE_NAME"]))
-            if value is not None:
+        name = str(self._app.config["SESSION_COOKIE_NAME"])
+        value = _plain_cookie(environ.get("HTTP_COOKIE", ""), name)
+        if value is not None:
+            if (
+                type(interface) is SecureCookieSessionInterface
+                and not vars(interface)
+                and type(self._app.json) is DefaultJSONProvider
+            ):
                 return self._signed(interface, value)
+            shared = self._shared_reads(interface)
+            if shared is not None:
+                return shared.open(self._app, name, value)
         # The app's context is for stores such as Flask-SQLAlchemy.
         with self._app.app_context():
             return interface.open_session(self._app, self._app.request_class(dict(environ), populate_request=False))
@@ -150,6 +157,14 @@ class HandshakeSessions:
             key: Any = self._app.secret_key
             value = Signer(key, salt="flask-session", key_derivation="hmac").sign(value).decode()
         self.open(create_environ(headers={"Cookie": f"{name}={value}"}))
+
+    def _shared_reads(self, interface: SessionInterface) -> SharedReads | None:
+        """Return what reads the app's sessions together; None where its store is not one that is known."""
+        shared = self._shared
+        if shared is None or shared.interface is not interface:
+            store = flask_store(interface)
+            shared = self._shared = SharedReads(interface, store) if store is not None else None
+        return shared
 
     def _signed(self, interface: SecureCookieSessionInterface, value: str) -> Mapping[str, Any] | None:
         """As the interface's `open_session`."""

@@ -16,6 +16,8 @@ V = TypeVar("V")
 
 # So many keys are read in one go.
 MAX_TOGETHER = 1_000
+# Not longer than a turn of the loop, in which more may come.
+TURN_SECONDS = 1e-6
 # A reader that is thrown out later than that after a read has begun was waiting for a store that hangs.
 PATIENCE_SECONDS = 0.5
 
@@ -44,9 +46,10 @@ class _Batch(Generic[K, V]):
 class Together(Generic[K, V]):
     """Reads keys by `read(keys)`, one call at a time; it returns what it found.
 
-    Who comes while no read is under way begins one at once. Those who come meanwhile share the next one, which begins
-    when that has ended. Time is bounded by the caller, who may be thrown out of a read at any point (`gevent.Timeout`);
-    where it had little time left of its own, another of its batch reads for the rest.
+    Who comes while no read is under way begins one, with those who come in the same turn of the loop. Those who come
+    meanwhile share the next one, which begins when that has ended. Time is bounded by the caller, who may be thrown out
+    of a read at any point (`gevent.Timeout`); where it had little time left of its own, another of its batch reads for
+    the rest.
     """
 
     def __init__(self, read: Callable[[Collection[K]], Mapping[K, V]]) -> None:
@@ -80,6 +83,8 @@ class Together(Generic[K, V]):
         batch.waiting += 1
         mine = False
         try:
+            if not self._reading:
+                batch.changed.wait(TURN_SECONDS)
             while self._reading and not batch.is_over:
                 batch.changed.wait()
             if mine := not batch.is_over:

@@ -88,9 +88,12 @@ function addRoutes(app, publish) {
 		response.json({});
 	});
 	app.post("/bench/generate", async (request, response) => {
+		const cpu = process.cpuUsage();
 		const started = process.hrtime.bigint();
 		await generate(publish, started, request.body);
-		response.json({ started: Number(started), ended: Number(process.hrtime.bigint()) });
+		const ended = process.hrtime.bigint();
+		const { user, system } = process.cpuUsage(cpu);
+		response.json({ started: Number(started), ended: Number(ended), user: user / 1e6, system: system / 1e6 });
 	});
 	app.post("/notify/events", (request, response) => {
 		if (request.get("authorization") !== `Bearer ${config.api_key}`) {
@@ -120,6 +123,7 @@ async function main() {
 		perMessageDeflate: false,
 		pingInterval: config.ping_seconds * 1000,
 		pingTimeout: config.ping_seconds * 1000,
+		...(process.env.WS_ENGINE ? { wsEngine: require(process.env.WS_ENGINE).Server } : {}),
 		...(config.recovery ? { connectionStateRecovery: RECOVERY } : {}),
 	});
 	io.engine.use(sessions);
