@@ -71,7 +71,7 @@ class RepoNotify:
         self._apps.add(app)
         if self._permission_loader is not None:
             state.permissions.loader = _within(app, self._permission_loader)
-        app.after_request(self._after_request)
+        state.hooks.after(self._after_request)
         app.cli.add_command(group)
 
     def identity_loader(self, loader: IdentityLoader) -> IdentityLoader:

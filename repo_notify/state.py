@@ -27,6 +27,7 @@ from .sessions.express import ExpressSessions
 from .sessions.host_users import HostUsers
 from .settings import Settings
 from .sockets import Sockets
+from .web.hooks import Hooks
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ class State:
     accounts: Accounts
     keeping: Keeping
     backend: Backend | None
+    hooks: Hooks
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """End the background work; what waits for the message queue is sent first, for at most `seconds`."""

@@ -45,11 +45,14 @@ from .shown import show
 from .sockets import OwnSockets, Sockets
 from .state import State
 from .stock_sockets import StockSockets
-from .web.blueprint import make_blueprint
+from .web.blueprint import make_blueprint, publish_view
+from .web.direct import put_before
 from .web.explain import Ends, Explainer
+from .web.hooks import Hooks
 from .web.mount import credentials_count, make_socketio, mount
 from .web.operator import Operator
-from .web.readiness import Probes
+from .web.publishing import Publishing
+from .web.readiness import Probes, Readiness
 from .web.refusals import Refusals
 
 logger = logging.getLogger(__name__)
@@ -211,8 +214,8 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         express=sources.express,
         missed=partial(_missed, sockets, recoveries),
     )
-    begin = partial(_start, socketio.server, _works(revalidation, ends, changes, recoveries))
-    background = Background(socketio.async_mode, links.bus, begin, keeping, backend)
+    start = partial(_start, socketio.server, _works(revalidation, ends, changes, recoveries))
+    background = Background(socketio.async_mode, links.bus, start, keeping, backend)
     state = State(
         settings,
         socketio,
@@ -236,6 +239,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         accounts,
         keeping,
         backend,
+        Hooks(app),
     )
     explainer = Explainer(sockets, identities, permissions, store, dialects, links.stream or links.bus, Ends(), backend)
     operator = Operator(sockets, identities, dialects, explainer, build=_version())
@@ -251,27 +255,34 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         backend,
         lambda: background.stopping,
     )
-    app.register_blueprint(
-        make_blueprint(
-            app,
-            settings,
-            send=publisher.send_all,
-            readiness=probes.readiness,
-            metrics=metrics,
-            more=operator.routes(settings),
-            position=(lambda: history.position) if history is not None else None,
-        )
-    )
-    _mount(app, state, is_hosts=host is not None)
+    _mount(app, state, operator, probes.readiness, is_hosts=host is not None)
     return state
 
 
-def _mount(app: Flask, state: State, *, is_hosts: bool) -> None:
+def _mount(
+    app: Flask, state: State, operator: Operator, readiness: Callable[[], Readiness], *, is_hosts: bool
+) -> None:
+    settings, history, hooks = state.settings, state.history, state.hooks
+    position = (lambda: history.position) if history is not None else None
+    publishing = Publishing(settings, state.publisher.send_all, state.metrics)
+    blueprint = make_blueprint(
+        app,
+        settings,
+        publish=publish_view(publishing),
+        hooks=hooks,
+        readiness=readiness,
+        metrics=state.metrics,
+        more=operator.routes(settings),
+        position=position,
+    )
+    app.register_blueprint(blueprint)
     if state.keeping.writer is not None or state.backend is not None:
         # Whoever answers requests serves; first of all, so that the position that an answer tells is the right one.
-        app.before_request_funcs.setdefault(None, []).insert(0, state.background.serve)
+        hooks.first(state.background.serve)
     if not is_hosts:
-        mount(app, state.socketio, state.settings)
+        told = position if settings.position_header else None
+        put_before(app, publishing, settings, hooks=hooks, serve=state.background.serve, position=told)
+        mount(app, state.socketio, settings)
     if (loaded := LOADED.get()) is not None:
         loaded.append(state)
 

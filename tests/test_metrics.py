@@ -178,8 +178,9 @@ def test_disconnects_by_reason(serve_host: Callable[..., Served], chat: Callable
     assert metric(served, "repo_notify_disconnects_total") == 4
 
 
-def test_publish_requests_by_status(serve_host: Callable[..., Served]) -> None:
-    served = serve_host(REPO_NOTIFY_API_KEY="key", REPO_NOTIFY_MAX_EVENT_BYTES=200)
+@pytest.mark.parametrize("hook", [False, True], ids=["direct", "through Flask"])
+def test_publish_requests_by_status(serve_host: Callable[..., Served], hook: bool) -> None:
+    served = serve_host(REPO_NOTIFY_API_KEY="key", REPO_NOTIFY_MAX_EVENT_BYTES=200, HOOK=hook)
 
     def publish(body: str, key: str = "key") -> int:
         headers = {"Authorization": f"Bearer {key}"}

@@ -23,9 +23,9 @@ EVENT: dict[str, Any] = {"type": "TicketUpdated", **ROOM, "kind": "container", "
 JSON = "application/json"
 
 
-@pytest.fixture(scope="module")
-def server(sample: str) -> Iterator[Served]:
-    keys = {"REPO_NOTIFY_API_KEY": KEY, "REPO_NOTIFY_MAX_EVENT_BYTES": LIMIT}
+@pytest.fixture(scope="module", params=[False, True], ids=["direct", "through Flask"])
+def server(request: pytest.FixtureRequest, sample: str) -> Iterator[Served]:
+    keys = {"REPO_NOTIFY_API_KEY": KEY, "REPO_NOTIFY_MAX_EVENT_BYTES": LIMIT, "HOOK": request.param}
     with host_app({**host_defaults(sample), **keys}) as served:
         yield served
 

@@ -2,7 +2,8 @@
 
 Its own keys: `SESSIONS` (`cookie`, `mongodb`, `redis` or `flask-login`), `STOCK_SOCKETIO` (the host's own
 Flask-SocketIO, stock), `PATCH` (false: do not patch), `PORT`, `CLOCK` (true: `POST /clock` sets by how many `seconds`
-the process's clock is ahead). Everything else goes into `app.config`. Prints the port when it listens.
+the process's clock is ahead), `HOOK` (true: a `before_request` that does nothing). Everything else goes into
+`app.config`. Prints the port when it listens.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ def make_app(options: dict[str, Any]) -> Flask:
     sessions = options.pop("SESSIONS", "cookie")
     stock = options.pop("STOCK_SOCKETIO", None)
     app = Flask("host")
+    if options.pop("HOOK", False):
+        app.before_request(lambda: None)
     app.config.update({"SECRET_KEY": "a host's own key", **options})
     if form := app.config.get("LOG_FORMAT"):
         configure("info", form)
