@@ -73,7 +73,10 @@ class Follower(Socket, Protocol):
         """Have a position follow whatever is sent from now on."""
 
     def begin_replay(self, replay: Any) -> None:
-        """Have what is sent to rooms pass it by, and tell no position, until `replay` is set to None."""
+        """Have what is sent to rooms pass it by, and tell no position, until `replay` is set to None.
+
+        Where a handler begins it, `replay.run()` is called behind the answer to the client.
+        """
 
     def send_page(self, page: Sequence[Any], *, last: bool) -> bool:
         """Send packets of what was prepared for rooms in one write, the position behind the `last` of them."""
