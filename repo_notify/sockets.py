@@ -108,6 +108,13 @@ class Prepared(Protocol):
         """Return what a member of a namespace gets."""
 
 
+class Prepare(Protocol):
+    """Makes what is sent to rooms of an event; TypeError or ValueError where it cannot be encoded."""
+
+    def __call__(self, event: str, data: Any, update: Hashable | None = None, /) -> Prepared:
+        """Return an event, which supersedes one of an equal `update` that still waits for a client."""
+
+
 class Peer(NamedTuple):
     """A connection as an operator sees it; `since` is in seconds since 1970.
 
@@ -129,8 +136,7 @@ class Sockets(Protocol):
     keeps: bool
     # What keeps publications apart, so that none overtakes another on the way to one socket.
     order: Lock
-    # Makes of an event's name and payload what is sent to rooms; TypeError or ValueError where it cannot be encoded.
-    prepare: Callable[[str, Any], Prepared]
+    prepare: Prepare
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have the clients' `events` handled, one after another for each connection.
@@ -218,9 +224,14 @@ class PreparedPackets:
 
     __slots__ = ("outs",)
 
-    def __init__(self, namespaces: Iterable[str], event: str, data: Any) -> None:
+    def __init__(self, namespaces: Iterable[str], event: str, data: Any, update: Hashable | None = None) -> None:
+        # A connection may be in several.
         self.outs = {
-            namespace: Outgoing(SioPacket(SioType.EVENT, namespace, data=[event, data])) for namespace in namespaces
+            namespace: Outgoing(
+                SioPacket(SioType.EVENT, namespace, data=[event, data]),
+                (namespace, update) if update is not None else None,
+            )
+            for namespace in namespaces
         }
 
     def packet(self, namespace: str) -> Outgoing:
@@ -247,7 +258,7 @@ class OwnSockets:
         self.namespaces = namespaces
         # Of publications, and of admissions.
         self.order = server.manager.lock
-        self.prepare: Callable[[str, Any], Prepared] = partial(PreparedPackets, namespaces)
+        self.prepare: Prepare = partial(PreparedPackets, namespaces)
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have every event of the clients handled: there is no host whose handlers could want the others."""

@@ -24,6 +24,7 @@ from .sockets import (
     Handler,
     Opened,
     Peer,
+    Prepare,
     Prepared,
     Socket,
     bare,
@@ -82,6 +83,11 @@ class _Prepared(NamedTuple):
         return self
 
 
+def _prepared(event: str, data: Any, _update: Hashable | None = None, /) -> _Prepared:
+    # What waits for a client is python-socketio's own.
+    return _Prepared(event, data)
+
+
 class StockSockets:
     """The sockets of a python-socketio server of the host's."""
 
@@ -91,7 +97,7 @@ class StockSockets:
         self._server = server
         self.namespaces = namespaces
         self.order: Lock = threading.RLock()
-        self.prepare: Callable[[str, Any], Prepared] = _Prepared
+        self.prepare: Prepare = _prepared
         self._queues: dict[str, FifoLock] = {}
         self._since: dict[str, float] = {}
         self._lock = threading.Lock()

@@ -244,7 +244,7 @@ class Publisher:
         One that was sent before, at that time, is sent to nobody.
         """
         sockets, history = self._sockets, self._history
-        prepared = sockets.prepare(name, payload)
+        prepared = sockets.prepare(name, payload, update if history is not None else None)
         with sockets.order:
             if history is not None:
                 history.publish(

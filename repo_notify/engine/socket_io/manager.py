@@ -43,7 +43,7 @@ def _send_each(members: Iterable[Member], out: Outgoing, positions: Positions | 
             if member.told and positions is not None and not transport.follow(positions):
                 positioned = positioned or positions.behind(out)
                 data = positioned.wire(connection.codec)
-            sent += transport.push(data)
+            sent += transport.push(data, out.update)
             batch = transport.batch
         else:
             positioned = positioned or (positions.behind(out) if positions is not None else out)
