@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 
 from .engine import Server
+from .engine.engine_io.backlog import Backlogs
 from .events import EVENT_TYPES
 from .metrics import Samples
 from .state import State
@@ -20,7 +21,6 @@ def show(state: State, version: str) -> None:
     metrics.connections.watch(lambda: {**_NO_CONNECTIONS, **sockets.counts()})
     metrics.rooms.watch(lambda: {(): sockets.count_rooms()})
     metrics.deliveries.watch(lambda: {(): state.accounts.handed})
-    _watch_history(state)
     mode = state.socketio.async_mode
     build = (version, platform.python_version(), mode)
     metrics.build_info.watch(lambda: {build: 1})
@@ -30,9 +30,10 @@ def show(state: State, version: str) -> None:
         engine = server.eio
         metrics.outbox_bytes.watch(lambda: {(): engine.backlogs.total})
         metrics.slow_clients.watch(lambda: {(limit,): number for limit, number in engine.slow_clients.items()})
+        _watch_history(state, engine.backlogs)
 
 
-def _watch_history(state: State) -> None:
+def _watch_history(state: State, backlogs: Backlogs) -> None:
     history, recoveries, accounts, metrics = state.history, state.recoveries, state.accounts, state.metrics
     if history is None or recoveries is None:
         return
@@ -45,4 +46,6 @@ def _watch_history(state: State) -> None:
         metrics.history_store_up.watch(lambda: {(): float(keeping.problem() is None)})
         metrics.history_waiting.watch(lambda: {(): keeping.waiting})
     metrics.owed.watch(lambda: {(): accounts.owed})
-    metrics.outcomes.watch(lambda: {(outcome,): number for outcome, number in accounts.outcomes.items()})
+    metrics.outcomes.watch(
+        lambda: {(outcome,): number for outcome, number in accounts.became(backlogs.superseded).items()}
+    )

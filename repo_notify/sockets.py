@@ -72,7 +72,10 @@ class Follower(Socket, Protocol):
         """Have a position follow whatever is sent from now on."""
 
     def begin_replay(self, replay: Any) -> None:
-        """Have what is sent to rooms pass it by, and tell no position, until `replay` is set to None."""
+        """Have what is sent to rooms pass it by, and tell no position, until `replay` is set to None.
+
+        Where a handler begins it, `replay.run()` is called behind the answer to the client.
+        """
 
     def send_page(self, page: Sequence[Any], *, last: bool) -> bool:
         """Send packets of what was prepared for rooms in one write, the position behind the `last` of them."""
@@ -104,6 +107,13 @@ class Prepared(Protocol):
         """Return what a member of a namespace gets."""
 
 
+class Prepare(Protocol):
+    """Makes what is sent to rooms of an event's name and content."""
+
+    def __call__(self, event: str, content: Any, update: Hashable | None = None, /) -> Prepared:
+        """Return an event, which supersedes one of an equal `update` that still waits for a client."""
+
+
 class Peer(NamedTuple):
     """A connection as an operator sees it; `since` is in seconds since 1970.
 
@@ -127,8 +137,7 @@ class Sockets(Protocol):
     order: Lock
     # Makes of a payload what several events may have, which is encoded once for all of them.
     content: Callable[[Any], Any]
-    # Makes of an event's name and such a content what is sent to rooms.
-    prepare: Callable[[str, Any], Prepared]
+    prepare: Prepare
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have the clients' `events` handled, one after another for each connection.
@@ -232,7 +241,7 @@ class OwnSockets:
         # Of publications, and of admissions.
         self.order = server.manager.lock
         self.content: Callable[[Any], Any] = Argument
-        self.prepare: Callable[[str, Any], Prepared] = PreparedPackets
+        self.prepare: Prepare = PreparedPackets
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have every event of the clients handled: there is no host whose handlers could want the others."""

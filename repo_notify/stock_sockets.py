@@ -24,6 +24,7 @@ from .sockets import (
     Handler,
     Opened,
     Peer,
+    Prepare,
     Prepared,
     Socket,
     bare,
@@ -86,6 +87,11 @@ def _itself(payload: Any) -> Any:
     return payload
 
 
+def _prepared(event: str, data: Any, _update: Hashable | None = None, /) -> _Prepared:
+    # What waits for a client is python-socketio's own.
+    return _Prepared(event, data)
+
+
 class StockSockets:
     """The sockets of a python-socketio server of the host's."""
 
@@ -95,8 +101,8 @@ class StockSockets:
         self._server = server
         self.namespaces = namespaces
         self.order: Lock = threading.RLock()
-        self.prepare: Callable[[str, Any], Prepared] = _Prepared
         self.content: Callable[[Any], Any] = _itself
+        self.prepare: Prepare = _prepared
         self._queues: dict[str, FifoLock] = {}
         self._since: dict[str, float] = {}
         self._lock = threading.Lock()

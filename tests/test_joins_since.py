@@ -155,6 +155,19 @@ def test_a_v4_join_has_it_too(served: Served, connect: Connect, place: Place) ->
     assert heard == (f"{place.name}::{place.model}::newIssues", [[{"_id": "i"}]])
 
 
+@pytest.mark.parametrize("many", [2, 400], ids=["a page", "many pages"])
+def test_the_acknowledgement_comes_before_what_is_replayed(
+    served: Served, connect: Connect, place: Place, many: int
+) -> None:
+    since = position(served)
+    large_updates(served, place, many)
+    client = connect()
+    reply = client.emit("join", {**place.in_model, "since": since}, told=False)
+    assert reply["replayed"] == many
+    assert client.heard == [("message", [reply])]
+    assert len(client.hear(many + 1)) == many + 1
+
+
 def test_a_long_replay_goes_before_what_is_live(served: Served, connect: Connect, place: Place) -> None:
     since = position(served)
     many = 400

@@ -13,6 +13,7 @@ import requests
 import websocket
 
 from repo_notify.delivery import broker, messages
+from tests.conftest import host_defaults
 from tests.support import brokers
 from tests.support.audience import Place
 from tests.support.metrics import metric
@@ -297,6 +298,24 @@ def test_superseded_updates_are_left_out(served: Served, connect: Connect, place
     client.connect()
     ((event, (payload,)),) = client.heard_so_far()
     assert (event, payload["data"]) == ("containerSettingsUpdate", {"status": "ok"})
+
+
+@pytest.fixture(scope="module")
+def connecting(sample: str) -> Iterator[Served]:
+    """A host with a connect handler of its own."""
+    with host_app({**host_defaults(sample), "CONNECTS": True}) as found:
+        yield found
+
+
+@pytest.mark.parametrize(("own", "seen"), [({}, None), ({"token": "t"}, {"token": "t"})], ids=["nothing", "a token"])
+def test_the_hosts_connect_handler_sees_what_is_the_clients_own(connecting: Served, own: Json, seen: Json) -> None:
+    with Returning(connecting.url).connect() as client:
+        client.hear(0)
+        client.drop()
+        # A client that comes back adds the protocol's keys to its own.
+        client.connect(auth={**own, "pid": client.pid, "offset": client.offset})
+        assert client.recovered
+    assert requests.get(f"{connecting.url}/connects", timeout=10).json()[-2:] == [None, seen]
 
 
 @pytest.mark.parametrize(

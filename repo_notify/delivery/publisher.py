@@ -256,7 +256,8 @@ class Publisher:
 
         One that was sent before, at that time, is sent to nobody.
         """
-        prepared = self._sockets.prepare(said[0], content)
+        update = (said[0], rooms, *subject) if subject is not None else None
+        prepared = self._sockets.prepare(said[0], content, update)
         if self._history is not None:
             self._history.publish(
                 rooms,
@@ -265,7 +266,7 @@ class Publisher:
                 said=said,
                 emitter=bare(emitter) if emitter is not None else None,
                 named_by=named_by,
-                update=(said[0], rooms, *subject) if subject is not None else None,
+                update=update,
                 at=sent_at,
             )
         if sent_at is None:

@@ -153,11 +153,7 @@ class Handlers:
         if recoveries is None or SINCE not in request.data:
             return self._succeed(request, socket)
         rooms = [found.room for found in granted]
-        more, replay = recoveries.joins.joined(socket, rooms, request.data[SINCE], before)
-        answer = self._succeed(request, socket, more)
-        if replay is not None:
-            replay.run()
-        return answer
+        return self._succeed(request, socket, recoveries.joins.joined(socket, rooms, request.data[SINCE], before))
 
     def _succeed(self, request: JoinRequest, socket: Socket, more: Mapping[str, Any] | None = None) -> Any:
         replies = request.dialect.entered(request)

@@ -43,8 +43,8 @@ class JoinsSince:
 
     def joined(
         self, socket: Socket, rooms: Sequence[Room], since: object, before: Mapping[Hashable, int]
-    ) -> tuple[dict[str, Any], Replay | None]:
-        """Return what the reply to a join since a position says more, and the replay that is to run behind it.
+    ) -> dict[str, Any]:
+        """Return what the reply to a join since a position says more; what was missed is sent behind it.
 
         Asked within the order of publications, once the rooms are entered; `before` are those that it was in before.
         """
@@ -57,9 +57,9 @@ class JoinsSince:
                 raise Gap(TOO_OLD)
         except Gap:
             self._metrics.joined_since("gap")
-            return {"position": self._sent(follower), "gap": True}, None
+            return {"position": self._sent(follower), "gap": True}
         if since is None:
-            return {"position": self._sent(follower)}, None
+            return {"position": self._sent(follower)}
         self._metrics.joined_since("replayed")
         return self._since(follower, rooms, number, since, before)
 
@@ -70,7 +70,7 @@ class JoinsSince:
 
     def _since(
         self, follower: Follower, rooms: Sequence[Room], number: int, since: object, before: Mapping[Hashable, int]
-    ) -> tuple[dict[str, Any], Replay | None]:
+    ) -> dict[str, Any]:
         busy = follower.replay is not None
         # What another room's replay has not sent yet may be older.
         told = since if not busy or number <= follower.replay.sent else self._sent(follower)
@@ -80,6 +80,6 @@ class JoinsSince:
         missed = replay.add(starts, had=before)
         replay.since.update(starts)
         if missed or busy:
-            return {"position": told, "replayed": missed}, replay
+            return {"position": told, "replayed": missed}
         replay.end()
-        return {"position": self.history.position, "replayed": 0}, None
+        return {"position": self.history.position, "replayed": 0}

@@ -2,8 +2,9 @@
 
 Its own keys: `SESSIONS` (`cookie`, `mongodb`, `redis` or `flask-login`), `STOCK_SOCKETIO` (the host's own
 Flask-SocketIO, stock), `PATCH` (false: do not patch), `PORT`, `CLOCK` (true: `POST /clock` sets by how many `seconds`
-the process's clock is ahead), `HOOK` (true: a `before_request` that does nothing). Everything else goes into
-`app.config`. Prints the port when it listens.
+the process's clock is ahead), `HOOK` (true: a `before_request` that does nothing), `CONNECTS` (true: `/connects` lists
+what a connect handler of the host's was given). Everything else goes into `app.config`. Prints the port when it
+listens.
 """
 
 from __future__ import annotations
@@ -40,6 +41,7 @@ from repo_notify.serving import serve
 
 def make_app(options: dict[str, Any]) -> Flask:
     sessions = options.pop("SESSIONS", "cookie")
+    connects = options.pop("CONNECTS", False)
     stock = options.pop("STOCK_SOCKETIO", None)
     app = Flask("host")
     if options.pop("HOOK", False):
@@ -53,10 +55,22 @@ def make_app(options: dict[str, Any]) -> Flask:
     use_sessions(app, notify, sessions)
     add_access_checker(app, notify)
     add_routes(app, notify)
+    if connects:
+        add_connect_handler(app, notify)
     app.add_url_rule("/busy", view_func=busy)
     app.add_url_rule("/clock", view_func=clock, methods=["POST"])
     app.add_url_rule("/end", view_func=lambda: jsonify(notify.socketio.server.shutdown()), methods=["POST"])
     return app
+
+
+def add_connect_handler(app: Flask, notify: RepoNotify) -> None:
+    given: list[Any] = []
+
+    def connect(auth: Any) -> None:
+        given.append(auth)
+
+    notify.socketio.on_event("connect", connect)
+    app.add_url_rule("/connects", "connects", lambda: jsonify(given))
 
 
 def busy() -> Any:

@@ -82,6 +82,13 @@ class Returning:
         old, self._connection = self._connection, None
         return old
 
+    def peek(self) -> None:
+        """Wait until something has arrived, and leave it there."""
+        assert self._connection is not None
+        raw = self._connection.sock
+        assert raw is not None
+        assert raw.recv(1, socket.MSG_PEEK)
+
     def send(self, packet: str) -> None:
         assert self._connection is not None
         self._connection.send(packet)

@@ -12,7 +12,7 @@ class Accounts:
     """Pairs of a delivery and a member that was to get it, by what became of them.
 
     `owed` are all of them: whoever is away is counted when it comes back, or does not. What was sent in vain, as the
-    client had lost its connection, changes its outcome when that is known.
+    client had lost its connection, changes its outcome when that is known, unless a later update tells the same.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,11 @@ class Accounts:
         self.owed += number
         self.handed += number
         self.outcomes["sent"] += number
+
+    def became(self, superseded: int) -> dict[str, int]:
+        """Return how many there are of each outcome, so many of those sent having been superseded while they waited."""
+        sent = self.outcomes["sent"] - superseded
+        return {**self.outcomes, "sent": sent, "superseded": self.outcomes["superseded"] + superseded}
 
     def abandoned(self, number: int) -> None:
         """A replay ended with so many that were not sent: as if they had been, in vain as those before them."""

@@ -94,8 +94,9 @@ class Replay:
 
     def _latest(self, found: list[Entry]) -> list[Entry]:
         new = latest(found)
+        # What was sent in vain may have been superseded, and counted, while it waited for the lost connection.
         in_vain = self._in_vain(found) - self._in_vain(new)
-        self._accounts.dropped("superseded", len(found) - len(new) - in_vain, in_vain=in_vain)
+        self._accounts.dropped("superseded", len(found) - len(new) - in_vain)
         return new
 
     def _in_vain(self, entries: Iterable[Entry]) -> int:

@@ -6,11 +6,11 @@ taken yet cuts nobody off, unless it is several times the limit.
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from time import monotonic
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.engine.wire.outgoing import Outgoing
@@ -37,6 +37,8 @@ class Limit:
     SECONDS = "seconds"
     TOTAL = "total"
 
+
+Item = TypeVar("Item")
 
 LIMITS = (Limit.BYTES, Limit.SECONDS, Limit.TOTAL)
 
@@ -78,6 +80,8 @@ class Backlogs:
         self.limits = limits
         self.lock = lock
         self.total = 0
+        # How often something was dropped because what came later supersedes it.
+        self.superseded = 0
         self._timers = timers
         # By the id of what waits: for how many, and its size.
         self._held: dict[int, tuple[int, int]] = {}
@@ -203,28 +207,88 @@ class Backlog:
         return now - self.since > self._backlogs.limits.max_seconds
 
 
-class Frames(Backlog):
-    """Frames that wait for a raw socket, which keeps them itself."""
+    def supersede(self, item: object, size: int) -> None:
+        """Something will not leave since what came later supersedes it; that waits already, so that the age goes on."""
+        with self._backlogs.lock:
+            self._backlogs.superseded += 1
+            self.remove(item, size, 0)
 
-    __slots__ = ()
+
+class Queue(Generic[Item]):
+    """What waits, in order; something with an update is dropped when another with an equal one comes."""
+
+    __slots__ = ("_items",)
+
+    def __init__(self) -> None:
+        # By its update, or by a key that nothing else has.
+        self._items: OrderedDict[Hashable, Item] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def __iter__(self) -> Iterator[Item]:
+        return iter(self._items.values())
+
+    def put(self, item: Item, update: Hashable | None) -> Item | None:
+        """Add to the end; return what is dropped for it."""
+        key = update if update is not None else object()
+        superseded = self._items.pop(key, None)
+        self._items[key] = item
+        return superseded
+
+    def begin(self) -> Item | None:
+        """Return the first, which is written from now on, so that nothing supersedes it; None where nothing waits."""
+        if not self._items:
+            return None
+        key = object()
+        _, item = self._items.popitem(last=False)
+        self._items[key] = item
+        self._items.move_to_end(key, last=False)
+        return item
+
+    def popleft(self) -> Item:
+        """Take the first."""
+        return self._items.popitem(last=False)[1]
+
+
+class Frames(Backlog):
+    """Frames that wait for a raw socket, in order."""
+
+    __slots__ = ("_frames",)
 
     def __init__(self, backlogs: Backlogs, frames: Iterable[bytes]) -> None:
         super().__init__(backlogs, backlogs.limits.socket_moment)
+        self._frames: Queue[bytes] = Queue()
         for frame in frames:
-            self.put(frame)
+            self.append(frame)
 
-    def put(self, frame: bytes) -> None:
-        """A frame more waits."""
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._frames)
+
+    def append(self, frame: bytes, update: Hashable | None = None) -> None:
+        """A frame more waits, and supersedes the one with an equal `update`."""
+        superseded = self._frames.put(frame, update)
         self.add(frame, len(frame) + FRAME_OVERHEAD)
+        if superseded is not None:
+            self.supersede(superseded, len(superseded) + FRAME_OVERHEAD)
 
-    def drop(self, frame: bytes) -> None:
-        """A frame has left; its bytes were reported by `moved`."""
+    def begin(self) -> None:
+        """A part of the first has left."""
+        self._frames.begin()
+
+    def popleft(self) -> bytes:
+        """The first has left; its bytes were reported by `moved`."""
+        frame = self._frames.popleft()
         self.remove(frame, len(frame) + FRAME_OVERHEAD, FRAME_OVERHEAD)
+        return frame
 
-    def clear(self, frames: Iterable[bytes]) -> None:
+    def clear(self) -> None:
         """None of what waits will leave."""
-        for frame in frames:
-            self.drop(frame)
+        while self._frames:
+            self.popleft()
 
 
 class Outbox(Backlog):
@@ -235,28 +299,29 @@ class Outbox(Backlog):
     def __init__(self, codec: Codec, backlogs: Backlogs, moment: float) -> None:
         super().__init__(backlogs, moment)
         self._codec = codec
-        self._packets: deque[Outgoing] = deque()
+        self._packets: Queue[Outgoing] = Queue()
         self._emptied: Callable[[], None] | None = None
 
     def __bool__(self) -> bool:
         return bool(self._packets)
 
     def put(self, out: Outgoing) -> None:
-        """Queue a packet."""
+        """Queue a packet, which supersedes the one with an equal update."""
         with self._backlogs.lock:
-            self._packets.append(out)
+            superseded = self._packets.put(out, out.update)
             self.add(out, self._size(out))
+            if superseded is not None:
+                self.supersede(superseded, self._size(superseded))
 
-    @property
-    def first(self) -> Outgoing | None:
-        """The packet that is to leave next; it stays until `drop`."""
+    def begin(self) -> Outgoing | None:
+        """The packet that leaves next; it stays until `drop`."""
         with self._backlogs.lock:
-            return self._packets[0] if self._packets else None
+            return self._packets.begin()
 
     def drop(self, out: Outgoing) -> None:
         """The first has left; nothing where the outbox was cleared meanwhile."""
         with self._backlogs.lock:
-            if self._packets and self._packets[0] is out:
+            if self._packets and next(iter(self._packets)) is out:
                 self._packets.popleft()
                 size = self._size(out)
                 self.remove(out, size, size)

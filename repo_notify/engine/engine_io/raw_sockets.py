@@ -15,7 +15,7 @@ import contextlib
 import logging
 import socket
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from repo_notify.engine.wire.codec import Codec
@@ -85,7 +85,8 @@ class RawTransport:
         self._logger = logger
         self._parser = FrameParser(max_size)
         self._connection: Connection | None = None
-        self._outbox: deque[bytes] | None = None
+        # What waits: for the end of the turn, or as `backlog`.
+        self._outbox: deque[bytes] | Frames | None = None
         self._offset = 0
         # Only while the socket does not take what waits: what waits for the end of the turn does not count.
         self.backlog: Frames | None = None
@@ -134,12 +135,15 @@ class RawTransport:
         if self.push(data):
             self.batch.begin()
 
-    def push(self, data: bytes) -> bool:
-        """Send, or have it wait; whether it was taken. Whoever pushes to many says so once, by `FlushBatch.begin`."""
+    def push(self, data: bytes, update: Hashable | None = None) -> bool:
+        """Send, or have it wait; whether it was taken. Whoever pushes to many says so once, by `FlushBatch.begin`.
+
+        What waits for a socket that does not take it is dropped where it has an equal `update`.
+        """
         if self._ending:
             return False
         if self._outbox is not None:
-            self._append(data)
+            self._append(data, update)
         elif self.batch.corked:
             self._outbox = deque((data,))
             self.batch.wait(self)
@@ -180,19 +184,16 @@ class RawTransport:
 
     def keep(self, data: bytes, sent: int) -> None:
         """The socket took only `sent` bytes of these: the rest waits, before anything else."""
-        if self._outbox is None:
-            self._outbox = deque()
-        self._outbox.appendleft(data)
+        self._outbox = deque((data, *(self._outbox or ())))
         self._offset = sent
         self._block()
 
-    def _append(self, data: bytes) -> None:
-        if self._outbox is None:
-            return
-        self._outbox.append(data)
+    def _append(self, data: bytes, update: Hashable | None = None) -> None:
         if self.backlog is not None:
-            self.backlog.put(data)
+            self.backlog.append(data, update)
             self._check(self.backlog)
+        elif self._outbox is not None:
+            self._outbox.append(data)
 
     def flush(self) -> None:
         """Send what waits, as far as the socket takes it."""
@@ -224,7 +225,7 @@ class RawTransport:
         """The next bytes, many small frames in one."""
         assert self._outbox is not None
         if len(self._outbox) == 1 and not self._offset:
-            return self._outbox[0]
+            return next(iter(self._outbox))
         parts: list[bytes] = []
         size = -self._offset
         for frame in self._outbox:
@@ -236,16 +237,14 @@ class RawTransport:
 
     def _sent(self, count: int) -> None:
         assert self._outbox is not None
-        backlog = self.backlog
-        if backlog is not None:
-            backlog.moved(count)
+        if self.backlog is not None:
+            self.backlog.moved(count)
         count += self._offset
-        while self._outbox and count >= len(self._outbox[0]):
-            frame = self._outbox.popleft()
-            count -= len(frame)
-            if backlog is not None:
-                backlog.drop(frame)
+        while self._outbox and count >= len(next(iter(self._outbox))):
+            count -= len(self._outbox.popleft())
         self._offset = count
+        if count and self.backlog is not None:
+            self.backlog.begin()
 
     def _writer_active(self) -> bool:
         return self._writer is not None and bool(self._writer.active)
@@ -255,7 +254,7 @@ class RawTransport:
         if self._socket is None:
             return
         if self.backlog is None:
-            self.backlog = Frames(self.batch.backlogs, self._outbox or ())
+            self.backlog = self._outbox = Frames(self.batch.backlogs, self._outbox or ())
             self._watch()
         self.batch.backlogged.add(self)
         if self._writer is None:
@@ -393,7 +392,7 @@ class RawTransport:
         self._connection = self._drained_call = None
         self._following = ()
         if self.backlog is not None:
-            self.backlog.clear(self._outbox or ())
+            self.backlog.clear()
         self._outbox = self.backlog = self._owed = None
         self.batch.backlogged.discard(self)
         for watcher in (self._reader, self._writer):

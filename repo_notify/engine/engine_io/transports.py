@@ -125,7 +125,7 @@ class PollingTransport:
 
     def _take(self) -> list[EioPacket]:
         packets: list[EioPacket] = []
-        while (out := self.backlog.first) is not None:
+        while (out := self.backlog.begin()) is not None:
             more = out.packets(self._codec)
             if packets and len(packets) + len(more) > MAX_POLL_PACKETS and self._final is None:
                 break
@@ -258,7 +258,7 @@ class WebSocketTransport:
             self._shutdown(socket.SHUT_WR)
 
     def _flush(self) -> None:
-        while (out := self.backlog.first) is not None:
+        while (out := self.backlog.begin()) is not None:
             for frame in out.frames(self._codec):
                 self._websocket.send(frame)
             self.backlog.drop(out)

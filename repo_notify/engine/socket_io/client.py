@@ -19,7 +19,7 @@ from repo_notify.engine.wire.packets import SioPacket, SioType, Unfinished
 
 from .manager import RoomManager
 from .members import Member
-from .recovery import Recovery
+from .recovery import Recovery, own_auth
 
 # How long one connection's calls may run before others have their turn.
 SLICE_SECONDS = 0.005
@@ -202,6 +202,7 @@ class Client:
         member = self.members[namespace] = manager.add(sid, namespace, connection)
         if recovery is not None and recovers:
             member.pid = (returned.pid if returned is not None else None) or recovery.new_pid(sid)
+            auth = own_auth(auth)
         refusal = self._host.handle_connect(member, auth)
         if refusal is not None:
             del self.members[namespace]

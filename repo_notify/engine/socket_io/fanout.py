@@ -8,7 +8,7 @@ the room has changed.
 from __future__ import annotations
 
 import _socket
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Hashable, Iterable
 from itertools import repeat
 
 from repo_notify.engine.engine_io.flush import FlushBatch
@@ -44,7 +44,9 @@ class RawMembers:
         self._sockets.append(transport.raw)
         self._transports.append(transport)
 
-    def send(self, data: bytes, skip: object, backlogged: Collection[RawTransport]) -> int:
+    def send(
+        self, data: bytes, skip: object, backlogged: Collection[RawTransport], update: Hashable | None = None
+    ) -> int:
         """Send to all but `skip`, and have it wait for those who are backlogged; returns to how many."""
         places = self._places
         waiting = [found for found in backlogged if found in places and found is not skip]
@@ -69,7 +71,7 @@ class RawMembers:
         sent = len(taken)
         if taken.count(len(data)) != sent:
             sent = sum(map(_complete, transports, taken, repeat(data)))
-        return sent + sum([found.push(data) for found in waiting])
+        return sent + sum([found.push(data, update) for found in waiting])
 
 
 def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:
@@ -119,7 +121,7 @@ class FastPath:
             data = out.wire(codec)
             if told and positions is not None:
                 data += positions.frame()
-            sent += direct.send(data, skip, batch.backlogged)
+            sent += direct.send(data, skip, batch.backlogged, out.update)
         if not self.others:
             return sent
         positioned = positions.behind(out) if positions is not None else out

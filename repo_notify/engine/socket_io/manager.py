@@ -13,7 +13,7 @@ from repo_notify.engine.engine_io.raw_sockets import RawTransport
 from repo_notify.engine.engine_io.timers import Lock
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.engine.wire.outgoing import Outgoing
-from repo_notify.engine.wire.packets import SioPacket, SioType
+from repo_notify.engine.wire.packets import EventData, SioPacket, SioType
 
 from .fanout import FastPath
 from .members import Callback, Changed, Member, Namespace
@@ -43,7 +43,7 @@ def _send_each(members: Iterable[Member], out: Outgoing, positions: Positions | 
             if member.told and positions is not None and not transport.follow(positions):
                 positioned = positioned or positions.behind(out)
                 data = positioned.wire(connection.codec)
-            sent += transport.push(data)
+            sent += transport.push(data, out.update)
             batch = transport.batch
         else:
             positioned = positioned or (positions.behind(out) if positions is not None else out)
@@ -282,7 +282,11 @@ class RoomManager:
             found = [room for room in rooms if room in space.rooms] if space is not None else []
             if space is None or not found:
                 return 0
-            out = Outgoing(SioPacket(SioType.EVENT, namespace, data=data))
+            update = data.update if isinstance(data, EventData) else None
+            # A connection may be in several namespaces.
+            out = Outgoing(
+                SioPacket(SioType.EVENT, namespace, data=data), (namespace, update) if update is not None else None
+            )
             if len(found) == 1:
                 path: FastPath | None = space.fast_paths.get(found[0])
                 if path is None or (path.others and path.is_outdated):

@@ -58,7 +58,7 @@ class Member:
 
     `rooms`: each with the number of the last event that was published before it was entered. `told`: whether a position
     follows what is sent to it. `since`: the number at its CONNECT. While it catches up, by `replay`, what is sent to
-    rooms passes it by: it follows from the history.
+    rooms passes it by: it follows from the history. One that a handler begins is run behind the handler's answer.
     """
 
     __slots__ = (

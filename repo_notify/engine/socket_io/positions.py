@@ -33,7 +33,7 @@ class Positions:
 
     def behind(self, out: Outgoing) -> Outgoing:
         """That packet with the position of now behind it."""
-        return Joined((out, self.now()))
+        return Joined((out, self.now()), out.update)
 
     def now(self) -> Outgoing:
         """The event that tells the position of now."""

@@ -12,6 +12,14 @@ from typing import Any, NamedTuple, Protocol
 from .members import Member
 from .positions import Kept
 
+# By these a client says who it was and how far it is; whatever else its CONNECT brings is the application's.
+_OURS = frozenset({"pid", "offset"})
+
+
+def own_auth(auth: Any) -> Any:
+    """Return what a connect handler sees of a CONNECT's data: what the page's own program put there."""
+    return {key: value for key, value in auth.items() if key not in _OURS} if isinstance(auth, dict) else auth
+
 
 class Returned(NamedTuple):
     """Who comes back: the id and the secret of before, and what the application needs for it once it is admitted.

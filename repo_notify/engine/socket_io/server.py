@@ -194,12 +194,14 @@ class Server(socketio.Server):
                 result = self._dispatch(member, event, arguments)
             else:
                 result = fallback(event, member, arguments, packet.spelling)
-            if packet.id is None or result == self.not_handled:
-                return
-            data = [] if result is None else list(result) if isinstance(result, tuple) else [result]
-            member.connection.send(Outgoing(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
+            if packet.id is not None and result != self.not_handled:
+                data = [] if result is None else list(result) if isinstance(result, tuple) else [result]
+                member.connection.send(Outgoing(SioPacket(SioType.ACK, member.namespace, packet.id, data)))
         except Exception:
             self.logger.exception(_FAILED, member.connection.label, "an event", member.namespace)
+        # What the handler has begun to hand out goes behind its answer.
+        if member.replay is not None and not member.connection.closed:
+            member.replay.run()
 
     def arriving(self, client: Client, packet: SioPacket) -> None:
         """Tell of an event that waits for its turn behind others."""

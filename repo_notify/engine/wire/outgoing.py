@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 
 from .codec import Codec
@@ -12,9 +12,13 @@ from .packets import EioPacket, EioType, SioPacket
 
 @dataclass(eq=False, slots=True)
 class Outgoing:
-    """A packet on its way to any number of connections, encoded once per codec, its attachments with it."""
+    """A packet on its way to any number of connections, encoded once per codec, its attachments with it.
+
+    One with an equal `update`, where there is one, supersedes it where it still waits.
+    """
 
     content: SioPacket | EioPacket
+    update: Hashable | None = None
     _packets: dict[Codec, list[EioPacket]] = field(default_factory=dict)
     _wire: dict[Codec, bytes] = field(default_factory=dict)
 
@@ -61,8 +65,8 @@ class Joined(Outgoing):
 
     __slots__ = ("_parts",)
 
-    def __init__(self, parts: Sequence[Outgoing]) -> None:
-        super().__init__(parts[0].content)
+    def __init__(self, parts: Sequence[Outgoing], update: Hashable | None = None) -> None:
+        super().__init__(parts[0].content, update)
         self._parts = parts
 
     @property

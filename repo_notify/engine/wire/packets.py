@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Sequence
+from collections.abc import Container, Hashable, Sequence
 from enum import IntEnum
 from typing import Any, NamedTuple, Protocol
 
@@ -118,13 +118,17 @@ class Argument:
 
 
 class EventData:
-    """The data of an event with one argument: `[name, argument]`."""
+    """The data of an event with one argument: `[name, argument]`.
 
-    __slots__ = ("_argument", "_name")
+    One with an equal `update`, where there is one, supersedes it in a namespace where it still waits.
+    """
 
-    def __init__(self, name: str, argument: Argument) -> None:
+    __slots__ = ("_argument", "_name", "update")
+
+    def __init__(self, name: str, argument: Argument, update: Hashable | None = None) -> None:
         self._name = name
         self._argument = argument
+        self.update = update
 
     @property
     def size(self) -> int:
