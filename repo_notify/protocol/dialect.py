@@ -155,8 +155,8 @@ class Dialects:
 
     def deliveries(self, event: Event) -> list[Delivery]:
         """Return everything that goes out for `event`."""
-        values = vars(event)
-        return follow(self._routes(type(event), *[values[name] for name in self._ids[type(event)]]), event)
+        kind = type(event)
+        return follow(self._routes(kind, *map(vars(event).get, self._ids[kind])), event)
 
     @cached_property
     def _ids(self) -> Mapping[type[Event], tuple[str, ...]]:

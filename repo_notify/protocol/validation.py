@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from typing import Any, NamedTuple
 
 from marshmallow import Schema, ValidationError, fields
@@ -46,14 +45,15 @@ def load(event: type[Event], values: Mapping[str, Any]) -> Event:
     usual = _USUAL.get(event)
     data, emitter = values.get("data"), values.get("emitter")
     if usual is not None and isinstance(data, dict) and usual.needs <= data.keys() and values.keys() <= usual.fields:
-        # What is wrong is told below, where everything that is wrong is found together.
-        with suppress(ValidationError, NotPlain):
+        try:
             ids = usual.load_ids(*map(values.get, usual.ids))
             if emitter is None or (isinstance(emitter, str) and emitter):
                 # As `event(**fields)`, which would set one after another.
                 made = object.__new__(event)
                 vars(made).update(ids, emitter=emitter, data=plain(data))
                 return made
+        except (ValidationError, NotPlain):
+            pass  # told below, where everything that is wrong is found together
     try:
         return event(**EVENT_SCHEMAS[event].load(values))
     except ValidationError as error:

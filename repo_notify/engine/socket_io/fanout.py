@@ -48,11 +48,11 @@ class RawMembers:
         self, data: bytes, skip: object, backlogged: Collection[RawTransport], update: Hashable | None = None
     ) -> int:
         """Send to all but `skip`, and have it wait for those who are backlogged; returns to how many."""
-        places = self._places
-        waiting = [found for found in backlogged if found in places and found is not skip]
-        without = {places[found] for found in (*waiting, skip) if found in places}
-        sockets, transports = self._sockets, self._transports
-        if without:
+        sockets, transports, waiting = self._sockets, self._transports, list[RawTransport]()
+        if backlogged or skip is not None:
+            places = self._places
+            waiting = [found for found in backlogged if found in places and found is not skip]
+            without = {places[found] for found in (*waiting, skip) if found in places}
             sockets = [found for place, found in enumerate(sockets) if place not in without]
             transports = [found for place, found in enumerate(transports) if place not in without]
         # In C, as there is little to do for each but the kernel's part; it goes on where an exception left it.
@@ -71,7 +71,7 @@ class RawMembers:
         sent = len(taken)
         if taken.count(len(data)) != sent:
             sent = sum(map(_complete, transports, taken, repeat(data)))
-        return sent + sum([found.push(data, update) for found in waiting])
+        return sent + sum([found.push(data, update) for found in waiting]) if waiting else sent
 
 
 def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:

@@ -102,6 +102,8 @@ class Codec(Protocol):
 
 _EIO_TYPES = {str(kind.value): kind for kind in EioType}
 _SIO_TYPES = {str(kind.value): kind for kind in SioType}
+# By type: asking an enumeration's member for its value takes longer.
+_DIGITS = tuple(_SIO_TYPES)
 _HEADER = re.compile(r"(?P<type>[0-9])(?:(?P<count>[0-9]*)-)?(?P<namespace>/[^,]*(?:,|$))?(?P<id>[0-9]*)", re.ASCII)
 
 
@@ -141,7 +143,7 @@ class EngineIO4:
         """Binary as it is, text after its type's digit (Engine.IO protocol 4, "Packet encoding", WebSocket)."""
         if isinstance(packet.data, bytes):
             return packet.data
-        return f"{packet.type.value}{packet.data}"
+        return f"{int(packet.type)}{packet.data}"
 
     def decode_packet(self, frame: Frame) -> EioPacket:
         """The inverse; ProtocolError."""
@@ -210,7 +212,7 @@ class EngineIO4:
             kind, count = BINARY_FORM[kind], f"{len(attachments)}-"
         namespace = "" if packet.namespace == "/" else f"{packet.namespace},"
         number = "" if packet.id is None else packet.id
-        return [f"{kind.value}{count}{namespace}{number}{text}", *attachments]
+        return [f"{_DIGITS[kind]}{count}{namespace}{number}{text}", *attachments]
 
     def decode_message(self, text: str, max_attachments: int) -> SioPacket:
         """The inverse of its text part; ProtocolError."""
