@@ -239,7 +239,8 @@ class HttpHandler(StockHandler):
         elif data and handler.response_use_chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         fields = (b"%b: %b" % field for field in handler.response_headers)
-        self._sendall(b"\r\n".join((b"HTTP/1.1 " + handler.status, *fields, b"", data)))
+        # gevent-websocket's handler writes an empty text.
+        self._sendall(b"\r\n".join((b"HTTP/1.1 " + handler.status, *fields, b"", data or b"")))
 
     def _write(self, data: bytes) -> None:
         handler: Any = self
