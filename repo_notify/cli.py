@@ -8,7 +8,7 @@ monkey.patch_all()
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -95,19 +95,71 @@ def demo(host: str, port: int, data_dir: Path, seed: bool, open_browser: bool) -
 @_listening
 @_configured
 @_behind
+@click.option(
+    "--workers",
+    default=1,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Processes that share the port, for clients on WebSockets alone; they need a history in Redis, or a queue.",
+)
+@click.option("--worker", is_flag=True, hidden=True, help="Be one of them.")
 @click.pass_context
-def serve(context: click.Context, host: str, port: int, folder: Path | None, backend_file: Path | None) -> None:
+def serve(
+    context: click.Context,
+    host: str,
+    port: int,
+    folder: Path | None,
+    backend_file: Path | None,
+    workers: int,
+    worker: bool,
+) -> None:
     """Run the standalone service; settings come from the environment, and from a 3D Repo backend's configuration."""
     from .app import create_app
     from .backend.config_file import load
     from .serving import serve as serve_app
+    from .workers import end_with_parent
 
     with _told():
         backend = load(backend_file) if backend_file is not None else None
         if backend is not None and context.get_parameter_source("port") is ParameterSource.DEFAULT:
             port = backend.port
-        app = create_app(folder=folder, backend=backend.settings if backend is not None else None)
-        serve_app(app, host=host, port=port, on_ready=lambda url: click.echo(f"listening on {url}"))
+        of_backend = backend.settings if backend is not None else None
+        if workers > 1:
+            _serve_in_workers(host, port, workers, folder, of_backend, backend_file)
+            return
+        # A polling client's requests would reach one worker or another.
+        app = create_app({"REPO_NOTIFY_POLLING": False} if worker else None, folder=folder, backend=of_backend)
+        if worker:
+            end_with_parent()
+        serve_app(app, host=host, port=port, on_ready=_listens, shares_port=worker)
+
+
+def _listens(url: str) -> None:
+    click.echo(f"listening on {url}")
+
+
+def _serve_in_workers(
+    host: str,
+    port: int,
+    number: int,
+    folder: Path | None,
+    of_backend: Mapping[str, Any] | None,
+    backend_file: Path | None,
+) -> None:
+    from .app import configured
+    from .settings import read
+    from .workers import Workers, kept_port, require_sharing
+
+    settings = read(configured(folder=folder, backend=of_backend).config)
+    configure(settings.log_level, settings.log_format)
+    require_sharing(settings)
+    with kept_port(host, port) as kept:
+        command = [sys.executable, "-m", "repo_notify", "serve", "--worker", "--host", host, "--port", str(kept)]
+        command += ["--config", str(folder)] if folder is not None else []
+        command += ["--3drepo-config", str(backend_file)] if backend_file is not None else []
+        shown = f"[{host}]" if ":" in host else host
+        several = Workers(command, number, shutdown_timeout=settings.shutdown_timeout)
+        several.run(lambda: _listens(f"http://{shown}:{kept}"))
 
 
 @main.command()

@@ -34,7 +34,7 @@ MANY_OBSERVATIONS = 256
 
 # More messages or bytes than may wait, and what the broker does not take.
 QUEUE_DROP_REASONS = ("backlog_messages", "backlog_bytes", "refused")
-HANDSHAKES = ("accepted", "origin", "protocol", "no_upgrade", "shutting_down", "bad_request")
+HANDSHAKES = ("accepted", "origin", "protocol", "no_polling", "no_upgrade", "shutting_down", "bad_request")
 SESSIONS = ("user", "none", "bad_signature", "expired", "store_error")
 BINDINGS = ("bound", "refused", "unknown")
 DISCONNECTS = (
@@ -230,7 +230,8 @@ class Metrics:
     handshake: Counts = _counters(
         "handshakes",
         "Handshakes by outcome; origin: a page of another origin, protocol: an Engine.IO generation that is not "
-        "served, no_upgrade: a WebSocket's without Upgrade, as of a proxy that does not pass it on.",
+        "served, no_polling: a poll where there is none, no_upgrade: a WebSocket's without Upgrade, as of a proxy that "
+        "does not pass it on.",
         "outcome",
         HANDSHAKES,
     )

@@ -102,28 +102,38 @@ def shut_down_all(states: Sequence[State], timeout: float) -> None:
         logger.warning("the service did not end in time and is cut off")
 
 
-def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | None = None) -> None:
+def serve(
+    app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | None = None, shares_port: bool = False
+) -> None:
     """Serve `app` until SIGTERM or SIGINT; `on_ready(url)` is called when it listens, port 0 picks a free one.
 
+    With `shares_port` other processes may listen on the same port, among which Linux divides the connections.
     At a signal it stops accepting, tells the clients, and ends within REPO_NOTIFY_SHUTDOWN_TIMEOUT seconds. Raises
     `NotMonkeyPatched` with the cure, and `SettingsError` for an app that is set to run on threads.
     """
     state = state_of(app)
     _require_gevent(state)
     state.background.serve()
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = WSGIServer.get_listener((host, port), backlog=BACKLOG, family=family)
+    listener = _listener(host, port, shares_port)
     # Inherited by what it accepts: else the body of an answer waits 40 ms for the acknowledgement of its headers.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     own = isinstance(state.socketio.server, Server)
     make, handler = (LazySocketServer, WebSocketHandler) if own else (WSGIServer, HttpHandler)
     limited = with_limits(handler, [state.settings])
-    server = make(listener, app, handler_class=limited, log=None, error_log=logger, spawn=_spawner())
+    server = make(
+        listener,
+        app,
+        handler_class=limited,
+        log=None,
+        error_log=logger,
+        spawn=_spawner(),
+        environ={"wsgi.multiprocess": shares_port},
+    )
     server.start()
     _collect_seldom()
     ended = gevent.event.Event()
     watchers = [gevent.signal_handler(number, ended.set) for number in (signal.SIGTERM, signal.SIGINT)]
-    url = f"http://{f'[{host}]' if family == socket.AF_INET6 else host}:{server.server_port}"
+    url = f"http://{f'[{host}]' if ':' in host else host}:{server.server_port}"
     logger.info("listening on %s", url)
     if on_ready is not None:
         on_ready(url)
@@ -133,6 +143,19 @@ def serve(app: Flask, *, host: str, port: int, on_ready: Callable[[str], Any] | 
         for watcher in watchers:
             watcher.cancel()
         _end(server, state)
+
+
+def _listener(host: str, port: int, shares_port: bool) -> Any:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    if not shares_port:
+        return WSGIServer.get_listener((host, port), backlog=BACKLOG, family=family)
+    listener = gevent.socket.socket(family, socket.SOCK_STREAM)
+    for option in (socket.SO_REUSEADDR, socket.SO_REUSEPORT):
+        listener.setsockopt(socket.SOL_SOCKET, option, 1)
+    listener.bind((host, port))
+    listener.listen(BACKLOG)
+    listener.setblocking(False)
+    return listener
 
 
 def _require_gevent(state: State) -> None:

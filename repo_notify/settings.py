@@ -315,6 +315,12 @@ class Settings:
     legacy_v4_names: NameSet = setting(
         "first", _choice(*get_args(NameSet)), "Which sets of v4 event names are emitted: `first`, `second` or `both`."
     )
+    polling: bool = setting(
+        True,
+        _boolean,
+        "Serve long-polling, which several processes on one port cannot divide; without it clients need `transports: "
+        "['websocket']`.",
+    )
     jsonp: bool = setting(
         False, _boolean, "Serve JSONP polling too, for browsers without CORS (Internet Explorer 9)."
     )

@@ -101,6 +101,7 @@ TABLE: dict[str, tuple[Any, ...]] = {
         ("", None, 3, "sessions", "admin.", ".sessions", "a b.c", "a.$b", "a..b", "x" * 64 + ".a"),
         "a database and a collection in it",
     ),
+    "POLLING": (True, (("off", False), (True, True)), BOOLEAN_BAD, "true or false"),
     "JSONP": (False, (("on", True), (False, False)), BOOLEAN_BAD, "true or false"),
     "ALLOWED_ORIGINS": (
         (),

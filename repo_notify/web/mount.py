@@ -31,6 +31,8 @@ def make_socketio(settings: Settings, namespaces: tuple[str, ...], codecs: tuple
             namespaces=namespaces,
             codecs=codecs,
             unsupported_hint=_unsupported,
+            transports=("polling", "websocket") if settings.polling else ("websocket",),
+            transport_hint=_no_transport,
             ping_interval=settings.ping_interval,
             ping_timeout=settings.ping_timeout,
             connect_timeout=settings.connect_timeout,
@@ -53,6 +55,16 @@ def _unsupported(eio: str) -> str | None:
     """What a client of a generation that is not served is told."""
     if eio == "3":
         return "Unsupported protocol version: clients of Engine.IO 3 need REPO_NOTIFY_LEGACY_V4 switched on"
+    return None
+
+
+def _no_transport(transport: str) -> str | None:
+    """What a client is told whose transport is not served."""
+    if transport == "polling":
+        return (
+            "Long-polling is not served here (REPO_NOTIFY_POLLING): connect with transports: ['websocket'], or run one "
+            "process for each port"
+        )
     return None
 
 

@@ -26,6 +26,8 @@ _LINES = {
     "change Host set REPO_NOTIFY_TRUSTED_PROXIES (now %(proxies)s), and have them pass on X-Forwarded-Proto and "
     "X-Forwarded-Host",
     "protocol": "a client of Engine.IO %(eio)s may not connect: %(problem)s (REPO_NOTIFY_LEGACY_V4 is %(legacy)s)",
+    "no_polling": "a client polls, which REPO_NOTIFY_POLLING or several workers on one port rule out: have it connect "
+    "with transports: ['websocket'], or run one process for each port (docs/deploying.md)",
     "no_upgrade": "a WebSocket's handshake came without the header Upgrade (Connection: %(connection)s): the proxy in "
     "front should speak HTTP/1.1 and pass on Upgrade and Connection (docs/operating.md); until then clients poll",
     "unknown_connection": "a client polls for a connection that this process does not have: normal after a restart; "

@@ -22,8 +22,8 @@ _POSITIVE = (
 )  # fmt: skip
 
 
-def _no_hint(eio: str) -> str | None:
-    del eio
+def _no_hint(asked: str) -> str | None:
+    del asked
     return None
 
 
@@ -34,6 +34,7 @@ class Options:
     `async_mode`: python-engineio's name of it, None for the best that is there. `async_handlers=False`: handlers in the
     reader's task. `namespaces`: those that exist without a handler ("*": all).
     `codecs`: protocol generations beside EIO=4; `unsupported_hint(eio)`: the error text for one without.
+    `transports`: those that are served; `transport_hint(transport)`: the error text for another.
     `allowed_origins`: those whose pages may ask, or what decides it; `any_origin` lets in every other but `null`,
     `null_origin` that one, with their cookies only where `any_origin_credentials` says so; `cors_credentials`: whether
     browsers are told to send them.
@@ -48,6 +49,7 @@ class Options:
     codecs: tuple[Codec, ...] = ()
     unsupported_hint: Callable[[str], str | None] = _no_hint
     transports: tuple[str, ...] = TRANSPORTS
+    transport_hint: Callable[[str], str | None] = _no_hint
     allow_upgrades: bool = True
     raw_sockets: bool = True
     ping_interval: float = 25

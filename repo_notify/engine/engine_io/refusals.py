@@ -11,7 +11,9 @@ from repo_notify.engine.wire.errors import ErrorCode, RequestError
 from .origins import Environ
 
 # `unknown_connection` is no handshake; every other one is.
-Refusal = Literal["origin", "protocol", "no_upgrade", "shutting_down", "bad_request", "unknown_connection"]
+Refusal = Literal[
+    "origin", "protocol", "no_polling", "no_upgrade", "shutting_down", "bad_request", "unknown_connection"
+]
 OnRefused = Callable[[Refusal, Environ, str], None]
 
 _OF_CODES: dict[ErrorCode, Refusal] = {
@@ -34,6 +36,8 @@ def refusal_of(environ: Environ, error: RequestError) -> Refusal | None:
         return found
     if error.status == 503:
         return "shutting_down"
+    if error.code == ErrorCode.UNKNOWN_TRANSPORT and query.get("transport") == ["polling"]:
+        return "no_polling"
     # A proxy that does not pass `Upgrade` on, or speaks HTTP/1.0.
     if query.get("transport") == ["websocket"] and "HTTP_UPGRADE" not in environ:
         return "no_upgrade"

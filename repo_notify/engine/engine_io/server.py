@@ -234,7 +234,7 @@ class EngineServer(engineio.Server):
     def _route(self, request: Request, page: Page, start_response: StartResponse) -> Any:
         transport = request.parameter("transport")
         if transport is None or transport not in self.options.transports:
-            raise RequestError(ErrorCode.UNKNOWN_TRANSPORT)
+            raise RequestError(ErrorCode.UNKNOWN_TRANSPORT, self.options.transport_hint(transport or ""))
         sid = request.parameter("sid")
         if sid is None:
             return self._handshake(request, transport, page, start_response)
