@@ -34,6 +34,7 @@ def _rounded_down(share: float) -> str:
 PER_SECOND = Unit("per second", _grouped, more_is_better=True)
 MICROSECONDS = Unit("microseconds", _scaled(1e-6, "us"))
 MILLISECONDS = Unit("milliseconds", _scaled(1e-3, "ms"))
+SECONDS = Unit("seconds", _scaled(1.0, "s"))
 KILOBYTES = Unit("kB", _scaled(1e3, "kB"))
 MEBIBYTES = Unit("MiB", _scaled(2**20, "MiB"))
 COUNT = Unit("number", _grouped)

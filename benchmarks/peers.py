@@ -37,7 +37,8 @@ Sessions = Literal["cookie", "mongodb"]
 class Config:
     """What every peer is told: the same for all. Times in seconds; no heartbeat falls into a measurement.
 
-    With `recovery` the peers recover lost connections, else none does.
+    With `recovery` the peers recover lost connections, else none does. For ours alone: where it listens (0: at a
+    free port), and further `settings` of its.
     """
 
     mongo_uri: str
@@ -50,6 +51,8 @@ class Config:
     recheck_seconds: float = 30.0
     room: Mapping[str, str] = field(default_factory=lambda: dict(ROOM))
     recovery: bool = False
+    port: int = 0
+    settings: Mapping[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,8 @@ class Sizes:
     A room that is small gets `events` at most, whatever its deliveries. For `look_seconds` the load of
     others is watched before each scenario. Idle connections are pinged every `heartbeat_seconds`, for `idle_seconds`.
     `dropped` clients lose their connection every `drop_every` seconds, and come back `drop_away` seconds later.
+    `killed` clients are there when a process is killed, `rolled` ones through a rolling restart;
+    events go to them for `restart_calm` seconds before that, and as long when they are back.
     """
 
     rounds: int
@@ -44,6 +46,9 @@ class Sizes:
     drop_seconds: float
     drop_every: float
     drop_away: float
+    killed: int
+    rolled: int
+    restart_calm: float
     probe_seconds: float
     publish_seconds: float
     publishes: int
@@ -79,6 +84,9 @@ FULL = Sizes(
     drop_seconds=120.0,
     drop_every=15.0,
     drop_away=2.0,
+    killed=1_000,
+    rolled=2_000,
+    restart_calm=2.0,
     probe_seconds=0.5,
     publish_seconds=1.0,
     publishes=10_000,
@@ -113,6 +121,9 @@ QUICK = Sizes(
     drop_seconds=20.0,
     drop_every=15.0,
     drop_away=2.0,
+    killed=200,
+    rolled=200,
+    restart_calm=1.0,
     probe_seconds=0.3,
     publish_seconds=0.3,
     publishes=5_000,
@@ -147,6 +158,9 @@ SMOKE = Sizes(
     drop_seconds=1.0,
     drop_every=0.5,
     drop_away=0.2,
+    killed=20,
+    rolled=20,
+    restart_calm=0.3,
     probe_seconds=0.2,
     publish_seconds=0.1,
     publishes=100,

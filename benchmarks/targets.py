@@ -14,6 +14,7 @@ from benchmarks.figures import (
     MICROSECONDS,
     MILLISECONDS,
     PER_SECOND,
+    SECONDS,
     SHARE,
     Key,
     Results,
@@ -31,6 +32,7 @@ from benchmarks.scenarios import (
     leaving,
     publishing,
     recovery,
+    restarts,
     slow,
 )
 
@@ -227,6 +229,20 @@ DELIVERED, REPEATS, REPLAY = (
     _key(recovery.NAME, recovery.case(1_000), metric) for metric in (recovery.DELIVERED, recovery.REPEATS, recovery.P99)
 )
 
+
+def _restart(clients: int, what: str) -> tuple[Target, ...]:
+    """Return the targets of clients that come back after a restart."""
+    lost, repeats, back = (
+        _key(restarts.NAME, restarts.case(clients, what), metric)
+        for metric in (restarts.LOST, restarts.REPEATS, restarts.BACK)
+    )
+    return (
+        Target(restarts.case(clients, what), "no event lost", _at_most(lost, 0, COUNT)),
+        Target("the same", "no repeats", _at_most(repeats, 0, COUNT)),
+        Target("the same", "all back within 10 s", _at_most(back, 10, SECONDS)),
+    )
+
+
 TARGETS = (
     *_small_rooms(),
     Target(
@@ -275,4 +291,8 @@ TARGETS = (
     Target("1,000 clients that are dropped every 15 s", "delivered 100.00 %", _at_least(DELIVERED, 1.0, COMPLETENESS)),
     Target("the same", "no repeats", _at_most(REPEATS, 0, COUNT)),
     Target("the same", "p99 of a replay not above Node's", _times(REPLAY, "node", most=1.0, unit=MILLISECONDS)),
+    *_restart(1_000, restarts.MONGODB),
+    *_restart(1_000, restarts.REDIS),
+    *_restart(1_000, restarts.ONE_OF_TWO),
+    *_restart(2_000, restarts.ROLLING),
 )

@@ -55,8 +55,12 @@ class LoadProcess:
 
     def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Have a function called in the load process, and wait for what it returns; raises `LoadError`."""
+        return self.start_run(function, *args, **kwargs).result()
+
+    def start_run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Pending[T]:
+        """Have a function called in the load process, and go on."""
         self._pipe.send((function, False, args, kwargs))
-        return Pending[T](self._pipe).result()
+        return Pending(self._pipe)
 
     def __enter__(self) -> LoadProcess:
         return self

@@ -20,6 +20,10 @@ END_OF_HEADERS = b"\r\n\r\n"
 SWITCHING = b"HTTP/1.1 101"
 
 
+class HandshakeRefused(LoadError):
+    """The answer to a handshake was no 101; the text shows it."""
+
+
 @dataclass(frozen=True)
 class Ticket:
     """A numbered event; it was due at `due`, in ns of CLOCK_MONOTONIC."""
@@ -75,7 +79,7 @@ class Recovering:
         """Whether the handshake is done."""
         head, end, rest = self._received.partition(END_OF_HEADERS)
         if end and not head.startswith(SWITCHING):
-            raise LoadError(f"a client was refused: {bytes(head[:300])!r}")
+            raise HandshakeRefused(f"a client was refused: {bytes(head[:300])!r}")
         if end:
             self._upgraded, self._received = True, bytearray(rest)
         return self._upgraded

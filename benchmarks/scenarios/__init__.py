@@ -14,6 +14,7 @@ from benchmarks.scenarios import (
     leaving,
     publishing,
     recovery,
+    restarts,
     slow,
 )
 from benchmarks.scenarios.scenario import Scenario
@@ -33,5 +34,6 @@ SCENARIOS: dict[str, Scenario] = {
         publishing,
         access,
         recovery,
+        restarts,
     )
 }

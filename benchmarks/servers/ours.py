@@ -57,6 +57,7 @@ def make_app(config: dict[str, Any]) -> Flask:
         # As on the peers: the positions of a history are further bytes, of no fixed number.
         REPO_NOTIFY_HISTORY="memory" if config["recovery"] else "off",
     )
+    app.config.update(config["settings"])
     notify = RepoNotify(app)
     use_sessions(app, config)
 
@@ -70,4 +71,5 @@ def make_app(config: dict[str, Any]) -> Flask:
 
 
 if __name__ == "__main__":
-    serve(make_app(json.loads(sys.argv[1])), host="127.0.0.1", port=0, on_ready=lambda url: print(url, flush=True))
+    told = json.loads(sys.argv[1])
+    serve(make_app(told), host="127.0.0.1", port=told["port"], on_ready=lambda url: print(url, flush=True))

@@ -36,7 +36,7 @@ INSTALL_SECONDS, START_SECONDS = 120, 60
 COMMANDS = {
     "docs": "python -m sphinx --version",
     "sessions": "python -c 'import flask_session'",
-    "benchmarks": "python -c 'import flask_session, requests, secantus'",
+    "benchmarks": "python -c 'import flask_session, kombu, redis, requests, secantus'",
     "testing": "python -m pytest -p repo_notify.testing.plugin --fixtures",
     "test": "python -m pytest --version",
     "dev": "python -m mypy --version",

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-import pytest
 from kombu import Connection
 
 from tests.support.ports import free_port
@@ -21,10 +20,18 @@ START_SECONDS = 100
 RABBITMQ = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 
 
+def find_binary(*names: str) -> str | None:
+    """Return the first of these programs that is there."""
+    return next(filter(None, map(shutil.which, names)), None)
+
+
 def binary(*names: str) -> str:
     """Return the first of these programs that is there; without any the test is skipped, and fails where CI is set."""
-    found = next(filter(None, map(shutil.which, names)), None)
+    found = find_binary(*names)
     if found is None:
+        # The benchmarks start brokers too, without pytest.
+        import pytest
+
         (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {names[-1]}")
     return found
 

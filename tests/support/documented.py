@@ -18,11 +18,14 @@ def code_blocks(page: Path, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", page.read_text(), re.DOTALL)
 
 
-def documented_nginx(folder: Path, certificate: Path, port: int, workers: Sequence[int]) -> str:
-    """Return the documented content of nginx's `http` block, which listens on `port` and logs into `folder`."""
+def documented_nginx(folder: Path, certificate: Path | None, port: int, workers: Sequence[int]) -> str:
+    """Return the documented content of nginx's `http` block, which listens on `port` and logs into `folder`.
+
+    Without a certificate there is no TLS.
+    """
     (block,) = code_blocks(DEPLOYING, "nginx")
     ours = {
-        "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
+        "listen 443 ssl;": f"listen 127.0.0.1:{port}{' ssl' if certificate else ''};",
         "127.0.0.1:3001": f"127.0.0.1:{workers[0]}",
         "127.0.0.1:3002": f"127.0.0.1:{workers[1]}",
         "server_name chat.example.org;": "server_name localhost;",
@@ -34,4 +37,6 @@ def documented_nginx(folder: Path, certificate: Path, port: int, workers: Sequen
     for shown, own in ours.items():
         assert block.count(shown) == 1, f"the documented nginx block should have {shown!r} once"
         block = block.replace(shown, own)
+    if certificate is None:
+        block = re.sub(r" *ssl_certificate.*\n", "", block)
     return f"{CLAIMED_ADDRESSES}\n{block}"

@@ -14,7 +14,7 @@ from tests.support.until import until
 
 FRAME = """
 daemon off; master_process off; pid {folder}/nginx.pid; error_log {folder}/error.log;
-events {{ worker_connections 1024; }}
+events {{ worker_connections {connections}; }}
 http {{
     access_log off;
     client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c;
@@ -33,10 +33,13 @@ def _listens(port: int) -> bool:
 
 
 @contextmanager
-def nginx(folder: Path, http: str, url: str) -> Iterator[Served]:
-    """Run an nginx with that content of its `http` block; `url` is where it then answers."""
+def nginx(folder: Path, http: str, url: str, connections: int = 1024) -> Iterator[Served]:
+    """Run an nginx with that content of its `http` block; `url` is where it then answers.
+
+    A client that is passed on takes two of its `connections`.
+    """
     config = folder / "nginx.conf"
-    config.write_text(FRAME.format(folder=folder, http=http))
+    config.write_text(FRAME.format(folder=folder, http=http, connections=connections))
     command = [binary("nginx", "/usr/sbin/nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config)]
     with subprocess.Popen(command, text=True) as process:
         try:

@@ -1,0 +1,205 @@
+"""Clients that stay: whoever loses the connection tries again, as socket.io-client 4.6 does, until it is in."""
+
+from __future__ import annotations
+
+import heapq
+import math
+import random
+import select
+import socket
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+
+from benchmarks.load.audience import IP_BIND_ADDRESS_NO_PORT
+from benchmarks.load.drops import CHUNK, ENTERING_AT_ONCE, LOOK_SECONDS, QUIET_SECONDS, SEED
+from benchmarks.load.recovering import HandshakeRefused, Recovering, Ticket
+
+# The number of the event that follows all others in each room.
+END, END_SECONDS = 0, 10.0
+# socket.io-client's `reconnectionDelay`, `reconnectionDelayMax` and `randomizationFactor`.
+DELAY_SECONDS, MOST_DELAY_SECONDS, VARY = 1.0, 5.0, 0.5
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Who stays where, and for how long at most: until everybody has heard the last event, or `seconds` are over.
+
+    Once somebody has heard it, the others have `END_SECONDS`.
+
+    Each client is in one room, that of its number in turn; `joins` are the frames that join the rooms.
+    """
+
+    host: str
+    port: int
+    handshake: bytes
+    joins: Sequence[bytes]
+    clients: int
+    seconds: float
+
+
+@dataclass
+class Stay:
+    """What became of it.
+
+    By an event's number: how many clients `heard` it, and how often it came `again` to one that had it. A connection of
+    a client that was in its room counts as `lost`; `refused` are attempts that failed. The last client was in its room
+    at `back` (ns of CLOCK_MONOTONIC), `away` are not at the end; `longest` is the longest absence in seconds.
+    """
+
+    heard: Counter[int] = field(default_factory=Counter)
+    again: Counter[int] = field(default_factory=Counter)
+    lost: int = 0
+    refused: int = 0
+    reconnections: int = 0
+    recovered: int = 0
+    back: int = 0
+    away: int = 0
+    longest: float = 0.0
+
+
+def stay(plan: Plan) -> Stay:
+    """Carry out a plan; raises `LoadError` where no client would go on."""
+    with closing(_Crowd(plan)) as crowd:
+        return crowd.live()
+
+
+def delay(attempts: int, vary: float) -> float:
+    """Return the seconds before the next attempt after so many in vain; `vary` is from -1 to 1."""
+    return min(MOST_DELAY_SECONDS, DELAY_SECONDS * 2.0**attempts * (1 + VARY * vary))
+
+
+@dataclass
+class _Client:
+    """A client; it has a socket unless it waits for its next attempt."""
+
+    number: int
+    protocol: Recovering
+    heard: set[int] = field(default_factory=set)
+    socket: socket.socket | None = None
+    connecting: bool = False
+    is_in: bool = False
+    attempts: int = 0
+    lost_at: int = 0
+
+
+class _Crowd:
+    """The clients of a plan in one epoll set. No call waits but the look at that."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._random = random.Random(SEED)
+        self._clients = [
+            _Client(number, Recovering(plan.handshake, [plan.joins[number % len(plan.joins)]]))
+            for number in range(plan.clients)
+        ]
+        self._epoll = select.epoll()
+        self._open: dict[int, _Client] = {}
+        self._returns: list[tuple[float, int]] = []
+        self._begun = self._arrived = self._inside = 0
+        self._news = time.monotonic()
+        self._limit = self._news + plan.seconds
+        self._stay = Stay()
+
+    def close(self) -> None:
+        """Close every connection."""
+        for client in self._open.values():
+            assert client.socket is not None
+            client.socket.close()
+        self._epoll.close()
+
+    def live(self) -> Stay:
+        """Bring everybody in, and back, until it is over; return what became of them."""
+        while not self._is_over() and time.monotonic() < self._limit:
+            while self._begun < len(self._clients) and self._begun - self._arrived < ENTERING_AT_ONCE:
+                self._connect(self._clients[self._begun])
+                self._begun += 1
+            while self._returns and self._returns[0][0] <= time.monotonic():
+                self._connect(self._clients[heapq.heappop(self._returns)[1]])
+            due = self._returns[0][0] - time.monotonic() if self._returns else math.inf
+            for number, _ in self._epoll.poll(max(0.0, min(LOOK_SECONDS, due))):
+                self._serve(self._open[number])
+        self._stay.away = len(self._clients) - self._inside
+        self._stay.reconnections = sum(max(0, client.protocol.connects - 1) for client in self._clients)
+        self._stay.recovered = sum(client.protocol.recoveries for client in self._clients)
+        return self._stay
+
+    def _is_over(self) -> bool:
+        """Whether everybody is in and has heard the last event, and what might have come twice has come."""
+        everybody = len(self._clients)
+        done = self._inside == everybody == self._stay.heard[END]
+        return done and time.monotonic() > self._news + QUIET_SECONDS
+
+    def _connect(self, client: _Client) -> None:
+        found = socket.socket()
+        found.setblocking(False)
+        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        found.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+        # Each from an address of its own, by which a proxy in front tells clients apart.
+        found.bind((f"127.0.{1 + client.number // 200}.{1 + client.number % 200}", 0))
+        # Where nobody listens, the first `send` says so.
+        found.connect_ex((self._plan.host, self._plan.port))
+        client.socket, client.connecting = found, True
+        self._open[found.fileno()] = client
+        self._epoll.register(found, select.EPOLLOUT)
+
+    def _serve(self, client: _Client) -> None:
+        try:
+            tickets = self._exchange(client)
+        except (OSError, HandshakeRefused):
+            self._lose(client)
+            return
+        for ticket in tickets:
+            (self._stay.again if ticket.number in client.heard else self._stay.heard)[ticket.number] += 1
+            client.heard.add(ticket.number)
+            if ticket.number == END:
+                self._limit = min(self._limit, time.monotonic() + END_SECONDS)
+        if tickets:
+            self._news = time.monotonic()
+        if client.protocol.entered and not client.is_in:
+            self._note_entry(client)
+
+    def _exchange(self, client: _Client) -> list[Ticket]:
+        """Begin the connection, or read once and answer; return the tickets that came. Raises `OSError` at its end."""
+        assert client.socket is not None
+        if client.connecting:
+            client.socket.send(client.protocol.begin())
+            client.connecting = False
+            self._epoll.modify(client.socket, select.EPOLLIN)
+            return []
+        data = client.socket.recv(CHUNK)
+        if not data:
+            raise ConnectionResetError
+        reply, tickets = client.protocol.receive(data)
+        if reply:
+            client.socket.send(reply)
+        return tickets
+
+    def _note_entry(self, client: _Client) -> None:
+        self._stay.back = time.monotonic_ns()
+        if client.lost_at:
+            self._stay.longest = max(self._stay.longest, (self._stay.back - client.lost_at) / 1e9)
+        else:
+            self._arrived += 1
+        client.is_in, client.attempts = True, 0
+        self._inside += 1
+
+    def _lose(self, client: _Client) -> None:
+        """Close a connection, and have the client try again in a while."""
+        assert client.socket is not None
+        del self._open[client.socket.fileno()]
+        # Also takes it out of the epoll set.
+        client.socket.close()
+        client.socket = None
+        if client.is_in:
+            self._stay.lost += 1
+            client.lost_at = time.monotonic_ns()
+            self._inside -= 1
+        else:
+            self._stay.refused += 1
+        client.is_in = False
+        at = time.monotonic() + delay(client.attempts, self._random.uniform(-1, 1))
+        client.attempts += 1
+        heapq.heappush(self._returns, (at, client.number))
