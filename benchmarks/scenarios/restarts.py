@@ -227,7 +227,8 @@ SCENARIO = Scenario(
     f"an address of its own). Then both of the two are restarted in turn, by SIGTERM, at {DRAIN_RATE} connections a "
     "second. Lost are the events that were accepted and not heard, times the clients of their rooms that missed them; "
     "repeats came again although they were published once. All are back after the time from the last signal to the "
-    "moment when the last client was in its room again; the process that was ended last listens again before that. Each measured once.",
+    "moment when the last client was in its room again; the process that was ended last listens again before that. "
+    "Each measured once.",
     metrics={LOST: COUNT, REPEATS: COUNT, BACK: SECONDS, UP: SECONDS, RECOVERED: COMPLETENESS, LONGEST: SECONDS},
     plotted=(BACK,),
     steps=lambda _: len(CASES),

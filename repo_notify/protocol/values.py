@@ -16,6 +16,7 @@ MAX_DEPTH = 200
 
 _AS_THEY_ARE = (str, bool, type(None))
 _PLAIN = frozenset({*_AS_THEY_ARE, int})
+_STRINGS = frozenset({str})
 
 
 class NotPlain(ValueError):
@@ -34,8 +35,9 @@ def plain(value: Any, depth: int = 0) -> Any:
         return value
     # Most values are plain already: a call for each of them, which the last level needs, costs more than all the rest.
     as_they_are = _PLAIN if depth < MAX_DEPTH else frozenset()
-    if isinstance(value, Mapping):
-        if not all(isinstance(key, str) for key in value):
+    # Asking for the type first: `isinstance` of an abstract class takes longer.
+    if type(value) is dict or isinstance(value, Mapping):
+        if not (_STRINGS.issuperset(map(type, value)) or all(isinstance(key, str) for key in value)):
             raise NotPlain("an object whose keys are strings")
         return {key: item if type(item) in as_they_are else plain(item, depth + 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
