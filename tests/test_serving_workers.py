@@ -222,7 +222,11 @@ def test_a_signal_ends_all_within_the_drain(served: Served, place: Place, number
 def test_workers_do_not_outlive_their_parent(served: Served) -> None:
     pids = workers(served)
     served.process.kill()
-    until(lambda: not any(map(is_running, pids)))
+    try:
+        until(lambda: not any(map(is_running, pids)))
+    finally:
+        for pid in filter(is_running, pids):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_polling_is_refused_with_the_cure(lasting: Served) -> None:
