@@ -33,7 +33,7 @@ SEED_SECONDS = 10.0
 @click.option("--peer", "peer_names", multiple=True, type=click.Choice(list(PEERS)), help="Only these; default: all.")
 @click.option("--rounds", type=click.IntRange(min=1), help="Rounds of each measurement; default: 5, quick 2.")
 @click.option("--full", "sizes", flag_value="full", default=True, help="The sizes of the documentation (default).")
-@click.option("--quick", "sizes", flag_value="quick", help="Smaller sizes, under three minutes.")
+@click.option("--quick", "sizes", flag_value="quick", help="Smaller sizes, under four minutes.")
 @click.option("--smoke", "sizes", flag_value="smoke", help="Tiny sizes, which measure nothing: does it run?")
 @click.option("--out", type=click.Path(path_type=Path), default=ROOT / "docs" / "performance.md", show_default=True)
 def main(names: tuple[str, ...], peer_names: tuple[str, ...], rounds: int | None, sizes: str, out: Path) -> None:

@@ -37,7 +37,7 @@ class Recovering:
     """A client over all its connections: `handshake` begins one, the frames of `joins` bring it into its rooms.
 
     `connects` counts the answers to its CONNECT packets, `recoveries` those of them that recovered it. `entered` says
-    whether it is in all its rooms.
+    whether it is in all its rooms, `gaps` why it was told that something is missing.
     """
 
     handshake: bytes
@@ -45,6 +45,7 @@ class Recovering:
     connects: int = 0
     recoveries: int = 0
     entered: bool = False
+    gaps: list[str] = field(default_factory=list)
     _pid: str | None = None
     _offset: str | None = None
     _connected: bool = False
@@ -134,4 +135,6 @@ class Recovering:
         if arguments[0] == "message" and arguments[1].get("event") == "success":
             self._granted += 1
             self.entered = self._granted >= len(self.joins)
+        if arguments[0] == "message" and arguments[1].get("event") == "gap":
+            self.gaps.append(arguments[1]["data"]["reason"])
         return []

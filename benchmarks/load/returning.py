@@ -47,6 +47,7 @@ class Stay:
     By an event's number: how many clients `heard` it, and how often it came `again` to one that had it. A connection of
     a client that was in its room counts as `lost`; `refused` are attempts that failed. The last client was in its room
     at `back` (ns of CLOCK_MONOTONIC), `away` are not at the end; `longest` is the longest absence in seconds.
+    `gaps` counts what clients were told of what they cannot have any more.
     """
 
     heard: Counter[int] = field(default_factory=Counter)
@@ -58,6 +59,7 @@ class Stay:
     back: int = 0
     away: int = 0
     longest: float = 0.0
+    gaps: Counter[str] = field(default_factory=Counter)
 
 
 def stay(plan: Plan) -> Stay:
@@ -124,6 +126,7 @@ class _Crowd:
         self._stay.away = len(self._clients) - self._inside
         self._stay.reconnections = sum(max(0, client.protocol.connects - 1) for client in self._clients)
         self._stay.recovered = sum(client.protocol.recoveries for client in self._clients)
+        self._stay.gaps = Counter(reason for client in self._clients for reason in client.protocol.gaps)
         return self._stay
 
     def _is_over(self) -> bool:

@@ -20,7 +20,7 @@ from benchmarks.load.frames import event_frame
 from benchmarks.load.process import LoadProcess
 from benchmarks.load.publisher import Publisher
 from benchmarks.load.returning import END, Plan, Stay, stay
-from benchmarks.peers import HOST, READER, STOP_SECONDS, Config, Peer, WebServer, launched
+from benchmarks.peers import HOST, READER, STOP_SECONDS, Config, Peer, Unavailable, WebServer, launched
 from benchmarks.process import settle
 from benchmarks.scenarios.scenario import Scenario
 from benchmarks.sizes import Sizes
@@ -75,12 +75,8 @@ def run(bench: Bench) -> None:
     """Measure each case once, on fresh processes with a history of its own."""
     for peer in [peer for peer in bench.peers if SCENARIO.includes(peer.name)]:
         for row in CASES:
-            missing = [name for name in row.needs if brokers.find_binary(*PROGRAMS[name]) is None]
-            if missing:
-                where = Key(NAME, case(row.clients(bench.sizes), row.what), LOST, peer.name)
-                bench.results.remarks[where] = f"left out, as there is no {' and no '.join(missing)}"
-            else:
-                _measure(bench, peer, row)
+            where = Key(NAME, case(row.clients(bench.sizes), row.what), LOST, peer.name)
+            bench.results.remarks[where] = _measure_or_say_why(bench, peer, row)
             bench.step()
 
 
@@ -156,7 +152,19 @@ def _start(stack: ExitStack, bench: Bench, peer: Peer, row: _Case) -> _Site:
     return _Site(processes, stack.enter_context(nginx(folder, http, f"http://{HOST}:{port}", connections)).port)
 
 
-def _measure(bench: Bench, peer: Peer, row: _Case) -> None:
+def _measure_or_say_why(bench: Bench, peer: Peer, row: _Case) -> str:
+    """Measure a case; return the remark on it, which says so where there are no figures."""
+    missing = [name for name in row.needs if brokers.find_binary(*PROGRAMS[name]) is None]
+    if missing:
+        return f"left out, as there is no {' and no '.join(missing)}"
+    try:
+        return _measure(bench, peer, row)
+    except (LoadError, Unavailable) as error:
+        return f"not measured: {error}"
+
+
+def _measure(bench: Bench, peer: Peer, row: _Case) -> str:
+    """Add the figures of a case; return the remark on it."""
     clients = row.clients(bench.sizes)
     with bench.teamspace() as teamspace, ExitStack() as stack:
         models = [teamspace.model({READER: "viewer"}) for _ in range(max(1, clients // ROOM_SIZE))]
@@ -186,7 +194,7 @@ def _measure(bench: Bench, peer: Peer, row: _Case) -> None:
     where = case(clients, row.what)
     for metric, value in _figures(found, publisher, clients, site.processes[row.ends[-1]]).items():
         bench.add(NAME, where, metric, peer, value)
-    bench.results.remarks[Key(NAME, where, LOST, peer.name)] = _in_words(found, publisher)
+    return _in_words(found, publisher)
 
 
 def _figures(found: Stay, publisher: Publisher, clients: int, last: _Process) -> dict[str, float]:
@@ -207,11 +215,12 @@ def _figures(found: Stay, publisher: Publisher, clients: int, last: _Process) ->
 
 def _in_words(found: Stay, publisher: Publisher) -> str:
     twice = [number for number, times in publisher.posted.items() if times > 1]
+    gaps = "".join(f"; {times:,} were told: {reason}" for reason, times in found.gaps.items())
     return (
         f"{len(publisher.accepted - {END}):,} events accepted, {len(twice):,} of them published more than once, which "
         f"came again {sum(found.again[number] for number in twice):,} times; {found.lost:,} connections lost, "
         f"{found.recovered:,} of {found.reconnections:,} recovered, {found.refused:,} attempts refused; "
-        f"{found.away:,} clients away at the end"
+        f"{found.away:,} clients away at the end{gaps}"
     )
 
 
@@ -226,9 +235,9 @@ SCENARIO = Scenario(
     "share a history in Redis behind the nginx of the documentation (without TLS, as the clients have none; each has "
     f"an address of its own). Then both of the two are restarted in turn, by SIGTERM, at {DRAIN_RATE} connections a "
     "second. Lost are the events that were accepted and not heard, times the clients of their rooms that missed them; "
-    "repeats came again although they were published once. All are back after the time from the last signal to the "
-    "moment when the last client was in its room again; the process that was ended last listens again before that. "
-    "Each measured once.",
+    "repeats came again although they were published once. The times are those from the last signal to the moment "
+    "when the last client was in its room again, and when the process that was ended last listened again. Each "
+    "measured once.",
     metrics={LOST: COUNT, REPEATS: COUNT, BACK: SECONDS, UP: SECONDS, RECOVERED: COMPLETENESS, LONGEST: SECONDS},
     plotted=(BACK,),
     steps=lambda _: len(CASES),
