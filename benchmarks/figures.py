@@ -108,10 +108,10 @@ class Results:
             return "equal"
         above, below = (first, second) if unit.more_is_better else (second, first)
         by = self.ratio(above, below)
-        if by is None or math.isinf(by.median):
-            return f"`{first.peer}`"
-        always = "" if by.low > 1 else ", not in every round"
-        return f"`{first.peer}` by {by.median:.2f} ×{always}"
+        always = "" if by is not None and by.low > 1 else ", not in every round"
+        # Of what is next to nothing, or never ends, there is no such ratio.
+        much = f" by {by.median:.2f} ×" if by is not None and 1 <= by.median < math.inf else ""
+        return f"`{first.peer}`{much}{always}"
 
     def cases(self, scenario: str, metric: str) -> list[str]:
         """Return the cases of one metric in the order in which they were measured."""

@@ -120,8 +120,10 @@ class Audience:
             for number, _ in self._epoll.poll(left):
                 client = self._clients[number]
                 received = client.recv(65_536)
+                if not received:
+                    raise LoadError("the server has ended an idle connection")
                 count, rest = divmod(len(received), len(PING_FRAME))
-                if rest or not count or received != PING_FRAME * count:
+                if rest or received != PING_FRAME * count:
                     raise LoadError(f"instead of a ping came {received[:100]!r}")
                 client.send(PONG_FRAME * count)
                 pings += count

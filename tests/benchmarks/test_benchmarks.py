@@ -133,6 +133,7 @@ def test_a_ratio_is_taken_round_by_round() -> None:
         (PER_SECOND, [80.0, 20.0, 60.0], "`stock` by 3.00 ×, not in every round"),
         (PER_SECOND, [20.0, 10.0, 90.0], "equal"),
         (MICROSECONDS, [5.0, 10.0, 10.0], "`stock` by 2.00 ×"),
+        (MICROSECONDS, [0.0, 0.0, 90.0], "`stock`, not in every round"),
         (BUSY, [5.0, 10.0, 10.0], ""),
         (PER_SECOND, [], ""),
     ],
