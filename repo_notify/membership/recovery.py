@@ -327,7 +327,9 @@ class Recoveries:
         follower.told = True
         replay = self._replay(follower, record.ids, record.username)
         # Another run of the process counted for itself what it sent in vain.
-        replay.sent_until = record.number if not record.revived else 0
+        if not record.revived:
+            replay.sent_until, replay.replayed_until = record.number, record.replayed
+        replay.is_first = True
         for request in rooms:
             key = request.room.key
             follower.enter(key, record.rooms[key])
