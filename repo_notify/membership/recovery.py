@@ -157,7 +157,12 @@ class Recoveries:
             self.history.hole()
         for follower in self._sockets.followers():
             with self._sockets.order:
-                if follower.told and follower.rooms and not follower.gone:
+                if follower.gone:
+                    continue
+                if self.changed is not None:
+                    # A store that has forgotten what was published has forgotten who is connected, too.
+                    self.changed(follower)
+                if follower.told and follower.rooms:
                     follower.emit("message", gap(HOLE))
 
     # Who comes back.
