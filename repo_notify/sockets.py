@@ -58,6 +58,7 @@ class Follower(Socket, Protocol):
     pid: str | None
     told: bool
     since: int
+    replayed: int
     replay: Any
     rooms: dict[Hashable, int]
 

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from subprocess import CompletedProcess
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from flask import Flask
+from pymongo import MongoClient
 
 from tests.conftest import USERS, host_defaults
 from tests.support import brokers
@@ -95,6 +97,47 @@ def test_a_history_in_redis(healthy: dict[str, str], tmp_path: Path) -> None:
     assert done.returncode == 0
     assert "ok    no message queue is set: processes meet by the history in Redis" in done.stdout
     assert "ok    the history in Redis answers" in done.stdout
+
+
+def test_a_history_in_mongodb(healthy: dict[str, str], sample: str, mongo: MongoClient[dict[str, Any]]) -> None:
+    name = f"history_{uuid4().hex}"
+    kept = {"REPO_NOTIFY_HISTORY": "mongodb", "REPO_NOTIFY_HISTORY_DATABASE": name}
+    try:
+        done = doctor(**healthy, **kept)
+        assert done.returncode == 0
+        assert f"ok    the history in MongoDB can be read and written: {name}" in done.stdout
+        assert f"note  no history has begun in {name} yet: the service makes it" in done.stdout
+        with host_app({**host_defaults(sample), **kept}):
+            """It makes what it needs."""
+        done = doctor(**healthy, **kept)
+        assert done.returncode == 0
+        assert "no history has begun" not in done.stdout
+        mongo[name]["records"].drop_index("session")
+        done = doctor(**healthy, **kept)
+        assert f"WRONG {name} lacks the indexes records.session: start the service anew, which" in done.stdout
+        assert mongo[name]["meta"].count_documents({}) == 1
+    finally:
+        mongo.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    ("username", "says"),
+    [
+        ("reader", "WRONG MongoDB does not let the service keep its history: grant its user `readWrite` on kept"),
+        ("nobody", "WRONG MongoDB refuses the service's login: correct the user and password"),
+    ],
+)
+def test_rights_on_the_history(address: str, healthy: dict[str, str], username: str, says: str) -> None:
+    kept = {"REPO_NOTIFY_HISTORY": "mongodb", "REPO_NOTIFY_HISTORY_DATABASE": "kept"}
+    done = doctor(**{**healthy, **kept, "REPO_NOTIFY_MONGO_URI": uri(address, username)})
+    assert says in done.stdout
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_a_history_in_a_mongodb_that_is_away(healthy: dict[str, str]) -> None:
+    away = {"REPO_NOTIFY_MONGO_URI": f"mongodb://127.0.0.1:{free_port()}", "REPO_NOTIFY_PERMISSION_TIMEOUT": "0.5"}
+    done = doctor(**{**healthy, **away, "REPO_NOTIFY_HISTORY": "mongodb"})
+    assert re.search(r"WRONG the history's MongoDB cannot be reached \(\w+\): start it", done.stdout)
 
 
 def test_a_session_store_that_is_away(healthy: dict[str, str]) -> None:

@@ -408,6 +408,35 @@ def test_a_long_replay_is_handed_out_and_cuts_nobody_off(
     assert client.heard_so_far() == []
 
 
+def test_five_thousand_missed_events_are_handed_out_in_order(
+    serve_host: Callable[..., Served], connect: Connect, place: Place
+) -> None:
+    served = serve_host(REPO_NOTIFY_API_KEY="key")
+    client = connect(to=served)
+    client.join(place.in_model)
+    lose(served, client)
+    # More than may wait for a client (REPO_NOTIFY_MAX_OUTBOX_BYTES), and within what is kept.
+    many, together, text = 5_000, 100, "x" * 2_000
+    for first in range(0, many, together):
+        events: Json = [
+            {"type": "TicketCreated", **place.in_model, "kind": "container", "data": {"_id": str(number), "text": text}}
+            for number in range(first, first + together)
+        ]
+        answer = requests.post(
+            f"{served.url}/notify/events", json=events, headers={"Authorization": "Bearer key"}, timeout=10
+        )
+        assert answer.status_code == 202
+    client.connect()
+    assert client.recovered
+    heard = client.hear(many)
+    assert [payload["data"] for _, (payload,) in heard] == [
+        {"_id": str(number), "text": text} for number in range(many)
+    ]
+    assert client.heard_so_far() == []
+    assert metric(served, "repo_notify_slow_clients_total") == 0
+    assert metric(served, "repo_notify_delivery_outcomes", outcome="replayed") == many
+
+
 def test_without_a_history_all_is_as_before(serve_host: Callable[..., Served], connect: Connect, place: Place) -> None:
     served = serve_host(REPO_NOTIFY_HISTORY="off")
     client = Returning(served.url, User(served).log_in(READER).cookie).connect()

@@ -124,6 +124,28 @@ def test_each_way_to_miss_something_is_counted(serve_host: Callable[..., Served]
         assert owed(served) == sum(found.values())
 
 
+def test_what_is_replayed_again_counts_once(serve_host: Callable[..., Served], place: Place) -> None:
+    served = serve_host(REPO_NOTIFY_SHUTDOWN_TIMEOUT=0.2)
+    with ExitStack() as stack:
+        crowd = Crowd(served, place, stack)
+        crowd.publish()
+        crowd.listen(0)
+        crowd.drop(0)
+        crowd.publish()
+        crowd.publish()
+        for _ in range(3):
+            # Each time it is gone before it has read anything.
+            crowd.back(0)
+            crowd.publish()
+            crowd.drop(0)
+        crowd.back(0)
+        crowd.listen(0)
+        assert crowd.heard[0] == list(range(crowd.published))
+        found = accounts(served)
+        assert found["replayed"] == crowd.published - 1
+        assert owed(served) == crowd.published * CLIENTS == sum(found.values())
+
+
 @pytest.mark.parametrize("events", [1, 5])
 def test_who_is_told_of_a_gap_has_its_events_counted(
     serve_host: Callable[..., Served], place: Place, events: int

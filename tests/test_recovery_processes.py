@@ -17,6 +17,7 @@ import requests
 import websocket
 
 from repo_notify import QueuePublisher, events
+from repo_notify.delivery.history.packing import key_of
 from tests.conftest import host_defaults
 from tests.support import brokers
 from tests.support.audience import Place
@@ -299,7 +300,7 @@ def test_a_redis_that_has_forgotten_everything_is_a_gap_and_a_new_history(
         here, there = (stack.enter_context(host_app(settings(sample, address, channel))) for _ in range(2))
         two = Two(redis.Redis.from_url(address, protocol=2), here, there, channel)
         stack.callback(two.close)
-        client, dropped = two.joined(place), two.joined(place)
+        client, dropped, stays = (two.joined(place) for _ in range(3))
         before = client.offset
         dropped.drop()
         broker.close()
@@ -323,6 +324,16 @@ def test_a_redis_that_has_forgotten_everything_is_a_gap_and_a_new_history(
         dropped.connect()
         assert not dropped.recovered
         assert kinds(dropped, 1) == ["gap"]
+        # Who stayed is known again, also where its process is killed.
+        assert kinds(stays, 4) == ["1", "gap", "2", "3"]
+        until(lambda: key_of(str(stays.pid)) in two.records())
+        here.process.send_signal(signal.SIGKILL)
+        here.process.wait(SECONDS)
+        update(there, place, 4)
+        stays.url = there.url
+        stays.connect()
+        assert stays.recovered
+        assert numbers(stays.hear(1)) == [4]
 
 
 def test_a_message_that_redis_refuses_is_a_gap_for_the_others(sample: str, place: Place, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ _BATCH = 1_000
 _LENGTH = struct.Struct("<i")
 
 # What the server answers to a user without the right, and to a wrong name or password.
-_UNAUTHORISED, _AUTHENTICATION_FAILED = 13, 18
+UNAUTHORISED, AUTHENTICATION_FAILED = 13, 18
 
 
 class Unreachable(Exception):
@@ -42,12 +42,12 @@ class Unreachable(Exception):
     @property
     def is_refusal(self) -> bool:
         """Whether the database answered that this user may not read that."""
-        return self._code == _UNAUTHORISED
+        return self._code == UNAUTHORISED
 
     @property
     def is_failed_login(self) -> bool:
         """Whether the database answered that name or password are wrong."""
-        return self._code == _AUTHENTICATION_FAILED
+        return self._code == AUTHENTICATION_FAILED
 
     @property
     def _code(self) -> int | None:

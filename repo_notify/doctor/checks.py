@@ -15,10 +15,11 @@ from flask import Flask
 from pymongo.errors import OperationFailure, PyMongoError
 
 from repo_notify.access.permissions import Permissions
-from repo_notify.access.store import Store, Unreachable
+from repo_notify.access.store import AUTHENTICATION_FAILED, UNAUTHORISED, Store, Unreachable, connect
 from repo_notify.backend.exchange import SETTING, look_at
 from repo_notify.client import QueuePublisher
 from repo_notify.delivery.broker import kind, require_libraries, require_redis
+from repo_notify.delivery.history.mongodb import MongoHistory
 from repo_notify.delivery.history.redis import OLDEST, Service
 from repo_notify.delivery.history.store import StoreUnavailable
 from repo_notify.errors import QueueUnavailable, SettingsError
@@ -26,7 +27,7 @@ from repo_notify.sessions.express import ExpressSessions
 from repo_notify.sessions.flask import HandshakeSessions
 from repo_notify.sessions.host_users import IdentityLoader, session_user
 from repo_notify.sessions.reads import Bounded, TooSlow, in_threads
-from repo_notify.settings import Settings
+from repo_notify.settings import HISTORY_MONGODB, Settings
 from repo_notify.web.readiness import FAILED_LOGIN, REFUSES_ACCOUNTS, REFUSES_TEAMSPACES, SESSIONS_SILENT
 from repo_notify.wiring import load_legacy
 
@@ -217,9 +218,42 @@ def _queue(subject: Subject) -> Iterator[Finding]:
 
 
 def _history(subject: Subject) -> Iterator[Finding]:
-    settings = subject.settings
-    if not settings.shares_history:
+    if subject.settings.shares_history:
+        yield from _history_in_redis(subject.settings)
+    elif subject.settings.history == HISTORY_MONGODB:
+        yield from _history_in_mongodb(subject.settings)
+
+
+def _history_in_mongodb(settings: Settings) -> Iterator[Finding]:
+    name, seconds = settings.history_database, settings.permission_timeout
+    client = connect(settings.mongo_uri, timeout=seconds)
+    history = MongoHistory(client, name, seconds=settings.history_seconds)
+    try:
+        missing = history.probe(seconds)
+    except StoreUnavailable as error:
+        yield wrong(_why_no_history(error.__cause__, name))
         return
+    finally:
+        history.close()
+    yield ok(f"the history in MongoDB can be read and written: {name}")
+    if missing is None:
+        yield note(f"no history has begun in {name} yet: the service makes it, with its indexes, when it first serves")
+    elif missing:
+        yield wrong(f"{name} lacks the indexes {', '.join(missing)}: start the service anew, which makes them")
+
+
+def _why_no_history(cause: BaseException | None, name: str) -> str:
+    code = cause.code if isinstance(cause, OperationFailure) else None
+    if code == AUTHENTICATION_FAILED:
+        return FAILED_LOGIN
+    if code == UNAUTHORISED:
+        return f"MongoDB does not let the service keep its history: grant its user `readWrite` on {name}"
+    # The driver's text may hold the address.
+    kind = type(cause).__name__
+    return f"the history's MongoDB cannot be reached ({kind}): start it, or correct REPO_NOTIFY_MONGO_URI"
+
+
+def _history_in_redis(settings: Settings) -> Iterator[Finding]:
     try:
         require_redis()
     except SettingsError as error:

@@ -157,7 +157,12 @@ class Recoveries:
             self.history.hole()
         for follower in self._sockets.followers():
             with self._sockets.order:
-                if follower.told and follower.rooms and not follower.gone:
+                if follower.gone:
+                    continue
+                if self.changed is not None:
+                    # A store that has forgotten what was published has forgotten who is connected, too.
+                    self.changed(follower)
+                if follower.told and follower.rooms:
                     follower.emit("message", gap(HOLE))
 
     # Who comes back.
@@ -327,7 +332,9 @@ class Recoveries:
         follower.told = True
         replay = self._replay(follower, record.ids, record.username)
         # Another run of the process counted for itself what it sent in vain.
-        replay.sent_until = record.number if not record.revived else 0
+        if not record.revived:
+            replay.sent_until, replay.replayed_until = record.number, record.replayed
+        replay.is_first = True
         for request in rooms:
             key = request.room.key
             follower.enter(key, record.rooms[key])

@@ -48,6 +48,7 @@ class Snapshots:
             rooms={key: follower.rooms[key] for key in ours},
             number=self._history.number,
             reason=reason,
+            replayed=replay.replayed if isinstance(replay, Replay) else follower.replayed,
             replaying=dict(replay.since) if isinstance(replay, Replay) else {},
             totals={key: self._history.total(key) for key in ours},
             objects={key: sent for key, sent in objects.items() if sent is not None},

@@ -37,10 +37,10 @@ class Accounts:
         self.owed += number
         self.outcomes["sent"] += number
 
-    def replayed(self, number: int, *, in_vain: int) -> None:
-        """So many were sent to somebody who is back, `in_vain` of them for the second time."""
+    def replayed(self, number: int, *, in_vain: int, again: int) -> None:
+        """So many were sent to somebody who is back, `in_vain` of them sent before, others replayed `again`."""
         self.handed += number
-        self._again("replayed", number, in_vain)
+        self._again("replayed", number - again, in_vain)
 
     def dropped(self, reason: str, number: int, *, in_vain: int = 0) -> None:
         """So many will not be sent, and so many more were sent in vain."""

@@ -39,6 +39,7 @@ CALL_SECONDS, RESUME_SECONDS = 5.0, 20.0
 TRIMMED_ENTRIES = 100_000
 # MongoDB's documents have at most 16 MiB; how long a record may be, in characters.
 MAX_RECORD_LENGTH = 8_000_000
+_PROBE = "probe"
 _DUPLICATE, _TOO_LARGE = 11000, 10334
 _AWARE: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=timezone.utc)
 
@@ -185,6 +186,16 @@ class MongoHistory:
             return None
         ended = at
         return _read(found, lambda document: unpack_record(pid, ended, _packed(document)))
+
+    def probe(self, seconds: float) -> list[str] | None:
+        """Write something and read it; return the indexes that are missing, None where no history has begun here."""
+        with _within(seconds):
+            self._meta.replace_one({"_id": _PROBE}, {"at": _date(time())}, upsert=True)
+            self._meta.delete_one({"_id": _PROBE})
+            if self._meta.find_one({"_id": "history"}) is None:
+                return None
+            wanted = ((self._entries, "at"), (self._records, "at"), (self._records, "session"))
+            return [f"{each.name}.{name}" for each, name in wanted if name not in each.index_information()]
 
     def close(self) -> None:
         """Close the connections."""

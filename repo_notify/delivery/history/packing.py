@@ -14,7 +14,7 @@ from .records import Record
 from .store import Stored
 
 # Written apart, or counted by one run of the process for itself.
-_APART = frozenset({"pid", "at", "unsent", "totals", "live", "revived"})
+_APART = frozenset({"pid", "at", "unsent", "replayed", "totals", "live", "revived"})
 _RECORD_FIELDS = tuple(field.name for field in fields(Record) if field.name not in _APART)
 
 

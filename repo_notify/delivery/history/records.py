@@ -24,7 +24,7 @@ class Record:
     it joined, where the room's key does not tell them. `number` is that of the last event before the connection ended,
     `unsent` how many of a replay had not been sent, `totals` how many had been published in each room until then.
     `live`: the connection has not ended, as far as is known; `revived`: it was another run of the process that the
-    client was connected to.
+    client was connected to. `replayed`: until that number all that it was sent came by a replay.
     """
 
     pid: str
@@ -41,6 +41,7 @@ class Record:
     replaying: dict[str, int] = field(default_factory=dict)
     objects: dict[str, Any] = field(default_factory=dict)
     unsent: int = 0
+    replayed: int = 0
     totals: dict[str, int] = field(default_factory=dict)
     at: float = field(default_factory=monotonic)
     live: bool = False

@@ -19,11 +19,11 @@ local now = redis.call('TIME')
 local at = now[1] .. '.' .. string.format('%06d', now[2])
 local deleted = tonumber(ARGV[2])
 local ended = tonumber(ARGV[3])
-for i = 4, 3 + deleted do redis.call('HDEL', KEYS[1], ARGV[i]) end
-for i = 4 + deleted, 3 + deleted + ended do redis.call('ZADD', KEYS[2], at, ARGV[i]) end
-for i = 4 + deleted + ended, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], at .. ' ' .. ARGV[i + 1]) end
-redis.call('EXPIRE', KEYS[1], ARGV[1])
-redis.call('EXPIRE', KEYS[2], ARGV[1])
+for i = 5, 4 + deleted do redis.call('HDEL', KEYS[1], ARGV[i]) end
+for i = 5 + deleted, 4 + deleted + ended do redis.call('ZADD', KEYS[2], at, ARGV[i]) end
+for i = 5 + deleted + ended, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[i], at .. ' ' .. ARGV[i + 1]) end
+redis.call('ZADD', KEYS[3], now[1], ARGV[4])
+for i = 1, #KEYS do redis.call('EXPIRE', KEYS[i], ARGV[1]) end
 return 1
 """
 _BEAT = """
@@ -80,8 +80,8 @@ class RedisRecords:
         written = [part for key, record in records.items() if record is not None for part in (key, _pack(record))]
         with within():
             self._save(
-                keys=[self._own, self._service.ended],
-                args=[self._service.ttl, len(deleted), len(ended), *deleted, *ended, *written],
+                keys=[self._own, self._service.ended, self._service.processes],
+                args=[self._service.ttl, len(deleted), len(ended), self._process, *deleted, *ended, *written],
             )
 
     def find(self, pid: str, key: str) -> Found | None:

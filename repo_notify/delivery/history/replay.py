@@ -59,8 +59,10 @@ class Replay:
         self._missed: deque[Entry] = deque()
         # Up to here the missed ones go; what was published later is asked for when they have been sent.
         self._until = log.number
-        # Of those until here it is believed that they were sent before, in vain.
-        self.sent_until = 0
+        # Of those until here it is believed that they were sent before, in vain, and of these that they were replayed.
+        self.sent_until = self.replayed_until = 0
+        # Whether it is of a connection that has just begun, so that nothing came to it in another way.
+        self.is_first = False
         # Rooms joined since a number: that is where they begin anew if the connection ends before the replay does.
         self.since: dict[str, int] = {}
         self._running = False
@@ -102,6 +104,14 @@ class Replay:
     def _in_vain(self, entries: Iterable[Entry]) -> int:
         return sum(entry.number <= self.sent_until for entry in entries)
 
+    def _again(self, entries: Iterable[Entry]) -> int:
+        return sum(entry.number <= self.replayed_until for entry in entries)
+
+    @property
+    def replayed(self) -> int:
+        """The number until which all that the client was sent came by a replay."""
+        return max(self.replayed_until, self.sent) if self.is_first else self._follower.replayed
+
     @property
     def sent(self) -> int:
         """The number up to which nothing is left to be sent."""
@@ -125,7 +135,7 @@ class Replay:
         while size < PAGE_BYTES and (self._missed or self._catch_up()):
             entry = self._missed.popleft()
             if not self._log.has(entry):
-                self._cut()
+                self._cut(entry)
                 return True
             if self._is_meant(entry):
                 page.append(entry)
@@ -135,7 +145,8 @@ class Replay:
             self.end()
         namespace = self._follower.namespace
         self._follower.send_page([entry.prepared.packet(namespace) for entry in page], last=last)
-        self._accounts.replayed(len(page), in_vain=self._in_vain(page))
+        again = self._again(page)
+        self._accounts.replayed(len(page), in_vain=self._in_vain(page) - again, again=again)
         return last
 
     def _catch_up(self) -> bool:
@@ -153,14 +164,16 @@ class Replay:
 
     def end(self) -> None:
         """Have the client hear again of what is published as it is published."""
+        self._follower.replayed = self.replayed
         self._follower.replay = None
         for room, number in self.since.items():
             self._follower.had_since(room, number)
 
-    def _cut(self) -> None:
+    def _cut(self, entry: Entry) -> None:
         self._catch_up()
-        left = 1 + len(self._missed)
-        self._accounts.dropped("gap", left)
+        left = [entry, *self._missed]
+        in_vain, again = self._in_vain(left), self._again(left)
+        self._accounts.dropped("gap", len(left) - in_vain, in_vain=in_vain - again)
         self._follower.replay = None
         self._follower.emit("message", gap(CUT))
         self._follower.tell_position()

@@ -59,6 +59,7 @@ class Member:
     `rooms`: each with the number of the last event that was published before it was entered. `told`: whether a position
     follows what is sent to it. `since`: the number at its CONNECT. While it catches up, by `replay`, what is sent to
     rooms passes it by: it follows from the history. One that a handler begins is run behind the handler's answer.
+    `replayed` is the application's: until that number all that it was sent came so.
     """
 
     __slots__ = (
@@ -73,6 +74,7 @@ class Member:
         "leaving",
         "namespace",
         "replay",
+        "replayed",
         "rooms",
         "sid",
         "since",
@@ -90,6 +92,7 @@ class Member:
         self.since = 0
         self.told = False
         self.replay: Any = None
+        self.replayed = 0
         self.held: Held | None = Held()
         self.callbacks: dict[int, Callback] | None = None
         self.last_id = 0
