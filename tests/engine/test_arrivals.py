@@ -186,3 +186,15 @@ def test_who_comes_and_goes_without_a_word_leaves_nothing(both: Servers) -> None
     for _ in range(50):
         served.raw().close()
     assert served.call("/state") == before
+
+
+@pytest.mark.parametrize("server", ["ours", "pywsgi"])
+def test_headers_and_body_of_an_answer_are_sent_together(both: Servers, server: str) -> None:
+    """Else the body waits for the acknowledgement of the headers, where the listener does not have TCP_NODELAY."""
+    with both[server].raw() as raw:
+        for _ in range(20):
+            raw.sendall(b"GET /environ HTTP/1.1\r\nHost: h\r\n\r\n")
+            head, _, body = raw.recv(65_536).partition(b"\r\n\r\n")
+            found = re.search(rb"Content-Length: (\d+)", head)
+            assert found is not None
+            assert len(body) == int(found[1])
