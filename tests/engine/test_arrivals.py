@@ -1,4 +1,4 @@
-"""Our server reads a WebSocket's handshake at once where it comes in one piece; nothing else may be different by it."""
+"""A request's head that comes in one piece is read at once, others line by line; nothing else may differ by it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from repo_notify.engine.pywsgi.headers import MAX_FIELDS, OpeningHandshake
+from repo_notify.engine.pywsgi.headers import MAX_FIELDS, RequestHead
 from repo_notify.engine.wire import frames
 
 from .support import Served
@@ -24,22 +24,27 @@ MAX = 16_384
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
 UPGRADE = f"Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {KEY}\r\n"
 # Other for each connection or server.
+OF_ANOTHER = b"GET /environ HTTP/1.1\r\nHost: h\r\n\r\n"
 OF_THE_CONNECTION = ("REMOTE_PORT", "SERVER_PORT", "SERVER_NAME")
 
 
 @pytest.fixture(scope="module")
 def both() -> Iterator[Servers]:
-    """Our server, and gevent's own with the same handler, which reads every request line by line."""
+    """Our server, and gevent's own with the same handler."""
     servers = {"ours": Served("gevent"), "pywsgi": Served("gevent", "pywsgi")}
     yield servers
     for served in servers.values():
         served.stop()
 
 
-def asked(served: Served, request: bytes) -> tuple[int, Any]:
-    """What the application made of a request: status, and the environ where it was asked at all."""
+def asked(served: Served, request: bytes, *, cut: int = 0) -> tuple[int, Any]:
+    """What the application made of a request, which may be cut in two: status, and the environ where it was asked."""
     with served.raw() as raw:
-        raw.sendall(request)
+        if cut:
+            raw.sendall(request[:cut])
+            # Somebody else is served meanwhile, so the first piece has been seen.
+            assert asked(served, OF_ANOTHER)[0] == 200
+        raw.sendall(request[cut:] if cut else request)
         return answered(raw)
 
 
@@ -54,10 +59,10 @@ def answered(raw: socket.socket) -> tuple[int, Any]:
 
 
 def alike(both: Servers, request: bytes) -> tuple[int, Any]:
-    """What both servers make of it."""
-    ours, theirs = asked(both["ours"], request), asked(both["pywsgi"], request)
-    assert ours == theirs
-    return ours
+    """What both servers make of it, at once and line by line."""
+    found = [asked(served, request, cut=cut) for served in both.values() for cut in (0, 1)]
+    assert found == [found[0]] * 4
+    return found[0]
 
 
 REQUESTS = {
@@ -76,6 +81,22 @@ REQUESTS = {
     "a version that is none": f"GET /environ HTTP/3\r\nHost: h\r\n{UPGRADE}\r\n",
     "another method": f"POST /environ HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n",
     "a body": f"GET /environ HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nContent-Type: a/b\r\n{UPGRADE}\r\n{{}}",
+    "a post": "POST /environ HTTP/1.1\r\nHost: h\r\nContent-Type: a/b\r\nContent-Length: 2\r\n\r\n{}",
+    "a post without a body": "POST /environ HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a length twice": "POST /environ HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    "two lengths": "POST /environ HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\n{} ",
+    "a length that is none": "POST /environ HTTP/1.1\r\nHost: h\r\nContent-Length: +2\r\n\r\n{}",
+    "an empty length": "POST /environ HTTP/1.1\r\nHost: h\r\nContent-Length:\r\n\r\n",
+    "a type twice": "POST /environ HTTP/1.1\r\nHost: h\r\nContent-Type: a/b\r\nContent-Type: c/d\r\n\r\n",
+    "chunks": "POST /environ HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n",
+    "chunks and a length": "POST /environ HTTP/1.1\r\nHost: h\r\n"
+    "Transfer-Encoding: chunked\r\nContent-Length: 2\r\n\r\n{}",
+    "two hosts": "GET /environ HTTP/1.1\r\nHost: h\r\nHost: h\r\n\r\n",
+    "no host's name": "GET /environ HTTP/1.1\r\nHost: h/h\r\n\r\n",
+    "two connections": "GET /environ HTTP/1.1\r\nHost: h\r\nConnection: keep-alive\r\nConnection: close\r\n\r\n",
+    "an empty line before": "\r\nGET /environ HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a method of somebody's own": "pa-tch /environ HTTP/1.1\r\nHost: h\r\n\r\n",
+    "a method that is none": "GE[T /environ HTTP/1.1\r\nHost: h\r\n\r\n",
     "a length of nothing": f"GET /environ HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\n{UPGRADE}\r\n",
     "a bare LF": f"GET /environ HTTP/1.1\nHost: h\r\n{UPGRADE}\r\n",
     "a bare CR": f"GET /environ HTTP/1.1\r\nHost: h\rh\r\n{UPGRADE}\r\n",
@@ -91,7 +112,7 @@ REQUESTS = {
 
 
 @pytest.mark.parametrize("name", REQUESTS)
-def test_a_request_is_what_it_is_to_gevents_own_server(both: Servers, name: str) -> None:
+def test_a_request_is_what_it_is_line_by_line(both: Servers, name: str) -> None:
     alike(both, REQUESTS[name].encode("latin-1"))
 
 
@@ -112,28 +133,29 @@ def test_whatever_is_asked(both: Servers, target: str, fields: list[tuple[str, s
     assert alike(both, request)[0] == 200
 
 
-def test_a_handshake_in_one_piece_is_read_at_once() -> None:
-    found = OpeningHandshake.parse(REQUESTS["a handshake"].encode() + b"frames", MAX)
+@pytest.mark.parametrize(
+    ("name", "method", "length"),
+    [("a handshake", "GET", 0), ("a post", "POST", 2), ("a post without a body", "POST", 0)],
+)
+def test_a_head_in_one_piece_is_read_at_once(name: str, method: str, length: int) -> None:
+    request = REQUESTS[name].encode()
+    found = RequestHead.parse(request + b"frames", MAX)
     assert found is not None
-    assert (found.target, found.rest) == ("/environ/a?b=c&d=%20", b"frames")
+    assert (found.method, found.length) == (method, length)
+    assert found.target == request.split(b" ")[1].decode()
+    assert found.size == len(request) - length
 
 
 @given(st.binary())
-def test_whatever_comes_is_no_handshake_unless_it_is_one(data: bytes) -> None:
-    assert OpeningHandshake.parse(data, MAX) is None
+def test_whatever_comes_is_no_head_unless_it_is_one(data: bytes) -> None:
+    assert RequestHead.parse(data, MAX) is None
 
 
-@pytest.mark.parametrize("cut", [1, 20, -3, -1])
+@pytest.mark.parametrize("cut", [20, -3, -1])
 def test_a_handshake_may_come_in_pieces(both: Servers, cut: int) -> None:
     """Whether the server sees them apart or together."""
     request = REQUESTS["a handshake"].encode()
-    whole = asked(both["ours"], request)
-    with both["ours"].raw() as raw:
-        raw.sendall(request[:cut])
-        # Somebody else is served meanwhile, so the first piece has been seen.
-        assert asked(both["ours"], request) == whole
-        raw.sendall(request[cut:])
-        assert answered(raw) == whole
+    assert asked(both["ours"], request, cut=cut) == asked(both["ours"], request)
 
 
 def test_a_handshake_that_is_answered_over_http_keeps_its_connection(both: Servers) -> None:
@@ -152,10 +174,12 @@ def test_a_handshake_that_is_answered_over_http_keeps_its_connection(both: Serve
 
 def test_requests_that_wait_behind_one_another_are_answered_in_order(both: Servers) -> None:
     requests = [f"GET /environ?{number} HTTP/1.1\r\nHost: h\r\n{UPGRADE}\r\n" for number in range(3)]
-    requests.append("GET /environ?3 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+    requests.append("POST /environ?3 HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\n123")
+    requests.append("POST /environ?4 HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n1\r\n0\r\n\r\n")
+    requests.append("GET /environ?5 HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
     with both["ours"].raw() as raw, raw.makefile("rb") as answers:
         raw.sendall("".join(requests).encode())
-        assert re.findall(rb'"QUERY_STRING": "(.)"', answers.read()) == [b"0", b"1", b"2", b"3"]
+        assert re.findall(rb'"QUERY_STRING": "(.)"', answers.read()) == [b"0", b"1", b"2", b"3", b"4", b"5"]
 
 
 def masked(text: str) -> bytes:

@@ -32,14 +32,14 @@ class DrainingServer(PatientServer):
 class DrainingHandler(WebSocketHandler):
     """Lets its server know of a connection that waits for a request."""
 
-    def read_requestline(self) -> str:
-        """Read the first line of a request; an empty one where the server has stopped accepting."""
+    def await_request(self) -> bytes:
+        """Wait for a request; none will come where the server has stopped accepting."""
         handler: Any = self
         if getattr(handler.server, "closed", False):
-            return ""
+            return b""
         held, waiting = handler.socket, handler.server.waiting
         waiting.add(held)
         try:
-            return super().read_requestline()
+            return super().await_request()
         finally:
             waiting.discard(held)

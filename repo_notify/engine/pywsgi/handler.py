@@ -21,7 +21,6 @@ from geventwebsocket.websocket import Header, Stream, WebSocket
 from repo_notify.engine.engine_io.requests import ACCEPT_WEBSOCKET, OPENED_WEBSOCKET, TAKE_SOCKET
 from repo_notify.engine.wire.frames import unmask
 
-from .headers import OpeningHandshake, words_of
 from .http1 import HttpHandler
 from .lazy_sockets import LazySocket, detached
 
@@ -92,31 +91,6 @@ class BoundedWebSocket(WebSocket):
 
 class WebSocketHandler(HttpHandler):
     """Leaves the answer to a WebSocket handshake to the application, which may also refuse it over HTTP."""
-
-    def __init__(self, sock: Any, address: Any, server: Any) -> None:
-        super().__init__(sock, address, server)
-        prefetched = self.arriving.prefetched
-        self._handshake = OpeningHandshake.parse(prefetched, self.max_header_bytes) if prefetched else None
-        if self._handshake is not None:
-            self.arriving.prefetched = self._handshake.rest
-
-    def _serve(self) -> Any:
-        """As pywsgi's; a handshake that has come in one piece is not read again."""
-        handler: Any = self
-        handshake, self._handshake = self._handshake, None
-        if handshake is None:
-            return super()._serve()
-        handler.command, handler.path, handler.request_version = "GET", handshake.target, "HTTP/1.1"
-        handler.requestline = f"GET {handshake.target} HTTP/1.1"
-        handler.close_connection = "close" in words_of(handshake.environ.get("HTTP_CONNECTION", ""))
-        environ = handler.environ = handler.server.get_environ()
-        environ.update(handshake.environ)
-        if isinstance(handler.client_address, tuple):
-            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = map(str, handler.client_address[:2])
-        self._give_body(environ)
-        handler.application = handler.server.application
-        handler.handle_one_response()
-        return None if handler.close_connection or handler.rfile.closed else True
 
     def run_application(self) -> None:
         """Run the application as for any other request, with a function in the environ that switches protocols."""

@@ -22,13 +22,13 @@ _NAME = re.compile(_FIELD_NAME)
 _CONTROL = re.compile(r"[\x00\r\n]")
 _REQUEST_LINE = re.compile(rf"({_FIELD_NAME}) ([!-~\x80-\xff]+) (HTTP/1\.[01])\r\n")
 # pywsgi takes request lines of 8 KiB.
-_OPENING = re.compile(rf"GET ([!-~]{{1,8000}}) HTTP/1\.1\r\n((?:{_FIELD_NAME}:[^\x00\r\n]*\r\n)+)\r\n")
+_HEAD = re.compile(rf"({_FIELD_NAME}) ([!-~]{{1,8000}}) HTTP/1\.1\r\n((?:{_FIELD_NAME}:[^\x00\r\n]*\r\n)+)\r\n")
 # RFC 3986's host and port, but for the comma: two fields that were joined have one.
 _HOST = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9\-._~%!$&'()*+;=\x80-\xff]*)(?::[0-9]*)?")
 # Python reads `3_0`, `+3` and other alphabets' digits too; no body has a length of more than 18 digits.
 _LENGTH = re.compile(r"[0-9]{1,18}")
-# What says that a body follows, or that an answer is awaited before it.
-_OF_A_BODY = frozenset({"CONTENT_TYPE", "CONTENT_LENGTH", "HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
+# What says that a body comes in another way than by its length.
+_OTHER_BODIES = frozenset({"HTTP_TRANSFER_ENCODING", "HTTP_EXPECT"})
 _USUAL_LENGTH = 32
 
 
@@ -64,27 +64,29 @@ def request_line(line: str) -> tuple[str, str, str]:
     return method, target, version
 
 
-class OpeningHandshake(NamedTuple):
-    """A WebSocket's opening handshake (RFC 6455 section 4.1) as it usually comes: whole, and with nothing odd in it.
+class RequestHead(NamedTuple):
+    """The head of a request as it usually comes: whole, and with nothing odd in it, so that one pattern reads it.
 
-    `environ` is what it adds to the server's (PEP 3333), as pywsgi has it; `rest` is what came behind it.
+    `environ` is what it adds to the server's (PEP 3333), as pywsgi has it; `length` is its body's, `size` its own.
     """
 
+    method: str
     target: str
     environ: dict[str, Any]
-    rest: bytes
+    length: int
+    size: int
 
     @classmethod
-    def parse(cls, data: bytes, max_bytes: int) -> OpeningHandshake | None:
-        """The handshake that `data` begins with; None for everything else, which is read step by step."""
+    def parse(cls, data: bytes, max_bytes: int) -> RequestHead | None:
+        """The head that `data` begins with; None for everything else, which is read step by step."""
         end = data.find(b"\r\n\r\n") + 4
-        found = _OPENING.fullmatch(data[:end].decode("latin-1")) if 4 < end <= max_bytes else None
+        found = _HEAD.fullmatch(data[:end].decode("latin-1")) if 4 < end <= max_bytes else None
         if found is None:
             return None
-        target, lines = found.groups()
+        method, target, lines = found.groups()
         path, _, query = target.partition("?")
         environ = {
-            "REQUEST_METHOD": "GET",
+            "REQUEST_METHOD": method,
             "SCRIPT_NAME": "",
             "PATH_INFO": unquote(path, "latin-1") if "%" in path else path,
             "QUERY_STRING": query,
@@ -98,12 +100,17 @@ class OpeningHandshake(NamedTuple):
                 value = value.strip(" \t")
                 separator = "; " if "COOKIE" in key else ","
                 environ[key] = f"{environ[key]}{separator}{value}" if key in environ else value
+        length = environ.get("CONTENT_LENGTH", "0")
         usual = (
-            environ.get("HTTP_UPGRADE", "").lower() == "websocket"
+            len(fields) <= MAX_FIELDS
+            # Neither is there twice.
             and _HOST.fullmatch(environ.get("HTTP_HOST", ",")) is not None
-            and _OF_A_BODY.isdisjoint(environ)
+            and _LENGTH.fullmatch(length) is not None
+            and "," not in environ.get("CONTENT_TYPE", "")
+            and _OTHER_BODIES.isdisjoint(environ)
+            and (method != "HEAD" or length == "0")
         )
-        return cls(target, environ, data[end:]) if usual and len(fields) <= MAX_FIELDS else None
+        return cls(method, target, environ, int(length), end) if usual else None
 
 
 class Headers:

@@ -20,7 +20,7 @@ from geventwebsocket.handler import WebSocketHandler as StockHandler
 
 from . import access_log
 from .bodies import NO_BODY, PACE_BYTES, Arriving, RequestBody
-from .headers import BadRequest, Headers, body_length, check_host, environ_key, request_line, words_of
+from .headers import BadRequest, Headers, RequestHead, body_length, check_host, environ_key, request_line, words_of
 from .lazy_sockets import LazySocket
 
 logger = logging.getLogger(__name__)
@@ -56,10 +56,16 @@ class HttpHandler(StockHandler):
 
     # What is read.
 
+    def await_request(self) -> bytes:
+        """Wait for a request, and return what has come of it; nothing where none will come."""
+        handler: Any = self
+        self.arriving.allow(self.patience)
+        found: bytes = handler.rfile.peek()
+        return found
+
     def read_requestline(self) -> str:
         """The first line; one empty line before it is let pass (RFC 9112 section 2.2)."""
         handler: Any = self
-        self.arriving.allow(self.patience)
         line = handler.rfile.readline(MAX_LINE_BYTES)
         if line == b"\r\n":
             line = handler.rfile.readline(MAX_LINE_BYTES)
@@ -76,7 +82,7 @@ class HttpHandler(StockHandler):
         length = body_length(headers, version)
         if length != 0 and handler.command == "HEAD":
             raise BadRequest("A HEAD request has a body")
-        words = words_of(headers.get("connection", "") or "")
+        words = words_of(",".join(headers.all("connection")))
         handler.request_version = version
         handler.close_connection = "close" in words or (version == "HTTP/1.0" and "keep-alive" not in words)
         handler.content_length = length
@@ -139,8 +145,39 @@ class HttpHandler(StockHandler):
         return None
 
     def _serve(self) -> Any:
-        stock: Any = super()
-        return stock.handle_one_request()
+        """As pywsgi's; a head that has come in one piece is not read line by line."""
+        handler: Any = self
+        try:
+            arrived = self.await_request()
+        except OSError:
+            return None
+        if not arrived:
+            return None
+        head = RequestHead.parse(arrived, self.max_header_bytes)
+        if head is None:
+            stock: Any = super()
+            return stock.handle_one_request()
+        self._take(head)
+        handler.application = handler.server.application
+        handler.handle_one_response()
+        return None if handler.close_connection or handler.rfile.closed else True
+
+    def _take(self, head: RequestHead) -> None:
+        """Have this handler as reading the request's head line by line leaves it."""
+        handler: Any = self
+        handler.rfile.read(head.size)
+        handler.command, handler.path, handler.request_version = head.method, head.target, "HTTP/1.1"
+        handler.requestline = f"{head.method} {head.target} HTTP/1.1"
+        handler.close_connection = "close" in words_of(head.environ.get("HTTP_CONNECTION", ""))
+        handler.content_length = head.length
+        environ = handler.environ = handler.server.get_environ()
+        environ.update(head.environ)
+        if isinstance(handler.client_address, tuple):
+            environ["REMOTE_ADDR"], environ["REMOTE_PORT"] = map(str, handler.client_address[:2])
+        if head.length:
+            self._body = RequestBody(handler.rfile, head.length)
+            self.arriving.allow(self.patience, paced=True)
+        self._give_body(environ)
 
     def _can_go_on(self) -> bool:
         """Whether the next request can be read: little of the last one's body is left, and comes."""
