@@ -72,7 +72,7 @@ def unpack_entry(number: int, at: float, rooms: Sequence[str], size: int, packed
 
 
 def _sorted(update: Any) -> list[Any]:
-    """Return what an update supersedes (`publisher.update_key`) as lists."""
+    """Return what an update supersedes (`Entry.update`) as lists."""
     name, rooms, one, other, changed = update
     return [name, list(rooms), one, other, sorted(changed)]
 

@@ -269,15 +269,16 @@ class HttpHandler(StockHandler):
     def _write_with_headers(self, data: bytes) -> None:
         """Begin the answer: headers and what is there of the body in one go, for one packet where that is little."""
         handler: Any = self
-        handler.headers_sent = True
         handler.finalize_headers()
-        if handler.command == "HEAD":
+        # gevent-websocket writes a text that is empty.
+        if not data or handler.command == "HEAD":
             data = b""
-        elif data and handler.response_use_chunked:
+        elif handler.response_use_chunked:
             data = b"%x\r\n%b\r\n" % (len(data), data)
         fields = (b"%b: %b" % field for field in handler.response_headers)
-        # gevent-websocket's handler writes an empty text.
-        self._sendall(b"\r\n".join((b"HTTP/1.1 " + handler.status, *fields, b"", data or b"")))
+        answer = b"\r\n".join((b"HTTP/1.1 " + handler.status, *fields, b"", data))
+        handler.headers_sent = True
+        self._sendall(answer)
 
     def _write(self, data: bytes) -> None:
         handler: Any = self
