@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
 from kombu import Connection
@@ -111,4 +111,4 @@ def rabbitmq(
         yield _await(f"amqp://guest:guest@127.0.0.1:{port}//")
 
 
-BROKERS = {"redis": redis, "rabbitmq": rabbitmq}
+BROKERS: dict[str, Callable[[Path], AbstractContextManager[str]]] = {"redis": redis, "rabbitmq": rabbitmq}
