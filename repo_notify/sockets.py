@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, Protocol
 
 import socketio
 
-from .engine import EngineIO4, Member, Outgoing, Server, SioPacket, SioType, Spelling
+from .engine import EngineIO4, Kept, Member, Outgoing, Server, SioPacket, SioType, Spelling
 from .engine.engine_io.timers import Lock
 from .engine.socket_io.recovery import Recovery, Returned
 from .protocol.rooms import PREFIX, Room
@@ -103,6 +103,9 @@ class Prepared(Protocol):
 
     def packet(self, namespace: str) -> Any:
         """Return what a member of a namespace gets."""
+
+    def settle(self) -> None:
+        """Take as little room as can be: it has been sent, and is kept for who comes back."""
 
 
 class Peer(NamedTuple):
@@ -211,27 +214,41 @@ def our_rooms(socket: Socket) -> Iterator[Room]:
 
 
 class PreparedPackets:
-    """An event as our own engine sends it: a packet for each namespace."""
+    """An event as our own engine sends it: a packet for each namespace; once it is settled, made from the text.
 
-    __slots__ = ("outs",)
+    A history of 10,000 events with all their packets is 160,000 objects more for each full garbage collection to look
+    at, which then holds everybody up. `newest` is the codec of most clients.
+    """
 
-    def __init__(self, namespaces: Iterable[str], event: str, data: Any) -> None:
-        self.outs = {
+    __slots__ = ("_newest", "_text", "outs")
+
+    def __init__(self, namespaces: Iterable[str], newest: EngineIO4, event: str, data: Any) -> None:
+        self._newest = newest
+        self._text = ""
+        # None once it is settled.
+        self.outs: dict[str, Outgoing] | None = {
             namespace: Outgoing(SioPacket(SioType.EVENT, namespace, data=[event, data])) for namespace in namespaces
         }
 
     def packet(self, namespace: str) -> Outgoing:
         """Return what a member of a namespace gets."""
-        return self.outs[namespace]
+        if self.outs is not None:
+            return self.outs[namespace]
+        return Kept(self._newest.readdress(self._text, namespace), self._newest)
 
     @property
     def size(self) -> int:
         """How much it is, in the newest generation."""
-        first = next(iter(self.outs.values()))
-        return sum([len(packet.data) for packet in first.packets(_NEWEST)])
+        if self.outs is None:
+            return len(self._text)
+        return sum([len(packet.data) for packet in next(iter(self.outs.values())).packets(self._newest)])
 
-
-_NEWEST = EngineIO4()
+    def settle(self) -> None:
+        """Keep the text alone, unless there are attachments."""
+        if self.outs is not None:
+            text, *attachments = next(iter(self.outs.values())).packets(self._newest)
+            if not attachments:
+                self._text, self.outs = str(text.data), None
 
 
 class OwnSockets:
@@ -244,7 +261,9 @@ class OwnSockets:
         self.namespaces = namespaces
         # Of publications, and of admissions.
         self.order = server.manager.lock
-        self.prepare: Callable[[str, Any], Prepared] = partial(PreparedPackets, namespaces)
+        self.prepare: Callable[[str, Any], Prepared] = partial(
+            PreparedPackets, namespaces, server.eio.newest
+        )
 
     def attach(self, events: Sequence[str], handle: Handler, arriving: Arriving) -> None:
         """Have every event of the clients handled: there is no host whose handlers could want the others."""
@@ -282,6 +301,7 @@ class OwnSockets:
     def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""
         assert isinstance(prepared, PreparedPackets)
+        assert prepared.outs is not None, "what is settled has been sent"
         manager = self._server.manager
         with manager.lock:
             return sum([manager.fan_out(namespace, out, rooms, skip) for namespace, out in prepared.outs.items()])

@@ -81,6 +81,9 @@ class _Prepared(NamedTuple):
         del namespace
         return self
 
+    def settle(self) -> None:
+        """As above."""
+
 
 class StockSockets:
     """The sockets of a python-socketio server of the host's."""

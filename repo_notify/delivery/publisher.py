@@ -260,7 +260,10 @@ class Publisher:
                     update=update,
                     at=sent_at,
                 )
-            return sockets.fan_out(prepared, rooms, skip=skip) if sent_at is None else 0
+            number = sockets.fan_out(prepared, rooms, skip=skip) if sent_at is None else 0
+            if history is not None:
+                prepared.settle()
+            return number
 
     def _end(self, event: SessionsEnded, cause: str) -> None:
         for connection_id in self._ended(event.session_ids, cause, told=True):

@@ -20,7 +20,7 @@ from .socket_io.members import Member
 from .socket_io.server import Server
 from .wire.codec import Body, Codec, EngineIO4
 from .wire.errors import EngineError, ErrorCode, ProtocolError, RequestError
-from .wire.outgoing import Outgoing
+from .wire.outgoing import Kept, Outgoing
 from .wire.packets import EioPacket, EioType, SioPacket, SioType, Spelling
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "EngineError",
     "EngineIO4",
     "ErrorCode",
+    "Kept",
     "Member",
     "Options",
     "OutboxLimits",

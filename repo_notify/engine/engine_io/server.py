@@ -93,7 +93,8 @@ class EngineServer(engineio.Server):
             ping_timeout=options.ping_timeout,
         )
         self.options = options
-        self.codecs: dict[str, Codec] = {str(codec.eio): codec for codec in (EngineIO4(), *options.codecs)}
+        self.newest = EngineIO4()
+        self.codecs: dict[str, Codec] = {str(codec.eio): codec for codec in (self.newest, *options.codecs)}
         # Runs a call for which nobody waits.
         self.run: Callable[[Callable[[], None]], object] = (
             Workers(logger).run if self.async_mode == "gevent" else self.spawn

@@ -208,6 +208,12 @@ class EngineIO4:
         number = "" if packet.id is None else packet.id
         return [f"{kind.value}{count}{namespace}{number}{text}", *attachments]
 
+    def readdress(self, text: str, namespace: str) -> str:
+        """The text of an event without attachments or id as it is in another namespace."""
+        header = _HEADER.match(text)
+        json_text = text[header.end() :] if header else text
+        return f"{text[:1]}{'' if namespace == '/' else f'{namespace},'}{json_text}"
+
     def decode_message(self, text: str, max_attachments: int) -> SioPacket:
         """The inverse of its text part; ProtocolError."""
         header = _HEADER.match(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from .codec import Codec
+from .codec import Codec, EngineIO4
 from .frames import Frame, build
 from .packets import EioPacket, EioType, SioPacket
 
@@ -54,6 +54,23 @@ class Outgoing:
 def control(kind: EioType, data: str = "") -> Outgoing:
     """An Engine.IO packet of its own."""
     return Outgoing(EioPacket(kind, data))
+
+
+class Kept(Outgoing):
+    """A message that is kept as the text that it is for one codec; others spell it anew."""
+
+    __slots__ = ("_codec",)
+
+    def __init__(self, text: str, codec: EngineIO4) -> None:
+        super().__init__(EioPacket(EioType.MESSAGE, text))
+        self._codec = codec
+
+    def packets(self, codec: Codec) -> list[EioPacket]:
+        """The Engine.IO packets."""
+        content = self.content
+        if codec is not self._codec and isinstance(content, EioPacket):
+            self.content = self._codec.decode_message(str(content.data), 0)._replace(spelling=None)
+        return super().packets(codec)
 
 
 class Joined(Outgoing):
