@@ -70,10 +70,14 @@ class Figure:
 
 @dataclass
 class Results:
-    """All rounds of a run, and remarks such as what became of a message; kept in the order in which they came."""
+    """All rounds of a run, and remarks such as what became of a message; kept in the order in which they came.
+
+    `left_out` are scenarios that could not be measured, each with the reason.
+    """
 
     rounds: dict[Key, list[float]] = field(default_factory=dict)
     remarks: dict[Key, str] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def add(self, key: Key, value: float) -> None:
         """Add one round."""

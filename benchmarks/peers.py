@@ -37,7 +37,8 @@ Sessions = Literal["cookie", "mongodb"]
 class Config:
     """What every peer is told: the same for all. Times in seconds; no heartbeat falls into a measurement.
 
-    With `recovery` the peers recover lost connections, else none does.
+    With `recovery` the peers recover lost connections, else none does. With `backend_queue`, the address of a RabbitMQ,
+    they hear of a 3D Repo backend by that exchange.
     """
 
     mongo_uri: str
@@ -50,6 +51,8 @@ class Config:
     recheck_seconds: float = 30.0
     room: Mapping[str, str] = field(default_factory=lambda: dict(ROOM))
     recovery: bool = False
+    backend_queue: str = ""
+    backend_exchange: str = "eventExchange"
 
 
 @dataclass(frozen=True)
@@ -193,13 +196,13 @@ def _limit(_: Config) -> Command:
     return Command((str(program),))
 
 
-_OURS = "RepoNotify in a Flask app, `repo_notify.serving.serve`; with a history in recovery alone"
+_OURS = "RepoNotify in a Flask app, `repo_notify.serving.serve`; with a history in recovery and behind a backend alone"
 PEERS = {
     peer.name: peer
     for peer in (
         Peer("ours", _OURS, _python("ours"), WebServer),
         Peer("stock", "stock Flask-SocketIO with gevent-websocket", _python("stock"), WebServer),
-        Peer("node", "Node, socket.io with express-session", _node, WebServer),
+        Peer("node", "Node, socket.io with express-session, and amqplib behind a backend", _node, WebServer),
         Peer("c", "a C loop of `send()` over bare TCP sockets: the physical limit", _limit, SendLoop, serves=False),
     )
 }

@@ -12,6 +12,7 @@ class Sizes:
     `slow` is the fan-out with stalled clients: members, how many stall, events and bytes of each event's filling.
     `evicted` members lose a right, `evictions` times; each time events go to as many others for `eviction_seconds`.
     `dropped` clients lose their connection every `drop_every` seconds, and come back `drop_away` seconds later.
+    A backend publishes `backend_rate` messages a second to `backend_rooms` rooms of ten.
     """
 
     rounds: int
@@ -41,6 +42,9 @@ class Sizes:
     drop_away: float
     probe_seconds: float
     publish_seconds: float
+    backend_rooms: int
+    backend_rate: int
+    backend_seconds: float
 
 
 FULL = Sizes(
@@ -71,6 +75,9 @@ FULL = Sizes(
     drop_away=2.0,
     probe_seconds=0.5,
     publish_seconds=1.0,
+    backend_rooms=100,
+    backend_rate=1_000,
+    backend_seconds=10.0,
 )
 QUICK = Sizes(
     rounds=2,
@@ -100,6 +107,9 @@ QUICK = Sizes(
     drop_away=2.0,
     probe_seconds=0.3,
     publish_seconds=0.3,
+    backend_rooms=100,
+    backend_rate=1_000,
+    backend_seconds=3.0,
 )
 SMOKE = Sizes(
     rounds=1,
@@ -129,5 +139,8 @@ SMOKE = Sizes(
     drop_away=0.2,
     probe_seconds=0.2,
     publish_seconds=0.1,
+    backend_rooms=2,
+    backend_rate=50,
+    backend_seconds=0.4,
 )
 SIZES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}

@@ -18,7 +18,7 @@ from benchmarks.figures import (
     Results,
     Unit,
 )
-from benchmarks.scenarios import access, fanout, idle, inbound, joining, latency, leaving, recovery, slow
+from benchmarks.scenarios import access, backend, fanout, idle, inbound, joining, latency, leaving, recovery, slow
 
 OURS = "ours"
 RATE = PER_SECOND
@@ -177,6 +177,7 @@ ANSWERED, QUERIES, ALONE, BESIDE = (
 DELIVERED, REPEATS, REPLAY = (
     _key(recovery.NAME, recovery.case(1_000), metric) for metric in (recovery.DELIVERED, recovery.REPEATS, recovery.P99)
 )
+BEHIND = _key(backend.NAME, backend.case(1_000), backend.P99)
 
 TARGETS = (
     Target("fan-out, room of 1,000, single events", "at least 1.5 × Node", _times(SINGLE, "node", 1.5, unit=RATE)),
@@ -203,4 +204,9 @@ TARGETS = (
     Target("1,000 clients that are dropped every 15 s", "delivered 100.00 %", _at_least(DELIVERED, 1.0, COMPLETENESS)),
     Target("the same", "no repeats", _at_most(REPEATS, 0, COUNT)),
     Target("the same", "p99 of a replay not above Node's", _times(REPLAY, "node", most=1.0, unit=MILLISECONDS)),
+    Target(
+        "1,000 messages/s of a 3D Repo backend",
+        "p99 not above Node's",
+        _times(BEHIND, "node", most=1.0, unit=MILLISECONDS),
+    ),
 )
