@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pymongo import MongoClient
@@ -12,6 +13,7 @@ from pymongo import MongoClient
 from benchmarks.figures import Key, Results
 from benchmarks.load.audience import Audience, LoadError, Script
 from benchmarks.load.drain import Drained
+from benchmarks.load.frames import masked
 from benchmarks.load.process import LoadProcess
 from benchmarks.peers import Config, Generated, Order, Peer, Server, Unavailable, launched
 from benchmarks.process import cpu_seconds, settle
@@ -51,6 +53,12 @@ class Contestant:
         """Bring clients into the room until there are `members`."""
         self.load.call(Audience.connect, self.script, members - self.members)
         self.members = members
+
+    def script_into(self, place: Mapping[str, str]) -> Script:
+        """Return the script of a client that joins that room in the place of everybody's."""
+        join = "42" + json.dumps(["join", place], separators=(",", ":"))
+        (*before, (_, answer)) = self.script.steps
+        return replace(self.script, steps=(*before, (masked(join.encode()), answer)))
 
     def calibrate(self, fill: int, borrowed: int = 0) -> None:
         """Learn how long a frame is, from one event; `borrowed` is for a peer that sends what it is told to."""

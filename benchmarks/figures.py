@@ -77,11 +77,13 @@ class Results:
     """All rounds of a run, and remarks such as what became of a message; kept in the order in which they came.
 
     `others` are the shares of the machine that others used before each scenario.
+    `left_out` are scenarios that could not be measured, each with the reason.
     """
 
     rounds: dict[Key, list[float]] = field(default_factory=dict)
     remarks: dict[Key, str] = field(default_factory=dict)
     others: dict[str, float] = field(default_factory=dict)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def add(self, key: Key, value: float) -> None:
         """Add one round."""

@@ -37,8 +37,9 @@ Sessions = Literal["cookie", "mongodb"]
 class Config:
     """What every peer is told: the same for all. Times in seconds; no heartbeat falls into a measurement.
 
-    With `recovery` the peers recover lost connections, else none does. For ours alone: where it listens (0: at a
-    free port), and further `settings` of its.
+    With `recovery` the peers recover lost connections, else none does. With `backend_queue`, the address of a RabbitMQ,
+    they hear of a 3D Repo backend by that exchange. For ours alone: where it listens (0: at a free port), and further
+    `settings` of its.
     """
 
     mongo_uri: str
@@ -53,6 +54,8 @@ class Config:
     recovery: bool = False
     port: int = 0
     settings: Mapping[str, object] = field(default_factory=dict)
+    backend_queue: str = ""
+    backend_exchange: str = "eventExchange"
 
 
 @dataclass(frozen=True)
@@ -220,13 +223,13 @@ def _limit(_: Config) -> Command:
     return Command((str(program),))
 
 
-_OURS = "RepoNotify in a Flask app, `repo_notify.serving.serve`; with a history in recovery alone"
+_OURS = "RepoNotify in a Flask app, `repo_notify.serving.serve`; with a history in recovery and behind a backend alone"
 PEERS = {
     peer.name: peer
     for peer in (
         Peer("ours", _OURS, _python("ours"), WebServer),
         Peer("stock", "stock Flask-SocketIO with gevent-websocket", _python("stock"), WebServer),
-        Peer("node", "Node, socket.io with express-session", _node, WebServer),
+        Peer("node", "Node, socket.io with express-session, and amqplib behind a backend", _node, WebServer),
         Peer(
             "node-eiows",
             "the same with the npm package `eiows` (without its TLS) as `wsEngine`",

@@ -16,7 +16,8 @@ INTRODUCTION = """# Performance
 
 This page is written by `python -m benchmarks`; nothing in it is typed in by hand. To write it anew: `pip install -e
 '.[benchmarks]'` and run that command on a machine that does nothing else; `--quick` for a look, `--scenario` and
-`--peer` for a part, `--out` for another place. Peers whose Node, npm or gcc is not there are left out.
+`--peer` for a part, `--out` for another place. Peers whose Node, npm or gcc is not there are left out, and so is the
+scenario of a 3D Repo backend without RabbitMQ.
 
 All peers ran side by side in one run, measured in turn, round by round, each round begun by another, so that the noise
 of the machine hits all alike. A figure is the median of the rounds, with the least and the most in brackets. What
@@ -95,6 +96,9 @@ def _targets(results: Results) -> str:
 
 def _scenario(scenario: Scenario, results: Results, peers: Sequence[Peer], plots: Path) -> Iterator[str]:
     yield f"## {scenario.title}\n\n{scenario.how}\n"
+    if (reason := results.left_out.get(scenario.name)) is not None:
+        yield f"Left out: {reason}.\n"
+        return
     for metric in scenario.plotted:
         name = f"{_slug(scenario.name)}-{_slug(metric)}.svg"
         if chart := _chart(scenario, metric, results):

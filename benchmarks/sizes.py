@@ -16,6 +16,7 @@ class Sizes:
     `dropped` clients lose their connection every `drop_every` seconds, and come back `drop_away` seconds later.
     `killed` clients are there when a process is killed, `rolled` ones through a rolling restart;
     events go to them for `restart_calm` seconds before that, and as long when they are back.
+    A backend publishes `backend_rate` messages a second to `backend_rooms` rooms of ten.
     """
 
     rounds: int
@@ -53,6 +54,9 @@ class Sizes:
     publish_seconds: float
     publishes: int
     look_seconds: float
+    backend_rooms: int
+    backend_rate: int
+    backend_seconds: float
 
 
 FULL = Sizes(
@@ -81,7 +85,7 @@ FULL = Sizes(
     sweep_seconds=4.0,
     rooms_at_once=500,
     dropped=1_000,
-    drop_seconds=120.0,
+    drop_seconds=160.0,
     drop_every=15.0,
     drop_away=2.0,
     killed=1_000,
@@ -91,6 +95,9 @@ FULL = Sizes(
     publish_seconds=1.0,
     publishes=10_000,
     look_seconds=1.0,
+    backend_rooms=100,
+    backend_rate=1_000,
+    backend_seconds=10.0,
 )
 QUICK = Sizes(
     rounds=2,
@@ -128,6 +135,9 @@ QUICK = Sizes(
     publish_seconds=0.3,
     publishes=5_000,
     look_seconds=0.5,
+    backend_rooms=100,
+    backend_rate=1_000,
+    backend_seconds=3.0,
 )
 SMOKE = Sizes(
     rounds=1,
@@ -165,5 +175,8 @@ SMOKE = Sizes(
     publish_seconds=0.1,
     publishes=100,
     look_seconds=0.1,
+    backend_rooms=2,
+    backend_rate=50,
+    backend_seconds=0.4,
 )
 SIZES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}

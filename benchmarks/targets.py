@@ -22,6 +22,7 @@ from benchmarks.figures import (
 )
 from benchmarks.scenarios import (
     access,
+    backend,
     fanout,
     heartbeats,
     idle,
@@ -228,6 +229,7 @@ ANSWERED, QUERIES, ALONE, BESIDE = (
 DELIVERED, REPEATS, REPLAY = (
     _key(recovery.NAME, recovery.case(1_000), metric) for metric in (recovery.DELIVERED, recovery.REPEATS, recovery.P99)
 )
+BEHIND = _key(backend.NAME, backend.case(1_000), backend.P99)
 
 
 def _restart(clients: int, what: str) -> tuple[Target, ...]:
@@ -295,4 +297,9 @@ TARGETS = (
     *_restart(1_000, restarts.REDIS),
     *_restart(1_000, restarts.ONE_OF_TWO),
     *_restart(2_000, restarts.ROLLING),
+    Target(
+        "1,000 messages/s of a 3D Repo backend",
+        "p99 not above Node's",
+        _times(BEHIND, "node", most=1.0, unit=MILLISECONDS),
+    ),
 )

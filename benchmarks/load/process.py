@@ -53,14 +53,14 @@ class LoadProcess:
         """Have a method of the audience called, and wait for what it returns; raises `LoadError`."""
         return self.start(method, *args, **kwargs).result()
 
-    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Have a function called in the load process, and wait for what it returns; raises `LoadError`."""
-        return self.start_run(function, *args, **kwargs).result()
-
-    def start_run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Pending[T]:
+    def begin(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> Pending[T]:
         """Have a function called in the load process, and go on."""
         self._pipe.send((function, False, args, kwargs))
         return Pending(self._pipe)
+
+    def run(self, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Have a function called in the load process, and wait for what it returns; raises `LoadError`."""
+        return self.begin(function, *args, **kwargs).result()
 
     def __enter__(self) -> LoadProcess:
         return self

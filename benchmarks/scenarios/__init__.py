@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.scenarios import (
     access,
+    backend,
     fanout,
     heartbeats,
     idle,
@@ -35,5 +36,6 @@ SCENARIOS: dict[str, Scenario] = {
         access,
         recovery,
         restarts,
+        backend,
     )
 }

@@ -177,7 +177,7 @@ def _measure(bench: Bench, peer: Peer, row: _Case) -> str:
         ports = [process.config.port for process in site.processes]
         publisher = Publisher(HOST, ports, bench.config.api_key, rooms, PER_SECOND, LIMIT_SECONDS)
         load = stack.enter_context(LoadProcess())
-        staying = load.start_run(stay, plan)
+        staying = load.begin(stay, plan)
         if not site.await_clients(clients):
             raise LoadError(f"ours: {clients} clients are not in after {RETURN_SECONDS:g} s")
         for process in site.processes:

@@ -56,6 +56,8 @@ def make_app(config: dict[str, Any]) -> Flask:
         REPO_NOTIFY_PING_TIMEOUT=config["ping_seconds"],
         # As on the peers: the positions of a history are further bytes, of no fixed number.
         REPO_NOTIFY_HISTORY="memory" if config["recovery"] else "off",
+        REPO_NOTIFY_BACKEND_QUEUE=config["backend_queue"] or None,
+        REPO_NOTIFY_BACKEND_EXCHANGE=config["backend_exchange"],
     )
     app.config.update(config["settings"])
     notify = RepoNotify(app)

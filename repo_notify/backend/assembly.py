@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from typing import Any
 
 from repo_notify.delivery.inlet import Inlet
@@ -35,10 +36,11 @@ class Backend:
 
     def start(self, wait: float = 0.0) -> None:
         """Begin in this process, unless that was done; wait up to `wait` seconds for the outcome of the first try."""
+        deadline = monotonic() + wait
         for exchange in self.exchanges:
             exchange.start()
         for exchange in self.exchanges:
-            exchange.start(wait)
+            exchange.start(max(0.0, deadline - monotonic()))
 
     def problem(self) -> str | None:
         """Return why the exchange is not consumed right now, or None."""

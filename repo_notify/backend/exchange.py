@@ -342,6 +342,9 @@ class _Consumer:
             data = _received(sock)
         except TimeoutError:
             return 0, False
+        if taker.acknowledges and self._closing.is_set():
+            # The stream is at its end, too; somebody else is to have it.
+            return 0, False
         if not data:
             raise ConnectionResetError("the broker has closed the connection")
         # What arrives proves that the broker is alive.

@@ -510,5 +510,6 @@ class Stream:
             self.wait(seconds)
         self._closing.set()
         self._something.set()
-        if left := len(self._waiting):
+        # What a queue brought stays there until it is acknowledged.
+        if left := sum(not message.entry for message in self._waiting):
             logger.error("the history in Redis did not take %d messages at the end: they are lost", left)

@@ -22,11 +22,11 @@ from benchmarks.load.drain import Drained, drain, drain_in_python
 from benchmarks.load.frames import PING, masked
 from benchmarks.plots import bars
 from benchmarks.process import cpu_seconds, machine_busy, memory_bytes, peak_bytes
-from benchmarks.report import table
+from benchmarks.report import table, write
 from benchmarks.scenarios import SCENARIOS
 from benchmarks.targets import TARGETS
 
-# Its thirteen scenarios take a minute and a half on a machine of their own, and five on a busy one.
+# Its fourteen scenarios take a minute and a half on a machine of their own, and five on a busy one.
 pytestmark = [pytest.mark.slow, pytest.mark.unmeasured, pytest.mark.timeout(400)]
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -54,6 +54,8 @@ def test_every_scenario_has_its_section_and_a_figure_of_each_peer(page: Path) ->
     text = page.read_text()
     sections = dict(section.split("\n", 1) for section in text.split("\n## ")[1:])
     for scenario in SCENARIOS.values():
+        if "Left out: " in sections[scenario.title]:
+            continue
         peers = [peer for peer in PEERS if scenario.includes(peer)]
         assert f"| case | metric | {' | '.join(peers)} | wins |" in sections[scenario.title]
         for metric in scenario.metrics:
@@ -64,16 +66,26 @@ def test_every_scenario_has_its_section_and_a_figure_of_each_peer(page: Path) ->
 
 def test_every_table_has_as_many_cells_in_each_row(page: Path) -> None:
     tables = re.findall(r"(?:^\|.*\|\n)+", page.read_text(), re.MULTILINE)
-    assert len(tables) == 3 + len(SCENARIOS)
+    assert len(tables) == 3 + len(SCENARIOS) - page.read_text().count("Left out: ")
     for found in tables:
         assert len({line.count(" | ") for line in found.splitlines()}) == 1, found
 
 
 def test_every_plot_is_well_formed_and_every_picture_is_there(page: Path) -> None:
     pictures = re.findall(r"!\[.*\]\((.*)\)", page.read_text())
-    assert len(pictures) == sum(len(scenario.plotted) for scenario in SCENARIOS.values())
+    measured = [scenario for scenario in SCENARIOS.values() if f"![{scenario.title}" in page.read_text()]
+    assert len(measured) == len(SCENARIOS) - page.read_text().count("Left out: ")
+    assert len(pictures) == sum(len(scenario.plotted) for scenario in measured)
     for picture in pictures:
         assert ElementTree.parse(page.parent / picture).getroot().tag.endswith("svg")  # noqa: S314 - our own file
+
+
+def test_a_scenario_that_cannot_be_measured_here_is_left_out_and_says_so(tmp_path: Path) -> None:
+    path, scenario = tmp_path / "performance.md", SCENARIOS["backend"]
+    results = Results(left_out={scenario.name: "RabbitMQ is not installed"})
+    write(path, results, scenarios=[scenario], peers=[], missing={}, facts={})
+    _, _, section = path.read_text().partition(f"## {scenario.title}\n")
+    assert section.endswith("\n\nLeft out: RabbitMQ is not installed.\n")
 
 
 def test_a_target_that_was_not_measured_is_neither_reached_nor_missed(page: Path) -> None:

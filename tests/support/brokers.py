@@ -111,4 +111,4 @@ def rabbitmq(
         yield _await(f"amqp://guest:guest@127.0.0.1:{port}//")
 
 
-BROKERS: dict[str, Callable[[Path], AbstractContextManager[str]]] = {"redis": redis, "rabbitmq": rabbitmq}
+BROKERS: dict[str, Callable[..., AbstractContextManager[str]]] = {"redis": redis, "rabbitmq": rabbitmq}

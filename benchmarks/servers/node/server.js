@@ -2,6 +2,7 @@
 "use strict";
 
 const http = require("node:http");
+const amqp = require("amqplib");
 const { MongoStore } = require("connect-mongo");
 const express = require("express");
 const session = require("express-session");
@@ -106,6 +107,27 @@ function addRoutes(app, publish) {
 	});
 }
 
+// As the original's chat service: a queue of its own at a fanout exchange, and each message to the rooms that it names.
+async function consume(io) {
+	const connection = await amqp.connect(config.backend_queue);
+	const channel = await connection.createChannel();
+	await channel.assertExchange(config.backend_exchange, "fanout", { durable: true });
+	const { queue } = await channel.assertQueue("", { exclusive: true });
+	await channel.bindQueue(queue, config.backend_exchange, "");
+	await channel.consume(
+		queue,
+		(message) => {
+			const { event, data, recipients } = JSON.parse(message.content);
+			const rooms = recipients.map((recipient) => {
+				const [teamspace, project, model] = recipient.split("::");
+				return roomKey({ teamspace, project, model });
+			});
+			io.to(rooms).emit(event, data);
+		},
+		{ noAck: true },
+	);
+}
+
 async function main() {
 	const app = express();
 	const server = http.createServer(app);
@@ -133,6 +155,7 @@ async function main() {
 	addRoutes(app, (place, data) => {
 		io.to(roomKey(place)).emit("_id" in data ? TICKET : EVENT, { ...place, data });
 	});
+	if (config.backend_queue) await consume(io);
 	server.listen({ host: "127.0.0.1", port: 0, backlog: 4096 }, () => {
 		console.log(`http://127.0.0.1:${server.address().port}`);
 	});

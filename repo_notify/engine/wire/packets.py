@@ -106,7 +106,7 @@ class Argument:
         attachments = Attachments()
         text = dumps(self._value, attachments.placeholder, ascii_only=ascii_only)
         found = text, attachments or ()
-        if not attachments and text.isascii():
+        if not attachments and ("\\u" not in text if ascii_only else text.isascii()):
             # Alike in either, so that the value, which may be large, is not needed again.
             self._in_ascii = self._in_utf8 = found
             self._value = None
