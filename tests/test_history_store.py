@@ -67,11 +67,11 @@ def test_a_run_has_what_is_there_although_it_did_not_say_so() -> None:
     assert with_lasts(runs, [2, 5, 101, 102]) == [Run(0, 5), Run(100, 102), Run(200, 200)]
 
 
-def test_a_number_of_another_run_is_known_as_far_as_that_was_stored() -> None:
+@pytest.mark.parametrize(("floor", "least"), [(0, 100), (102, 102)])
+def test_a_number_of_another_run_is_known_from_the_floor_and_the_earliest_run_on(floor: int, least: int) -> None:
     log = Log(Bounds())
-    log.go_on([(0, 5), (100, 103), (200, 200)], 2)
-    known = [number for number in range(300) if log.reaches(number, ())]
-    assert known == [2, 3, 4, 5, 100, 101, 102, 103, *range(200, 300)]
+    log.go_on(100, 200, floor)
+    assert [number for number in range(300) if log.reaches(number, ())] == [*range(least, 300)]
 
 
 def test_a_history_goes_on_where_it_ended(writer: Writer) -> None:

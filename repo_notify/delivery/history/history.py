@@ -47,7 +47,7 @@ class History(Log):
     def resume(self, found: Resumed, prepare: Callable[[str, Any], Any], writer: Writer) -> None:
         """Go on where the process ended that wrote this; `prepare(name, payload)` makes what is sent."""
         numbers = [entry.number for entry in found.entries]
-        self.go_on([(run.begun, run.last) for run in found.runs], floor_of(found.runs, numbers))
+        self.go_on(found.runs[0].begun, found.runs[-1].begun, floor_of(found.runs, numbers))
         for entry in found.entries:
             if entry.trimmed:
                 self.forget(entry.number, entry.rooms)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from operator import attrgetter
 from time import monotonic
@@ -80,8 +80,8 @@ class Log:
         self._rooms: dict[str, _Room] = {}
         # By room: the last entry that left the history, and how many have.
         self._trimmed: OrderedDict[str, tuple[int, int]] = OrderedDict()
-        # Of each run of the process: the number before its first one, and the last one that is known.
-        self._begun, self._lasts = [number], [number]
+        # The number before the first of the earliest run of the process that is known.
+        self._begun = number
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -91,18 +91,18 @@ class Log:
         """The number of the oldest entry, or of the next one."""
         return self._entries[0].number if self._entries else self.number + 1
 
-    def go_on(self, runs: Sequence[tuple[int, int]], floor: int) -> None:
-        """Begin anew, behind other runs of the process: each its number before the first, and the last that is known.
+    def go_on(self, begun: int, number: int, floor: int) -> None:
+        """Begin anew behind `number`, after other runs of the process, the earliest of which began behind `begun`.
 
-        The last of them is this one's own. What the others had is to be appended, or forgotten, in order.
+        What the others had is to be appended, or forgotten, in order.
         """
         self._entries.clear()
         self._rooms.clear()
         self._trimmed.clear()
         self.size = 0
         self.floor = floor
-        self._begun, self._lasts = [begun for begun, _ in runs], [last for _, last in runs]
-        self.number = self._begun[-1]
+        self._begun = begun
+        self.number = number
 
     @property
     def seconds(self) -> float:
@@ -163,8 +163,12 @@ class Log:
         self.floor = self.number
 
     def reaches(self, number: int, rooms: Iterable[str]) -> bool:
-        """Return whether everything that was published in these rooms after that number is here."""
-        if number < self.floor or not self._is_known(number):
+        """Return whether everything that was published in these rooms after that number is here.
+
+        A process that was killed may have sent more than its store had. Who has heard of that has missed no more of
+        its run than who has not.
+        """
+        if number < self.floor or number < self._begun:
             return False
         return all(self._trimmed.get(room, _NONE)[0] <= number for room in rooms)
 
@@ -172,13 +176,6 @@ class Log:
         """Return how many were ever published in a room, as far as that is known."""
         room = self._rooms.get(key)
         return self._trimmed.get(key, _NONE)[1] + (len(room.entries) - room.start if room is not None else 0)
-
-    def _is_known(self, number: int) -> bool:
-        """Return whether a number is one of this run, or one until which all of another run is known."""
-        if number >= self._begun[-1]:
-            return True
-        at = bisect_right(self._begun, number) - 1
-        return at >= 0 and number <= self._lasts[at]
 
     def has(self, entry: Entry) -> bool:
         """Return whether an entry is still kept."""

@@ -37,7 +37,7 @@ class SharedHistory(History):
     def adopt(self, found: Meta, lost: Iterable[tuple[str, int]]) -> None:
         """Begin anew as that history; `lost` are rooms, each with the last message that is not there any more."""
         begun = places.first(found.begun)
-        self.go_on([(begun, begun)], places.last(found.floor))
+        self.go_on(begun, begun, places.last(found.floor))
         self.reached = found.begun
         self._least = 0
         self.number = self.floor
