@@ -52,11 +52,17 @@ def _await(url: str) -> str:
 
 
 @contextmanager
-def redis(folder: Path, port: int | None = None, *, max_bytes: int | None = None) -> Iterator[str]:
-    """Run a Redis that keeps nothing; its address. `max_bytes` (at least 1 MiB) bounds what it takes at once."""
+def redis(
+    folder: Path, port: int | None = None, *, max_bytes: int | None = None, keeps: bool = False
+) -> Iterator[str]:
+    """Run a Redis; its address. `max_bytes` (at least 1 MiB) bounds what it takes at once.
+
+    It forgets everything at its end, unless it `keeps` it in the folder.
+    """
     port = port or free_port()
     command = [binary("redis-server"), "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(folder)]
     command += ["--proto-max-bulk-len", str(max_bytes)] if max_bytes is not None else []
+    command += ["--appendonly", "yes"] if keeps else []
     with _process(command, folder / "redis.log"):
         yield _await(f"redis://127.0.0.1:{port}/0")
 

@@ -36,7 +36,9 @@ class RecordWriter:
     def __init__(self, store: RecordStore) -> None:
         self.collect: Callable[[], None] = lambda: None
         self._store = store
-        self._lock = threading.Lock()
+        # Taken within the order of publications, where nothing may wait. A condition on a plain lock tries whether that
+        # is taken, and under gevent others run before this has failed, while it is held.
+        self._lock = threading.RLock()
         self._records: OrderedDict[str, Record | None] = OrderedDict()
         self._writing: dict[str, Record | None] = {}
         self._sessions: set[str] = set()
