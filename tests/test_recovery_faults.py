@@ -117,7 +117,7 @@ class Story:
         stays = listener.side in up and self.chance.random() < 0.5
         side = listener.side if stays else self.chance.choice(up)
         # Without the broker no process knows of another one's clients.
-        listener.excused |= side is not listener.side and not self.weather.is_calm
+        listener.excused |= listener.changes_process(side) and not self.weather.is_calm
         listener.connect(side)
         self._excuse_no_more(listener)
 

@@ -52,6 +52,7 @@ class Side:
     name: str
     config: dict[str, Any]
     up: threading.Event = field(default_factory=threading.Event)
+    lives: int = 0
     _running: ExitStack = field(default_factory=ExitStack)
     _served: Served | None = None
 
@@ -70,6 +71,7 @@ class Side:
 
     def start(self) -> None:
         self._served = self._running.enter_context(host_app(self.config))
+        self.lives += 1
         self.up.set()
 
     def end(self, number: int) -> None:
@@ -173,6 +175,7 @@ class Listener:
     def __init__(self, name: str, cookie: str, side: Side, place: Place, publishers: Iterable[Publisher]) -> None:
         self.name = name
         self.side = side
+        self._lives = side.lives
         self.client = Returning(side.url, cookie)
         self.connected = False
         # What happened to it, for whoever has to find out why.
@@ -189,12 +192,15 @@ class Listener:
         self._moves_at: dict[tuple[str, int], int] = {}
         self.repeated: list[tuple[str, int, bool]] = []
 
+    def changes_process(self, side: Side) -> bool:
+        """Return whether a process is another one than that to which it was connected."""
+        return side is not self.side or side.lives != self._lives
+
     def connect(self, side: Side) -> None:
         """Connect, or come back, to a process."""
         client = self.client
-        if side is not self.side:
-            self.moves += 1
-        self.side, client.url = side, side.url
+        self.moves += self.changes_process(side)
+        self.side, client.url, self._lives = side, side.url, side.lives
         unsettled, client.heard[:] = client.heard[self._settled :], []
         self.story.append(f"comes with {client.offset}, behind which it heard {len(unsettled)}")
         self._settled = 0
@@ -287,6 +293,9 @@ class Listener:
             found += [
                 f"{name} {number} twice"
                 for other, number, moved in self.repeated
-                if other == name and not (moved and known[number].loose)
+                if other == name
+                and not (moved and known[number].loose)
+                # What several processes have heard, one of them may put into the history that follows a forgotten one.
+                and publisher.keeps_order(number)
             ]
         return found
