@@ -192,12 +192,30 @@ def test_each_namespace_of_a_connection_has_its_own(
 
 def test_who_polls_late_gets_the_last_of_them(served: Served, place: Place) -> None:
     client = Polling(served.url, User(served).log_in(READER).cookie, place.in_model)
+
+    def is_slow() -> bool:
+        publish(served, place, "TicketUpdated", _id="late")
+        return accounts(served)["superseded"] > 0
+
+    until(is_slow)
+    before = int(accounts(served)["superseded"])
     expected = story(served, place)
     position = requests.get(f"{served.url}/notify/position", timeout=SECONDS).json()["position"]
     heard = client.poll_until(["position", position])
     assert heard[-1] == ["position", position]
-    assert [arguments[0]["data"] for event, *arguments in heard if event != "position"] == expected
-    add_up(served, SUPERSEDED)
+    data = [arguments[0]["data"] for event, *arguments in heard if event != "position"]
+    assert [each for each in data if each["_id"] != "late"] == expected
+    add_up(served, before + SUPERSEDED)
+
+
+def test_who_polls_in_time_gets_all_of_them(served: Served, place: Place) -> None:
+    client = Polling(served.url, User(served).log_in(READER).cookie, place.in_model)
+    for number in range(3):
+        publish(served, place, "TicketUpdated", _id="a", status=number)
+    payload = {**place.in_model, "data": {"_id": "a", "status": 2}}
+    heard = client.poll_until(["containerUpdateTicket", payload])
+    assert [arguments["data"]["status"] for event, arguments in heard if event != "position"] == [0, 1, 2]
+    add_up(served, 0)
 
 
 def test_without_a_history_everything_is_sent(serve_host: Serve, place: Place) -> None:

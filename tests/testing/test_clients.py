@@ -120,8 +120,9 @@ def test_a_stalled_reader_is_cut_off(app: Flask, server: ThreadServer, notify: R
     other.join(**ROOM)
 
     def cut() -> bool:
-        notify.publish(ticket("x" * 50_000))
-        other.wait_for(TICKET)
+        # Of updates only the last one would wait.
+        notify.publish(events.TicketCreated(**ROOM, kind="container", data={"n": "x" * 50_000}))
+        other.wait_for("containerNewTicket")
         return server.connections == 1
 
     until(cut)

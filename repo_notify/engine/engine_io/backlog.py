@@ -26,6 +26,9 @@ _SWEEPS = 4
 _BURST = 4
 # A client that takes this part of `max_bytes` in `max_seconds` takes data steadily, however much waits.
 _STEADY = 1 / 16
+# A client is slow, so that updates supersede one another, once what waits has waited for so long in its outbox: a poll
+# is on its way until then.
+_SLOW_S = 1.0
 # How soon room is made once too much waits for all together, in seconds; not within the send that brought it there.
 _RELIEF_S = 0.01
 
@@ -206,6 +209,9 @@ class Backlog:
         """Whether the client has taken neither all that waited nor a fair part of it for too long."""
         return now - self.since > self._backlogs.limits.max_seconds
 
+    def is_slow(self) -> bool:
+        """Whether something waits for longer than a request takes that comes for it."""
+        return bool(self.size) and monotonic() - self.since > _SLOW_S
 
     def supersede(self, item: object, size: int) -> None:
         """Something will not leave since what came later supersedes it; that waits already, so that the age goes on."""
@@ -306,9 +312,9 @@ class Outbox(Backlog):
         return bool(self._packets)
 
     def put(self, out: Outgoing) -> None:
-        """Queue a packet, which supersedes the one with an equal update."""
+        """Queue a packet, which supersedes the one with an equal update where the client is slow."""
         with self._backlogs.lock:
-            superseded = self._packets.put(out, out.update)
+            superseded = self._packets.put(out, out.update if out.update is not None and self.is_slow() else None)
             self.add(out, self._size(out))
             if superseded is not None:
                 self.supersede(superseded, self._size(superseded))
