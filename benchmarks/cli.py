@@ -50,13 +50,24 @@ def main(names: tuple[str, ...], peer_names: tuple[str, ...], rounds: int | None
             with connect(mongo.uri, timeout=SEED_SECONDS) as client:
                 seed(client, users_collection=USERS)
             bench = Bench(Config(mongo.uri, USERS), peers, chosen, rounds or chosen.rounds, results, missing)
-            for scenario in scenarios:
-                _run(bench, scenario)
-    except (BuildError, LoadError) as error:
+            failed = [scenario.title for scenario in scenarios if not is_measured(bench, scenario)]
+    except BuildError as error:
         raise click.ClickException(str(error)) from error
     known = facts() | {"Duration of the run": f"{(monotonic() - started) / 60:.0f} minutes, {bench.rounds} rounds"}
     report.write(out, results, scenarios=scenarios, peers=peers, missing=missing, facts=known)
     click.echo(f"{out} is written")
+    if failed:
+        raise click.ClickException(f"not measured: {', '.join(failed)}; the page says why")
+
+
+def is_measured(bench: Bench, scenario: Scenario) -> bool:
+    """Run a scenario; return whether it came to its end. One that did not must not cost the others their hour."""
+    try:
+        _run(bench, scenario)
+    except LoadError as error:
+        bench.results.left_out[scenario.name] = str(error)
+        return False
+    return True
 
 
 def _run(bench: Bench, scenario: Scenario) -> None:

@@ -11,19 +11,24 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from benchmarks.bench import Bench
+from benchmarks.cli import is_measured
 from benchmarks.figures import BUSY, MICROSECONDS, PER_SECOND, Figure, Key, Results, Unit
 from benchmarks.load.audience import PING_FRAME, Audience, LoadError, Script
 from benchmarks.load.drain import Drained, drain, drain_in_python
 from benchmarks.load.frames import PING, masked
+from benchmarks.peers import Config
 from benchmarks.plots import bars
 from benchmarks.process import cpu_seconds, machine_busy, memory_bytes, peak_bytes
 from benchmarks.report import table, write
 from benchmarks.scenarios import SCENARIOS
+from benchmarks.sizes import SIZES
 from benchmarks.targets import TARGETS
 
 # Its fourteen scenarios take a minute and a half on a machine of their own, and five on a busy one.
@@ -78,6 +83,16 @@ def test_every_plot_is_well_formed_and_every_picture_is_there(page: Path) -> Non
     assert len(pictures) == sum(len(scenario.plotted) for scenario in measured)
     for picture in pictures:
         assert ElementTree.parse(page.parent / picture).getroot().tag.endswith("svg")  # noqa: S314 - our own file
+
+
+def test_a_scenario_that_breaks_off_is_left_out_with_the_reason() -> None:
+    def run(_: Bench) -> None:
+        raise LoadError("nobody is there")
+
+    bench = Bench(Config("", ""), (), SIZES["smoke"], 1)
+    assert not is_measured(bench, replace(SCENARIOS["fan-out"], run=run))
+    assert bench.results.left_out == {"fan-out": "nobody is there"}
+    assert is_measured(bench, replace(SCENARIOS["latency"], run=lambda _: None))
 
 
 def test_a_scenario_that_cannot_be_measured_here_is_left_out_and_says_so(tmp_path: Path) -> None:
