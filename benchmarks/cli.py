@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic
 
@@ -45,16 +46,20 @@ def main(names: tuple[str, ...], peer_names: tuple[str, ...], rounds: int | None
     results = Results()
     started = monotonic()
     missing: dict[str, str] = {}
+    failed: list[str] = []
     try:
         with EmbeddedMongo(MEMORY) as mongo:
             with connect(mongo.uri, timeout=SEED_SECONDS) as client:
                 seed(client, users_collection=USERS)
             bench = Bench(Config(mongo.uri, USERS), peers, chosen, rounds or chosen.rounds, results, missing)
-            failed = [scenario.title for scenario in scenarios if not is_measured(bench, scenario)]
+            for number, scenario in enumerate(scenarios, 1):
+                if not is_measured(bench, scenario):
+                    failed.append(scenario.title)
+                known = facts() | {"Duration": f"{(monotonic() - started) / 60:.0f} minutes, {bench.rounds} rounds"}
+                # After each: whoever interrupts the run has what was measured until then.
+                report.write(out, results, scenarios=scenarios[:number], peers=peers, missing=missing, facts=known)
     except BuildError as error:
         raise click.ClickException(str(error)) from error
-    known = facts() | {"Duration of the run": f"{(monotonic() - started) / 60:.0f} minutes, {bench.rounds} rounds"}
-    report.write(out, results, scenarios=scenarios, peers=peers, missing=missing, facts=known)
     click.echo(f"{out} is written")
     if failed:
         raise click.ClickException(f"not measured: {', '.join(failed)}; the page says why")
@@ -71,8 +76,8 @@ def is_measured(bench: Bench, scenario: Scenario) -> bool:
 
 
 def _run(bench: Bench, scenario: Scenario) -> None:
-    peers = [peer for peer in bench.peers if scenario.includes(peer.name)]
-    turns = scenario.steps(bench.sizes) * bench.rounds * len(peers)
+    bench = replace(bench, peers=tuple(peer for peer in bench.peers if scenario.includes(peer.name)))
+    turns = scenario.steps(bench.sizes) * bench.rounds * len(bench.peers)
     bench.results.others[scenario.name] = machine_busy(bench.sizes.look_seconds)
     with click.progressbar(length=turns, label=f"{scenario.title:<26}") as bar:
         bench.step = lambda: bar.update(1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import KILOBYTES
 from benchmarks.process import memory_bytes
-from benchmarks.scenarios.scenario import Scenario
+from benchmarks.scenarios.scenario import IDLE_AT_TIMES, Scenario
 
 NAME = "idle memory"
 PSS, RSS = "memory per connection", "the same, resident"
@@ -50,4 +50,5 @@ SCENARIO = Scenario(
     plotted=(PSS,),
     steps=lambda _: 1,
     run=run,
+    only=IDLE_AT_TIMES,
 )

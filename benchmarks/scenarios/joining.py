@@ -8,7 +8,7 @@ from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import MICROSECONDS, PER_SECOND
 from benchmarks.load.audience import Audience
 from benchmarks.peers import Sessions
-from benchmarks.scenarios.scenario import Scenario
+from benchmarks.scenarios.scenario import IDLE_AT_TIMES, Scenario
 
 NAME = "connect+join"
 STORES: dict[Sessions, str] = {"cookie": "sessions without a store", "mongodb": "sessions in MongoDB"}
@@ -63,4 +63,5 @@ SCENARIO = Scenario(
     plotted=(CPU,),
     steps=lambda _: len(STORES),
     run=run,
+    only=IDLE_AT_TIMES,
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import MICROSECONDS
 from benchmarks.load.audience import Audience
-from benchmarks.scenarios.scenario import Scenario
+from benchmarks.scenarios.scenario import IDLE_AT_TIMES, Scenario
 
 NAME = "disconnect"
 CPU = "server CPU per disconnect"
@@ -46,4 +46,5 @@ SCENARIO = Scenario(
     plotted=(CPU,),
     steps=lambda sizes: len(sizes.sockets),
     run=run,
+    only=IDLE_AT_TIMES,
 )

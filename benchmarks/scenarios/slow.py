@@ -9,7 +9,7 @@ from benchmarks.figures import MEBIBYTES, MICROSECONDS, PER_SECOND, SHARE, Key
 from benchmarks.load.audience import Audience, Limits
 from benchmarks.peers import Order
 from benchmarks.process import peak_bytes, reset_peak
-from benchmarks.scenarios.scenario import Scenario
+from benchmarks.scenarios.scenario import IDLE_AT_TIMES, Scenario
 
 NAME = "slow clients"
 CALM, RATE = "deliveries/s to the rest, all read", "deliveries/s to the rest, some stalled"
@@ -84,4 +84,5 @@ SCENARIO = Scenario(
     plotted=(GROWTH,),
     steps=lambda _: 1,
     run=run,
+    only=IDLE_AT_TIMES,
 )
