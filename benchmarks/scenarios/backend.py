@@ -62,7 +62,7 @@ def _measure_all(bench: Bench, url: str, teamspace: Teamspace, backend: LoadProc
     places = [{"teamspace": teamspace.name, "project": project, "model": model} for model in models]
     messages = max(2, round(sizes.backend_rate * sizes.backend_seconds))
     # One after the other: at an exchange that all consume each would have the others' work to wait for.
-    for peer in [peer for peer in bench.peers if SCENARIO.includes(peer.name)]:
+    for peer in bench.peers:
         exchange = f"{NAME}-{peer.name}"
         config = replace(bench.config, recovery=True, backend_queue=url, backend_exchange=exchange)
         said = Said(url, exchange, places, messages, round(1e9 / sizes.backend_rate), FILL)

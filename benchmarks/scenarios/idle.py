@@ -20,7 +20,7 @@ def case(connections: int) -> str:
 def run(bench: Bench) -> None:
     """Measure each peer anew in each round: a process does not give memory back."""
     for _ in range(bench.rounds):
-        for peer in [peer for peer in bench.peers if peer.serves]:
+        for peer in bench.peers:
             with bench.alone(peer) as contestant:
                 if contestant is not None:
                     _measure(bench, contestant)

@@ -32,7 +32,7 @@ def case(clients: int) -> str:
 
 def run(bench: Bench) -> None:
     """Measure each peer once, on a fresh server: its many reconnections are the rounds."""
-    for peer in [peer for peer in bench.peers if SCENARIO.includes(peer.name)]:
+    for peer in bench.peers:
         with bench.alone(peer, replace(bench.config, recovery=True)) as contestant:
             if contestant is not None:
                 _measure(bench, contestant)

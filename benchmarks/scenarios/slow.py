@@ -27,7 +27,7 @@ def case(members: int, stalled: int) -> str:
 def run(bench: Bench) -> None:
     """Measure the rest of the room without and with the stalled clients, on a fresh server in each round."""
     for _ in range(bench.rounds):
-        for peer in [peer for peer in bench.peers if peer.serves]:
+        for peer in bench.peers:
             with bench.alone(peer) as contestant:
                 if contestant is not None:
                     _measure(bench, contestant)
