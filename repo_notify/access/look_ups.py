@@ -188,8 +188,6 @@ class LookUps:
 
     def _run(self, wanted: Mapping[Key, Any], started: Mapping[Key, _LookUp], load: Load, since: Freshness) -> None:
         teamspace = next(iter(wanted))[1]
-        # Who asks may have had its slice: what the driver does before it waits is one of its own.
-        self._give_way()
         try:
             with self._metrics.permission_seconds.time(), self._store.within(since.remaining()):
                 found = load(teamspace, wanted)

@@ -17,7 +17,6 @@ from .sessions import SessionMessages
 logger = logging.getLogger(__name__)
 
 
-
 class PassOn(Protocol):
     """Delivers `{"name", "data", "rooms", "emitter"}`, JSON values all; `rooms` are keys.
 
@@ -34,7 +33,7 @@ class Events:
     def __init__(self, dialects: Dialects, pass_on: PassOn, *, invalidate: Callable[[str], None]) -> None:
         self._dialects, self._pass_on, self._invalidate = dialects, pass_on, invalidate
         self._changing_rights = frozenset(dialects.names_of(ModelCreated, ModelRemoved))
-        # Thousands a second, for which a counter's lock is dear.
+        # Shown, as the bridge's, only where there is a backend.
         self.count = 0
 
     def deliver(self, event: ToRooms) -> None:

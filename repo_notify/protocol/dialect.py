@@ -21,8 +21,8 @@ Action = Literal["join", "leave"]
 ACTIONS: tuple[Action, ...] = ("join", "leave")
 # The fields of events that are content, and say nothing of who hears of them.
 _CONTENT = frozenset({"data", "issues", "emitter", "session_ids", "reason"})
-# How long the ids of an event may be together for its ways to be remembered, in characters.
-_REMEMBERED_LENGTH = 300
+# How long the ids of an event may be together for what follows from them to be remembered, in characters.
+REMEMBERED_LENGTH = 300
 
 
 class Reply(NamedTuple):
@@ -168,7 +168,7 @@ class Dialects:
 
     @cached_property
     def _routes(self) -> Callable[..., Sequence[Route]]:
-        return remembered(_REMEMBERED_LENGTH)(self._find_routes)
+        return remembered(REMEMBERED_LENGTH)(self._find_routes)
 
     def _find_routes(self, event: type[Event], *values: Any) -> Sequence[Route]:
         """Return the ways of an event with these ids in every dialect.

@@ -11,13 +11,12 @@ from repo_notify.engine.wire.remembered import remembered
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import EVENT_TYPES, Event
 
+from .dialect import REMEMBERED_LENGTH
 from .rows import Row
 from .schemas import Id, ProjectId, event_schema
 from .v5 import ROWS
 from .values import NotPlain, plain
 
-# How long the ids of an event may be together for their validity to be remembered, in characters.
-_REMEMBERED_LENGTH = 300
 _NOTHING_SAID = Row()
 _IDS = (Id, ProjectId, fields.String)
 
@@ -82,7 +81,7 @@ def _usual_of(schema: Schema) -> _Usual | None:
         return found
 
     needs: tuple[str, ...] = getattr(schema.fields["data"], "needs", ())
-    return _Usual(frozenset(schema.fields), tuple(names), remembered(_REMEMBERED_LENGTH)(load_ids), frozenset(needs))
+    return _Usual(frozenset(schema.fields), tuple(names), remembered(REMEMBERED_LENGTH)(load_ids), frozenset(needs))
 
 
 _USUAL = {event: _usual_of(schema) for event, schema in EVENT_SCHEMAS.items()}

@@ -47,5 +47,5 @@ def remembered(length: int, entries: int = 1024) -> Callable[[F], F]:
 
 def _are_short(arguments: tuple[Any, ...], length: int) -> bool:
     strings = [argument for argument in arguments if type(argument) is str]
-    others = [argument for argument in arguments if type(argument) is not str]
-    return sum(map(len, strings)) <= length and all(other is None or isinstance(other, type) for other in others)
+    others = {type(argument) for argument in arguments if argument is not None} - {str, type}
+    return not others and sum(map(len, strings)) <= length
