@@ -280,7 +280,7 @@ def stack() -> Iterator[ExitStack]:
 
 def sides(stack: ExitStack, sample: str, names: list[str], config: dict[str, Any]) -> list[Side]:
     common = {**host_defaults(sample), "REPO_NOTIFY_API_KEY": KEY, "REPO_NOTIFY_SHUTDOWN_TIMEOUT": 2, **config}
-    found = [Side(name, {**common, "PORT": free_port()}) for name in names]
+    found = [Side(name, common) for name in names]
     for side in found:
         stack.callback(side.close)
         side.start()

@@ -6,7 +6,6 @@ import json
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 from uuid import uuid4
 
@@ -22,9 +21,9 @@ from tests.support import brokers
 from tests.support.audience import Place
 from tests.support.metrics import metric
 from tests.support.mongo_proxy import MongoProxy
-from tests.support.ports import free_port
+from tests.support.restarting import Restarting
 from tests.support.returning import Returning
-from tests.support.served import SECONDS, Served, User, host_app
+from tests.support.served import SECONDS, Served, User
 from tests.support.tcp_proxy import TcpProxy
 from tests.support.teamspaces import Teamspace
 from tests.support.until import until
@@ -38,36 +37,12 @@ KEY = "a key for publishing"
 STORES = ["mongodb", "redis"]
 
 
-@dataclass
-class Service:
-    """A served app of one process with a store of its own, which ends and begins again on the same port."""
+class Service(Restarting):
+    """A served app of one process with a store of its own."""
 
-    config: dict[str, Any]
-    store: Any
-    port: int = field(default_factory=free_port)
-    _running: ExitStack = field(default_factory=ExitStack)
-    _served: Served | None = None
-
-    @property
-    def served(self) -> Served:
-        assert self._served is not None
-        return self._served
-
-    def start(self) -> Served:
-        self._served = self._running.enter_context(host_app({**self.config, "PORT": self.port}))
-        return self._served
-
-    def end(self, number: signal.Signals) -> None:
-        self.served.process.send_signal(number)
-        self.served.process.wait(SECONDS)
-        self._running.close()
-
-    def restart(self, number: signal.Signals) -> Served:
-        self.end(number)
-        return self.start()
-
-    def close(self) -> None:
-        self._running.close()
+    def __init__(self, config: dict[str, Any], store: Any) -> None:
+        super().__init__(config)
+        self.store = store
 
 
 class MongoStore:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import pytest
@@ -14,7 +14,7 @@ from pymongo import MongoClient
 
 from tests.backend.conftest import ROOM, Site, ready, settings, until_ready
 from tests.support import brokers
-from tests.support.backend import backend
+from tests.support.backend import Backend, backend
 from tests.support.chat import ChatClient
 from tests.support.metrics import metric
 from tests.support.ports import free_port
@@ -190,49 +190,57 @@ def test_an_exchange_of_another_kind(serve: Callable[..., Served], broker: str, 
         until_ready(served)
 
 
-def test_an_exchange_that_is_deleted_while_it_is_consumed(
+class Consumed(NamedTuple):
+    """An exchange of a test's own that is consumed, a channel to it, and a client in the model's room."""
+
+    name: str
+    channel: Any
+    publishing: Backend
+    served: Served
+    client: ChatClient
+
+
+@pytest.fixture
+def consumed(
     serve: Callable[..., Served], broker: str, mongo: MongoClient[dict[str, Any]], chat: Callable[..., ChatClient]
-) -> None:
-    exchange = f"deleted{uuid4().hex[:8]}"
-    with backend(broker, mongo, exchange) as publishing, publishing.connection.channel() as channel:
-        served = serve(broker, exchange)
+) -> Iterator[Consumed]:
+    name = f"own{uuid4().hex[:8]}"
+    with backend(broker, mongo, name) as publishing, publishing.connection.channel() as channel:
+        served = serve(broker, name)
         until_ready(served)
-        client = Site(served, publishing, chat).joined("carol", ROOM)
-        channel.exchange_delete(exchange)
-        # Nothing that the broker would say: the connection stands, and its queue hears of nothing.
-        assert client.hear() == ("message", (GAP,))
-        until_ready(served)
+        yield Consumed(name, channel, publishing, served, Site(served, publishing, chat).joined("carol", ROOM))
+
+
+def test_an_exchange_that_is_deleted_while_it_is_consumed(consumed: Consumed) -> None:
+    exchange, channel, publishing, served, client = consumed
+    channel.exchange_delete(exchange)
+    # Nothing that the broker would say: the connection stands, and its queue hears of nothing.
+    assert client.hear() == ("message", (GAP,))
+    until_ready(served)
+    told = publishing.model_event("containerNewTicket", ROOM, {"n": 1})
+    assert client.hear() == ("containerNewTicket", (told,))
+    # As long as another one has its name it cannot be consumed.
+    channel.exchange_delete(exchange)
+    channel.exchange_declare(exchange, type="topic", durable=True, auto_delete=False)
+    until_ready(served, 503)
+    assert "PreconditionFailed" in problem(served)
+    assert up(served) == 0
+    channel.exchange_delete(exchange)
+    until_ready(served)
+    told = publishing.model_event("containerNewTicket", ROOM, {"n": 2})
+    assert hear_event(client, "containerNewTicket") == told
+
+
+def test_an_exchange_that_was_made_anew_is_bound_again(consumed: Consumed) -> None:
+    exchange, channel, publishing, _, client = consumed
+    channel.exchange_delete(exchange)
+    channel.exchange_declare(exchange, type="fanout", durable=True, auto_delete=False)
+
+    def heard() -> bool:
         told = publishing.model_event("containerNewTicket", ROOM, {"n": 1})
-        assert client.hear() == ("containerNewTicket", (told,))
-        # As long as another one has its name it cannot be consumed.
-        channel.exchange_delete(exchange)
-        channel.exchange_declare(exchange, type="topic", durable=True, auto_delete=False)
-        until_ready(served, 503)
-        assert "PreconditionFailed" in problem(served)
-        assert up(served) == 0
-        channel.exchange_delete(exchange)
-        until_ready(served)
-        told = publishing.model_event("containerNewTicket", ROOM, {"n": 2})
-        assert hear_event(client, "containerNewTicket") == told
+        return ("containerNewTicket", (told,)) in client.heard_so_far()
 
-
-def test_an_exchange_that_was_made_anew_is_bound_again(
-    serve: Callable[..., Served], broker: str, mongo: MongoClient[dict[str, Any]], chat: Callable[..., ChatClient]
-) -> None:
-    exchange = f"anew{uuid4().hex[:8]}"
-    with backend(broker, mongo, exchange) as publishing, publishing.connection.channel() as channel:
-        served = serve(broker, exchange)
-        until_ready(served)
-        site = Site(served, publishing, chat)
-        client = site.joined("carol", ROOM)
-        channel.exchange_delete(exchange)
-        channel.exchange_declare(exchange, type="fanout", durable=True, auto_delete=False)
-
-        def heard() -> bool:
-            told = publishing.model_event("containerNewTicket", ROOM, {"n": 1})
-            return ("containerNewTicket", (told,)) in client.heard_so_far()
-
-        until(heard)
+    until(heard)
 
 
 def test_a_wrong_password(serve: Callable[..., Served], broker: str) -> None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -15,8 +15,9 @@ import websocket
 from repo_notify import QueuePublisher, events
 from repo_notify.errors import QueueUnavailable
 from tests.support.audience import Place
+from tests.support.restarting import Restarting
 from tests.support.returning import Returning
-from tests.support.served import SECONDS, Served, host_app
+from tests.support.served import SECONDS, Served
 
 Json = Any
 KEY = "a key for publishing"
@@ -45,44 +46,30 @@ class Weather:
         self.changes += 1
 
 
-@dataclass
-class Side:
-    """A process of the service, which ends and begins again on the same port."""
+class Side(Restarting):
+    """A process of the service, and whether it is up."""
 
-    name: str
-    config: dict[str, Any]
-    up: threading.Event = field(default_factory=threading.Event)
-    lives: int = 0
-    _running: ExitStack = field(default_factory=ExitStack)
-    _served: Served | None = None
-
-    @property
-    def served(self) -> Served:
-        assert self._served is not None
-        return self._served
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.config['PORT']}"
+    def __init__(self, name: str, config: dict[str, Any]) -> None:
+        super().__init__(config)
+        self.name = name
+        self.up = threading.Event()
 
     @property
     def is_up(self) -> bool:
         return self.up.is_set()
 
-    def start(self) -> None:
-        self._served = self._running.enter_context(host_app(self.config))
-        self.lives += 1
+    def start(self) -> Served:
+        served = super().start()
         self.up.set()
+        return served
 
     def end(self, number: int) -> None:
         self.up.clear()
-        self.served.process.send_signal(number)
-        self.served.process.wait(SECONDS)
-        self._running.close()
+        super().end(number)
 
     def close(self) -> None:
         self.up.set()
-        self._running.close()
+        super().close()
 
 
 @dataclass
