@@ -181,6 +181,27 @@ def test_a_long_replay_goes_before_what_is_live(served: Served, connect: Connect
     assert [payload["data"].get(f"n{at}") for at, (_, (payload,)) in enumerate(heard)] == list(range(many + 1))
 
 
+def test_what_is_published_meanwhile_in_another_room_comes_once_and_in_order(
+    served: Served, connect: Connect, place: Place
+) -> None:
+    since = position(served)
+    many = 400
+    # More than what the kernel takes for a client that does not read.
+    large_updates(served, place, many, 25_000)
+    client = connect()
+    other = {**place.in_model, "model": place.other_model}
+    client.emit("join", {**other, "since": None}, told=False)
+    update(served, place, -1, model=place.other_model)
+    assert numbers(client.hear(2)[1:]) == [-1]
+    reply = client.emit("join", {**place.in_model, "since": since}, told=False)
+    assert reply["replayed"] == many
+    update(served, place, many, model=place.other_model)
+    heard = client.hear(many + 2)
+    told = [payload["data"] for event, (payload,) in heard if event != "message"]
+    assert [data.get(f"n{at}") for at, data in enumerate(told)] == list(range(many + 1))
+    assert client.heard_so_far() == []
+
+
 @pytest.mark.parametrize("other", ["null", "no position", "a later one"])
 def test_no_reply_is_ahead_of_what_is_replayed_still(
     served: Served, connect: Connect, place: Place, other: str

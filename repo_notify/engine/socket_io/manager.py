@@ -183,10 +183,7 @@ class RoomManager:
         """Send nothing more to a member, which is about to be removed."""
         with self._lock:
             member.gone = True
-            space = self._namespaces.get(member.namespace)
-            if space is not None:
-                for room in member.rooms:
-                    space.fast_paths.pop(room, None)
+            member.leave_fast_paths()
 
     def remove(self, member: Member) -> None:
         """Forget a member; costs its own rooms only."""

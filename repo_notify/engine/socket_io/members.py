@@ -185,8 +185,7 @@ class Member:
         with self._space.lock:
             if not self.told:
                 self.told = True
-                for room in self.rooms:
-                    self._space.fast_paths.pop(room, None)
+                self.leave_fast_paths()
 
     def when_drained(self, call: Callable[[], None]) -> None:
         """Call, in a task of its own, once nothing waits for the client; never if it ends before."""
@@ -202,8 +201,15 @@ class Member:
 
     def begin_replay(self, replay: Any) -> None:
         """Have what is sent to rooms pass it by, and tell no position, until `replay` has ended."""
-        self.connection.transport.conclude()
-        self.replay = replay
+        with self._space.lock:
+            self.connection.transport.conclude()
+            self.replay = replay
+            self.leave_fast_paths()
+
+    def leave_fast_paths(self) -> None:
+        """Have the next event of each of its rooms look at it anew."""
+        for room in self.rooms:
+            self._space.fast_paths.pop(room, None)
 
     def send_page(self, outs: Sequence[Outgoing], *, last: bool) -> bool:
         """Send what a replay has, in one write, behind the last of it the position; whether it was taken."""
