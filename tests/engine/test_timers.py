@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
 
 from repo_notify.engine.engine_io import timers as module
-from repo_notify.engine.engine_io.timers import FEW, GIVE_WAY_SECONDS, SLICE, Timers
+from repo_notify.engine.engine_io.timers import CALLS, FEW, GIVE_WAY_SECONDS, SLICE, TICK_PART, TICK_SECONDS, Timers
 from tests.support.until import until
 
 MANY = 5 * SLICE
@@ -90,3 +92,31 @@ def test_one_that_is_cancelled_while_they_are_cleared_away_is_not_called(
     kept.timers.after(0.1, lambda: called.append("last"))
     until(lambda: called == ["last"], lambda: called)
     until(lambda: len(kept.timers) <= FEW)
+
+
+def test_what_is_due_at_about_the_same_time_is_called_together(kept: Kept) -> None:
+    before = time.monotonic()
+    waiting = [kept.timers.after(25, nothing) for _ in range(200)]
+    after = time.monotonic()
+    assert after - before < TICK_SECONDS
+    assert len({timer.due for timer in waiting}) <= 2
+    assert all(before + 25 <= timer.due <= after + 25 + TICK_SECONDS for timer in waiting)
+
+
+def test_what_is_due_soon_is_hardly_late(kept: Kept) -> None:
+    before = time.monotonic()
+    due = kept.timers.after(0.1, nothing).due
+    assert before + 0.1 <= due <= time.monotonic() + 0.1 + 0.1 * TICK_PART
+    assert kept.timers.after(0, nothing).due <= time.monotonic()
+
+
+def test_many_calls_that_are_due_together_let_others_run(kept: Kept) -> None:
+    called: list[int] = []
+
+    def call_many() -> None:
+        for number in range(1_000):
+            kept.timers.after(0, partial(called.append, number))
+
+    kept.timers.after(0.1, call_many)
+    until(lambda: len(called) == 1_000, lambda: called)
+    assert kept.signal.given_way >= 1_000 // CALLS - 1

@@ -42,6 +42,8 @@ class Owner(Protocol):
     options: Options
     slow_clients: Counter[str]
     backlogs: Backlogs
+    # The same for all of them, so that it is encoded once.
+    ping: Outgoing
     # Runs a call for which nobody waits.
     run: Callable[[Callable[[], None]], object]
 
@@ -189,7 +191,7 @@ class Connection:
         # First, since the pong may be faster than what follows.
         self._pinged = True
         self._beat(self._owner.options.ping_timeout, self._silent)
-        self.send(control(EioType.PING))
+        self.send(self._owner.ping)
 
     def hold(self) -> None:
         """Keep the client, whose heartbeat is not read for now: it sends faster than it is served (`release`)."""

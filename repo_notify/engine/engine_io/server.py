@@ -100,6 +100,7 @@ class EngineServer(engineio.Server):
         )
         self.timers = Timers(self.run, self.new_signal(), self.new_lock(), logger)
         self.slow_clients = Counter(dict.fromkeys(LIMITS, 0))
+        self.ping = control(EioType.PING)
         self.backlogs = Backlogs(options.outbox, self.timers, self.new_lock())
         raw = RawSockets(self.backlogs, options.max_message_bytes, logger) if options.raw_sockets else None
         self._websockets = WebSocketConnections(self, raw, options.max_message_bytes, logger)
