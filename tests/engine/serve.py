@@ -147,6 +147,7 @@ class App:
             "/waiting_all": lambda _: list(map(self.server.waiting, self.server.eio.sockets)),
             "/echo": self.echo,
             "/headers": self.headers,
+            "/turn": self.turn,
         }
         if environ["PATH_INFO"].startswith("/environ"):
             own[environ["PATH_INFO"]] = lambda _: {name: value for name, value in environ.items() if type(value) is str}
@@ -210,6 +211,17 @@ class App:
             arguments["data"] = arguments["data"].encode()
         times = arguments.pop("times", 1)
         return sum(self.server.manager.deliver(**arguments) for _ in range(times))
+
+    def turn(self, arguments: dict[str, Any]) -> list[Any]:
+        """Do several things without a pause: `[what, arguments]` of each."""
+        steps: dict[str, Callable[..., Any]] = {
+            "close_room": self.server.manager.close_room,
+            "deliver": self.server.manager.deliver,
+            "disconnect": self.server.disconnect,
+            "enter_room": self.server.manager.enter_room,
+            "leave_room": self.server.manager.leave_room,
+        }
+        return [steps[name](**told) for name, told in arguments["steps"]]
 
     def shutdown(self, _: Any) -> None:
         self.server.shutdown(1)

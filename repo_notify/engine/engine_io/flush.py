@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Generic, Protocol, TypeVar
 
 from repo_notify.engine.wire.outgoing import Outgoing
@@ -24,6 +25,17 @@ class Following(Protocol):
 
 
 Transport = TypeVar("Transport", bound=Flushed)
+T_contra = TypeVar("T_contra", contravariant=True)
+
+
+class Burst(Protocol[T_contra]):
+    """What waits for many transports together, and is in the outbox of none: behind all else that waits for them."""
+
+    def leave(self, waiting: Collection[T_contra]) -> None:
+        """Send it; `waiting` are those for whom something else waits."""
+
+    def divide(self) -> None:
+        """Put it into the outbox of each."""
 
 
 class FlushBatch(Generic[Transport]):
@@ -33,6 +45,8 @@ class FlushBatch(Generic[Transport]):
         self.loop = loop
         self.backlogs = backlogs
         self.corked = False
+        # At the end of this turn; what is sent to one of them before that divides it.
+        self.burst: Burst[Transport] | None = None
         # Those that do not take a send even between the turns: something of theirs waits, or they are ending.
         self.backlogged: set[Transport] = set()
         self._waiting: list[Transport] = []
@@ -47,7 +61,16 @@ class FlushBatch(Generic[Transport]):
         """Have a transport flushed at the end of the turn."""
         self._waiting.append(transport)
 
+    def divide(self) -> None:
+        """Have nothing wait for many together any more."""
+        burst, self.burst = self.burst, None
+        if burst is not None:
+            burst.divide()
+
     def _end(self) -> None:
+        burst, self.burst = self.burst, None
+        if burst is not None:
+            burst.leave(self._waiting)
         waiting, self._waiting = self._waiting, []
         for transport in waiting:
             transport.flush()

@@ -48,7 +48,7 @@ Take = Callable[[], "tuple[_socket.socket, bytes, bytes] | None"]
 READ, WRITE = 1, 2
 _CHUNK = 65_536
 # How much of an outbox is handed to the kernel at once; more would only be copied to be refused.
-_PIECE = 262_144
+PIECE = 262_144
 
 
 class RawTransport:
@@ -142,6 +142,8 @@ class RawTransport:
         """
         if self._ending:
             return False
+        if self.batch.burst is not None:
+            self.batch.divide()
         if self._outbox is not None:
             self._append(data, update)
         elif self.batch.corked:
@@ -163,12 +165,14 @@ class RawTransport:
         """Have that follow all that leaves at the end of this turn; False where what is sent leaves, or waits, now."""
         if not self.batch.corked or self.backlog is not None:
             return False
+        self.batch.divide()
         if following not in self._following:
             self._following = (*self._following, following)
         return True
 
     def conclude(self) -> None:
         """Have what follows leave before anything that is sent from now on."""
+        self.batch.divide()
         following, self._following = self._following, ()
         for what in following:
             self._append(what.now().wire(self._codec))
@@ -177,6 +181,7 @@ class RawTransport:
         """Call once the socket has taken all that waits."""
         if self._socket is None:
             return
+        self.batch.divide()
         if self._outbox is None:
             self.batch.loop.run_callback(call)
         else:
@@ -231,7 +236,7 @@ class RawTransport:
         for frame in self._outbox:
             parts.append(frame)
             size += len(frame)
-            if size >= _PIECE:
+            if size >= PIECE:
                 break
         return b"".join(parts)[self._offset :]
 

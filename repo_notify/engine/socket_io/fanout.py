@@ -2,17 +2,18 @@
 
 For a room of thousands the time goes into fetching memory: the member, its connection, its transport, its socket. A
 `FastPath` keeps the sockets of those who need no more than a `send`; it is made at a room's first event, and anew when
-the room has changed.
+the room has changed. The first event of a turn of the loop is sent at once; what follows it within the turn waits as
+one `RoomBurst` for all of them, so that 50 events to a room cost hardly more sends than one.
 """
 
 from __future__ import annotations
 
 import _socket
-from collections.abc import Collection, Hashable, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from itertools import repeat
 
 from repo_notify.engine.engine_io.flush import FlushBatch
-from repo_notify.engine.engine_io.raw_sockets import RawTransport
+from repo_notify.engine.engine_io.raw_sockets import PIECE, RawTransport
 from repo_notify.engine.wire.codec import Codec
 from repo_notify.engine.wire.outgoing import Outgoing
 
@@ -31,30 +32,30 @@ def _plain(member: Member) -> RawTransport | None:
 class RawMembers:
     """Members of one protocol generation on raw sockets."""
 
-    __slots__ = ("_places", "_sockets", "_transports")
+    __slots__ = ("_sockets", "places", "transports")
 
     def __init__(self) -> None:
         self._sockets: list[_socket.socket] = []
-        self._transports: list[RawTransport] = []
-        self._places: dict[RawTransport, int] = {}
+        self.transports: list[RawTransport] = []
+        self.places: dict[RawTransport, int] = {}
 
     def add(self, transport: RawTransport) -> None:
         """Add a member's transport."""
-        self._places[transport] = len(self._transports)
+        self.places[transport] = len(self.transports)
         self._sockets.append(transport.raw)
-        self._transports.append(transport)
+        self.transports.append(transport)
 
-    def send(
-        self, data: bytes, skip: object, backlogged: Collection[RawTransport], update: Hashable | None = None
-    ) -> int:
-        """Send to all but `skip`, and have it wait for those who are backlogged; returns to how many."""
-        sockets, transports, waiting = self._sockets, self._transports, list[RawTransport]()
-        if backlogged or skip is not None:
-            places = self._places
-            waiting = [found for found in backlogged if found in places and found is not skip]
-            without = {places[found] for found in (*waiting, skip) if found in places}
-            sockets = [found for place, found in enumerate(sockets) if place not in without]
-            transports = [found for place, found in enumerate(transports) if place not in without]
+    def among(self, others: Iterable[RawTransport], skip: object) -> list[RawTransport]:
+        """Return which of others are members, but for `skip`."""
+        return [found for found in others if found in self.places and found is not skip]
+
+    def send(self, data: bytes, skip: object, without: Collection[RawTransport]) -> int:
+        """Send to all but `skip`, who may be no member, and some who are; returns to how many."""
+        sockets, transports = self._sockets, self.transports
+        if without or skip is not None:
+            places = {self.places[found] for found in (*without, skip) if found in self.places}
+            sockets = [found for place, found in enumerate(sockets) if place not in places]
+            transports = [found for place, found in enumerate(transports) if place not in places]
         # In C, as there is little to do for each but the kernel's part; it goes on where an exception left it.
         sending = map(_socket.socket.send, sockets, repeat(data))
         taken: list[int] = []  # of each: how many bytes, or GONE
@@ -71,7 +72,7 @@ class RawMembers:
         sent = len(taken)
         if taken.count(len(data)) != sent:
             sent = sum(map(_complete, transports, taken, repeat(data)))
-        return sent + sum([found.push(data, update) for found in waiting]) if waiting else sent
+        return sent
 
 
 def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:
@@ -81,6 +82,58 @@ def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:
     if sent != len(data):
         transport.keep(data, sent)
     return True
+
+
+class RoomBurst:
+    """What is sent to one room within a turn, behind the first of it: kept once for all members, sent in one piece.
+
+    `skip` is left out.
+    """
+
+    __slots__ = ("_members", "_positions", "_wires", "path", "size", "skip")
+
+    def __init__(self, path: FastPath, skip: object, positions: Positions | None) -> None:
+        self.path = path
+        self.skip = skip
+        self._positions = positions
+        self._wires: dict[Codec, list[bytes]] = {codec: [] for codec, _ in path.direct}
+        self._members = sum([len(found.places) - (skip in found.places) for found in path.direct.values()])
+        self.size = 0
+
+    def add(self, out: Outgoing) -> int:
+        """Add an event; returns to how many it will go."""
+        for codec, wires in self._wires.items():
+            data = out.wire(codec)
+            wires.append(data)
+            self.size += len(data)
+        return self._members
+
+    def leave(self, waiting: Collection[RawTransport]) -> None:
+        """Send it; `waiting` are those for whom something else waits."""
+        for members, data, positions in self._parts():
+            behind = set(members.among(waiting, self.skip))
+            _hand(behind, data, positions)
+            members.send(data if positions is None else data + positions.frame(), self.skip, behind)
+
+    def divide(self) -> None:
+        """Put it into the outbox of each."""
+        for members, data, positions in self._parts():
+            _hand(members.among(members.transports, self.skip), data, positions)
+
+    def _parts(self) -> Iterator[tuple[RawMembers, bytes, Positions | None]]:
+        """Yield what goes to whom, and what follows it."""
+        joined = {codec: b"".join(wires) for codec, wires in self._wires.items()}
+        for (codec, told), members in self.path.direct.items():
+            yield members, joined[codec], self._positions if told else None
+
+
+def _hand(transports: Iterable[RawTransport], data: bytes, positions: Positions | None) -> None:
+    """Have it wait for each, the position behind it."""
+    for transport in transports:
+        if positions is None or transport.follow(positions):
+            transport.push(data)
+        else:
+            transport.push(data + positions.frame())
 
 
 class FastPath:
@@ -109,20 +162,41 @@ class FastPath:
         return any(map(_plain, self.others))
 
     def send(self, out: Outgoing, without: Member | None, positions: Positions | None) -> int | None:
-        """Send to all but one; returns to how many, None where it would overtake what waits for this turn's end."""
+        """Send to all but one; returns to how many, None where it has to be done for each of them."""
         batch = self.batch
-        if batch is None or batch.corked:
+        if batch is None:
             return None
-        # Before anything is sent: what a send leads to is published later, and must not overtake this.
-        batch.begin()
         skip = without.connection.transport if without is not None else None
-        sent = 0
-        for (codec, told), direct in self.direct.items():
-            data = out.wire(codec)
-            if told and positions is not None:
-                data += positions.frame()
-            sent += direct.send(data, skip, batch.backlogged, out.update)
+        if not batch.corked:
+            # Before anything is sent: what a send leads to is published later, and must not overtake this.
+            batch.begin()
+            sent = sum([self._send(group, out, skip, positions) for group in self.direct.items()])
+        elif all(found.places.keys().isdisjoint(batch.backlogged) for found in self.direct.values()):
+            sent = self._burst(batch, skip, positions).add(out)
+        else:
+            return None
         if not self.others:
             return sent
         positioned = positions.behind(out) if positions is not None else out
         return sent + sum([member.deliver(out, positioned) for member in self.others if member is not without])
+
+    def _send(
+        self, group: tuple[tuple[Codec, bool], RawMembers], out: Outgoing, skip: object, positions: Positions | None
+    ) -> int:
+        """Send to those of one generation, and have it wait for those who are backlogged; returns to how many."""
+        (codec, told), members = group
+        data = out.wire(codec)
+        if told and positions is not None:
+            data += positions.frame()
+        assert self.batch is not None
+        waiting = members.among(self.batch.backlogged, skip)
+        sent = members.send(data, skip, waiting)
+        return sent + sum([found.push(data, out.update) for found in waiting]) if waiting else sent
+
+    def _burst(self, batch: FlushBatch[RawTransport], skip: object, positions: Positions | None) -> RoomBurst:
+        """Return what takes the room's events until the end of the turn, or until something else is sent."""
+        burst = batch.burst
+        if not isinstance(burst, RoomBurst) or burst.path is not self or burst.skip is not skip or burst.size > PIECE:
+            batch.divide()
+            burst = batch.burst = RoomBurst(self, skip, positions)
+        return burst
