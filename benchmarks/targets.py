@@ -100,12 +100,16 @@ def _side_by_side(results: Results, key: Key, peer: str, metric: str, unit: Unit
     return f"{metric}: " + ", ".join(f"{name} {unit.write(found.median)}" for name, found in figures if found)
 
 
-def _at_most(key: Key, most: float, unit: Unit) -> Judge:
+def _at_most(key: Key, most: float, unit: Unit, calm: Key | None = None) -> Judge:
+    """Judge our figure; `calm` is what the same measurement shows where there is nothing to wait for."""
+
     def judge(results: Results) -> Verdict:
         mine = results.figure(key)
         if mine is None:
             return NOT_MEASURED
-        return Verdict(mine.median <= most, mine.text(unit), _others(results, key, unit))
+        before = results.figure(calm) if calm is not None else None
+        beside = f", in place of {unit.write(before.median)} calm" if before is not None else ""
+        return Verdict(mine.median <= most, mine.text(unit) + beside, _others(results, key, unit))
 
     return judge
 
@@ -221,7 +225,9 @@ KEPT, MEMORY = (_key(slow.NAME, slow.case(1_000, 100), metric) for metric in (sl
 LAST, CALM, MEANWHILE = (
     _key(access.NAME, access.evicted(1_000), metric) for metric in (access.LAST, access.CALM, access.MEANWHILE)
 )
-SWEEP = _key(access.NAME, access.swept(15_000), access.PING_SWEEP)
+SWEEP, BEFORE_SWEEP = (
+    _key(access.NAME, access.swept(15_000), metric) for metric in (access.PING_SWEEP, access.PING_CALM)
+)
 ANSWERED, QUERIES, ALONE, BESIDE = (
     _key(access.NAME, access.joined(500), metric)
     for metric in (access.ANSWERED, access.QUERIES, access.LATEST_CALM, access.LATEST_JOINING)
@@ -286,7 +292,11 @@ TARGETS = (
         "a right taken from 1,000 members", "the last is out within 1 s (p99)", _always_at_most(LAST, 1.0, MILLISECONDS)
     ),
     Target("the same", "p99 of 1,000 others at most 1.5 × calm", _growth(CALM, MEANWHILE, 1.5, MILLISECONDS)),
-    Target("a sweep over 15,000 members", "holds others up for at most 5 ms", _at_most(SWEEP, 5e-3, MILLISECONDS)),
+    Target(
+        "a sweep over 15,000 members",
+        "holds others up for at most 5 ms",
+        _at_most(SWEEP, 5e-3, MILLISECONDS, BEFORE_SWEEP),
+    ),
     Target("500 rooms joined in one go, cold", "answered within 1 s", _at_most(ANSWERED, 1.0, MILLISECONDS)),
     Target("the same", "at most 20 queries", _at_most(QUERIES, 20, COUNT)),
     Target("the same", "an event of others at most 50 ms later", _more_by_at_most(ALONE, BESIDE, 50e-3, MILLISECONDS)),

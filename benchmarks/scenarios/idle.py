@@ -51,4 +51,5 @@ SCENARIO = Scenario(
     steps=lambda _: 1,
     run=run,
     only=IDLE_AT_TIMES,
+    most_rounds=2,
 )

@@ -19,7 +19,7 @@ class Scenario:
 
     `how` says how it is measured; the `plotted` metrics become one plot each, on a logarithmic scale; `steps` are the
     measurements of one peer in one round. `only` names the peers that take part, where the others
-    have no such thing.
+    have no such thing. One that is long and whose figures hardly differ has `most_rounds`.
     """
 
     name: str
@@ -30,7 +30,12 @@ class Scenario:
     steps: Callable[[Sizes], int]
     run: Callable[[Bench], None]
     only: tuple[str, ...] | None = None
+    most_rounds: int | None = None
 
     def includes(self, peer: str) -> bool:
         """Return whether a peer takes part."""
         return self.only is None or peer in self.only
+
+    def rounds_of(self, rounds: int) -> int:
+        """Return how many rounds it takes in a run of so many."""
+        return min(rounds, self.most_rounds or rounds)

@@ -66,12 +66,13 @@ def test_every_scenario_has_its_section_and_a_figure_of_each_peer(page: Path) ->
         for metric in scenario.metrics:
             row = next(line for line in sections[scenario.title].splitlines() if f"| {metric} |" in line)
             assert row.count("**") == 2 * len(peers), row
-    assert "| Used by others before each scenario | Fan-out " in sections["The machine"]
+    courses = re.findall(r"^\| (.+) \| 1 \| [\d.]+ s \| [\d.]+ % \|$", sections["The machine"], re.MULTILINE)
+    assert courses == [scenario.title for scenario in SCENARIOS.values()]
 
 
 def test_every_table_has_as_many_cells_in_each_row(page: Path) -> None:
     tables = re.findall(r"(?:^\|.*\|\n)+", page.read_text(), re.MULTILINE)
-    assert len(tables) == 3 + len(SCENARIOS) - page.read_text().count("Left out: ")
+    assert len(tables) == 4 + len(SCENARIOS) - page.read_text().count("Left out: ")
     for found in tables:
         assert len({line.count(" | ") for line in found.splitlines()}) == 1, found
 
@@ -93,6 +94,15 @@ def test_a_scenario_that_breaks_off_is_left_out_with_the_reason() -> None:
     assert not is_measured(bench, replace(SCENARIOS["fan-out"], run=run))
     assert bench.results.left_out == {"fan-out": "nobody is there"}
     assert is_measured(bench, replace(SCENARIOS["latency"], run=lambda _: None))
+    assert list(bench.results.courses) == ["fan-out", "latency"]
+
+
+def test_a_long_scenario_has_fewer_rounds() -> None:
+    rounds = []
+    scenario = replace(SCENARIOS["latency"], run=lambda bench: rounds.append(bench.rounds), most_rounds=2)
+    for asked in (1, 5):
+        assert is_measured(Bench(Config("", ""), (), SIZES["smoke"], asked), scenario)
+    assert rounds == [1, 2]
 
 
 def test_a_scenario_that_cannot_be_measured_here_is_left_out_and_says_so(tmp_path: Path) -> None:
@@ -204,3 +214,13 @@ def test_names_in_plots_and_tables_are_escaped() -> None:
     assert "a &lt; b" in chart
     assert "&lt;case&gt;" in chart
     assert table(["a"], [["b|c"]]).endswith("| b\\|c |\n")
+
+
+def test_a_figure_of_a_target_is_shown_beside_the_calm_one() -> None:
+    target = next(target for target in TARGETS if target.scenario == "a sweep over 15,000 members")
+    calm, sweeping = (
+        Key("access", "sweep over 15,000", f"slowest answer to a ping, {when}", "ours") for when in ("calm", "sweeping")
+    )
+    found = target.judge(Results({calm: [0.0227], sweeping: [0.04, 0.0428, 0.0455]}))
+    assert found.measured == "**42.8 ms** (40 ms .. 45.5 ms), in place of 22.7 ms calm"
+    assert found.reached is False
