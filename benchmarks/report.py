@@ -108,7 +108,7 @@ def _scenario(scenario: Scenario, results: Results, peers: Sequence[Peer], plots
             (plots / name).write_text(chart)
             yield f"![{scenario.title}: {metric}]({plots.name}/{name})\n"
     taking_part = [peer.name for peer in peers if scenario.includes(peer.name)]
-    competing = [peer.name for peer in peers if peer.serves and scenario.includes(peer.name)]
+    competing = [peer.name for peer in peers if peer.competes and scenario.includes(peer.name)]
     yield table(["case", "metric", *taking_part, "wins"], list(_rows(scenario, results, taking_part, competing)))
     remarks = [(key, text) for key, text in results.remarks.items() if key.scenario == scenario.name]
     if remarks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.figures import (
     BUSY,
@@ -20,6 +20,7 @@ from benchmarks.figures import (
     Results,
     Unit,
 )
+from benchmarks.peers import HISTORY
 from benchmarks.scenarios import (
     access,
     backend,
@@ -91,6 +92,21 @@ def _times(key: Key, peer: str, least: float | None = None, most: float | None =
         shown = f"{ratio.median:.2f} × {peer} ({ratio.low:.2f} .. {ratio.high:.2f})"
         rows = ((key.metric, unit), *EVIDENCE.get(key.metric, ()))
         return Verdict(reached, shown, "; ".join(_side_by_side(results, key, peer, *row) for row in rows))
+
+    return judge
+
+
+def _with_history(key: Key, least: float | None = None, most: float | None = None, unit: Unit = SHARE) -> Judge:
+    """Judge what a history costs: our figure with one by ours without, taken round by round."""
+
+    def judge(results: Results) -> Verdict:
+        kept = replace(key, peer=HISTORY)
+        ratio, on, off = results.ratio(kept, key), results.figure(kept), results.figure(key)
+        if ratio is None or on is None or off is None:
+            return NOT_MEASURED
+        reached = (least is None or ratio.median >= least) and (most is None or ratio.median <= most)
+        shown = f"{ratio.median:.2f} × that without ({ratio.low:.2f} .. {ratio.high:.2f})"
+        return Verdict(reached, shown, f"{key.metric}: {unit.write(on.median)}, without {unit.write(off.median)}")
 
     return judge
 
@@ -199,6 +215,33 @@ def _small_rooms() -> tuple[Target, ...]:
     return tuple(rows)
 
 
+def _history() -> tuple[Target, ...]:
+    """Return the targets of what a history costs when nothing goes wrong."""
+    rows = []
+    for members in (10, 1_000):
+        single, bursts = _room(members, fanout.SINGLE), _room(members, fanout.BURSTS)
+        title = f"a history in memory: fan-out, room of {members:,}"
+        rows += [
+            Target(title, "single events: at least 0.95 × that without", _with_history(single, least=0.95, unit=RATE)),
+            Target(
+                "the same", "bursts of 50: at least 0.9 × that without", _with_history(bursts, least=0.9, unit=RATE)
+            ),
+        ]
+    for key in (ALONE_IN_PROCESS, SENDING_IN_PROCESS):
+        title = f"a history in memory: own CPU of a publish in-process, {key.case}"
+        rows.append(Target(title, "at most 1.1 × that without", _with_history(key, most=1.1, unit=MICROSECONDS)))
+    kept = replace(IDLE, peer=HISTORY)
+    return (
+        *rows,
+        Target("a history in memory: idle memory per connection", "at most 4 kB", _at_most(kept, 4_000, KILOBYTES)),
+        Target(
+            "a history in memory: server CPU per connect+join",
+            "at most 1.05 × that without",
+            _with_history(COOKIE, most=1.05, unit=MICROSECONDS),
+        ),
+    )
+
+
 def _latencies() -> tuple[Target, ...]:
     """Return the targets of latency at two rates."""
     rows = []
@@ -275,6 +318,7 @@ TARGETS = (
         _at_most(SENDING_IN_PROCESS, 60e-6, MICROSECONDS),
     ),
     *_latencies(),
+    *_history(),
     Target("idle memory per connection at 10,000", "at most 4 kB", _at_most(IDLE, 4_000, KILOBYTES)),
     Target("idle CPU per connection at 10,000", "at most 2.2 us a second", _at_most(HEARTBEATS, 2.2e-6, MICROSECONDS)),
     Target("server CPU per connect+join", "at most 0.9 × Node's", _times(COOKIE, "node", most=0.9, unit=MICROSECONDS)),

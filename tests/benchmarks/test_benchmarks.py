@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import select
 import socket
@@ -23,7 +24,7 @@ from benchmarks.figures import BUSY, MICROSECONDS, PER_SECOND, Figure, Key, Resu
 from benchmarks.load.audience import PING_FRAME, Audience, LoadError, Script
 from benchmarks.load.drain import Drained, drain, drain_in_python
 from benchmarks.load.frames import PING, masked
-from benchmarks.peers import Config
+from benchmarks.peers import HISTORY, Config
 from benchmarks.plots import bars
 from benchmarks.process import cpu_seconds, machine_busy, memory_bytes, peak_bytes
 from benchmarks.report import table, write
@@ -31,12 +32,13 @@ from benchmarks.scenarios import SCENARIOS
 from benchmarks.sizes import SIZES
 from benchmarks.targets import TARGETS
 
-# Its fourteen scenarios take a minute and a half on a machine of their own, and five on a busy one.
-pytestmark = [pytest.mark.slow, pytest.mark.unmeasured, pytest.mark.timeout(400)]
+# Its fifteen scenarios take a minute and a half on a machine of their own, and five on a busy one.
+pytestmark = [pytest.mark.slow, pytest.mark.unmeasured, pytest.mark.timeout(500)]
 
 ROOT = Path(__file__).resolve().parents[2]
-RUN_SECONDS = 390
-PEERS = ("ours", "stock")
+RUN_SECONDS = 490
+PEERS = ("ours", HISTORY, "stock")
+PAIR = ("ours", "stock")
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +118,23 @@ def test_a_scenario_that_cannot_be_measured_here_is_left_out_and_says_so(tmp_pat
 def test_a_target_that_was_not_measured_is_neither_reached_nor_missed(page: Path) -> None:
     rows = [line for line in page.read_text().splitlines() if line.endswith("| not measured in this run |  |")]
     # The sizes of the smoke test are none of the targets', but for the large message and for publishing in-process.
-    assert len(rows) == len(TARGETS) - 4
+    assert len(rows) == len(TARGETS) - 6
+
+
+def test_what_a_history_costs_is_a_ratio_of_ours_and_nobody_wins_by_it(page: Path) -> None:
+    text = page.read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| a history in memory: own CPU of a publish ")]
+    assert len(rows) == 2
+    for row in rows:
+        assert re.search(r" \| [\d.]+ × that without \([\d.]+ \.\. [\d.]+\) \| ", row), row
+    assert f"`{HISTORY}` by " not in text
+
+
+def test_two_workers_are_left_out_where_the_machine_is_too_small() -> None:
+    bench = Bench(Config("", ""), (), replace(SIZES["smoke"], worker_cores=1_000), 1)
+    SCENARIOS["workers"].run(bench)
+    cores = len(os.sched_getaffinity(0))
+    assert bench.results.left_out == {"workers": f"this machine has {cores} cores; it needs 1000"}
 
 
 @pytest.fixture
@@ -156,7 +174,7 @@ def test_frames_of_every_length_are_what_the_rfc_says(size: int) -> None:
 
 
 def test_a_ratio_is_taken_round_by_round() -> None:
-    ours, theirs = (Key("fan-out", "room of 10", "rate", peer) for peer in PEERS)
+    ours, theirs = (Key("fan-out", "room of 10", "rate", peer) for peer in PAIR)
     results = Results({ours: [10.0, 40.0, 90.0], theirs: [10.0, 20.0, 30.0]})
     assert results.ratio(ours, theirs) == Figure(2.0, 1.0, 3.0)
     assert results.ratio(ours, Key("fan-out", "room of 10", "rate", "node")) is None
@@ -176,7 +194,7 @@ def test_a_ratio_is_taken_round_by_round() -> None:
     ],
 )
 def test_who_wins_a_row_and_by_how_much(unit: Unit, stock: list[float], winner: str) -> None:
-    keys = [Key("fan-out", "room of 10", "rate", peer) for peer in PEERS]
+    keys = [Key("fan-out", "room of 10", "rate", peer) for peer in PAIR]
     results = Results({keys[0]: [10.0, 20.0, 20.0], **({keys[1]: stock} if stock else {})})
     assert results.winner(keys, unit) == winner
 
