@@ -84,7 +84,7 @@ FULL = Sizes(
     slow_bytes=32_000,
     evicted=1_000,
     evictions=20,
-    eviction_seconds=2.0,
+    eviction_seconds=1.5,
     sweep_members=15_000,
     sweep_seconds=4.0,
     rooms_at_once=500,
@@ -101,7 +101,7 @@ FULL = Sizes(
     look_seconds=1.0,
     backend_rooms=100,
     backend_rate=1_000,
-    backend_seconds=10.0,
+    backend_seconds=6.0,
     worker_cores=4,
 )
 QUICK = Sizes(

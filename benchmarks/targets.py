@@ -81,7 +81,7 @@ def _key(scenario: str, case: str, metric: str, peer: str = OURS) -> Key:
 
 
 def _times(key: Key, peer: str, least: float | None = None, most: float | None = None, unit: Unit = SHARE) -> Judge:
-    """Judge our figure by its ratio to a peer's, taken round by round."""
+    """Judge a figure, in general ours, by its ratio to a peer's, taken round by round."""
 
     def judge(results: Results) -> Verdict:
         theirs = Key(key.scenario, key.case, key.metric, peer)
@@ -91,29 +91,18 @@ def _times(key: Key, peer: str, least: float | None = None, most: float | None =
         reached = (least is None or ratio.median >= least) and (most is None or ratio.median <= most)
         shown = f"{ratio.median:.2f} × {peer} ({ratio.low:.2f} .. {ratio.high:.2f})"
         rows = ((key.metric, unit), *EVIDENCE.get(key.metric, ()))
-        return Verdict(reached, shown, "; ".join(_side_by_side(results, key, peer, *row) for row in rows))
-
-    return judge
-
-
-def _with_history(key: Key, least: float | None = None, most: float | None = None, unit: Unit = SHARE) -> Judge:
-    """Judge what a history costs: our figure with one by ours without, taken round by round."""
-
-    def judge(results: Results) -> Verdict:
-        kept = replace(key, peer=HISTORY)
-        ratio, on, off = results.ratio(kept, key), results.figure(kept), results.figure(key)
-        if ratio is None or on is None or off is None:
-            return NOT_MEASURED
-        reached = (least is None or ratio.median >= least) and (most is None or ratio.median <= most)
-        shown = f"{ratio.median:.2f} × that without ({ratio.low:.2f} .. {ratio.high:.2f})"
-        return Verdict(reached, shown, f"{key.metric}: {unit.write(on.median)}, without {unit.write(off.median)}")
+        return Verdict(
+            reached, shown, "; ".join(filter(None, (_side_by_side(results, key, peer, *row) for row in rows)))
+        )
 
     return judge
 
 
 def _side_by_side(results: Results, key: Key, peer: str, metric: str, unit: Unit) -> str:
-    figures = ((name, results.figure(Key(key.scenario, key.case, metric, name))) for name in (OURS, peer))
-    return f"{metric}: " + ", ".join(f"{name} {unit.write(found.median)}" for name, found in figures if found)
+    """Return a metric of both, empty where it was not measured."""
+    figures = ((name, results.figure(Key(key.scenario, key.case, metric, name))) for name in (key.peer, peer))
+    shown = ", ".join(f"{name} {unit.write(found.median)}" for name, found in figures if found)
+    return f"{metric}: {shown}" if shown else ""
 
 
 def _at_most(key: Key, most: float, unit: Unit, calm: Key | None = None) -> Judge:
@@ -167,7 +156,7 @@ def _at_least(key: Key, least: float, unit: Unit) -> Judge:
 
 def _others(results: Results, key: Key, unit: Unit) -> str:
     keys = [found for found in results.rounds if (found.scenario, found.case, found.metric) == _place(key)]
-    figures = ((found.peer, results.figure(found)) for found in keys if found.peer != OURS)
+    figures = ((found.peer, results.figure(found)) for found in keys if found.peer != key.peer)
     return ", ".join(f"{peer} {unit.write(figure.median)}" for peer, figure in figures if figure)
 
 
@@ -217,29 +206,22 @@ def _small_rooms() -> tuple[Target, ...]:
 
 def _history() -> tuple[Target, ...]:
     """Return the targets of what a history costs when nothing goes wrong."""
+
+    def times(key: Key, unit: Unit, least: float | None = None, most: float | None = None) -> Judge:
+        return _times(replace(key, peer=HISTORY), OURS, least, most, unit)
+
     rows = []
     for members in (10, 1_000):
-        single, bursts = _room(members, fanout.SINGLE), _room(members, fanout.BURSTS)
-        title = f"a history in memory: fan-out, room of {members:,}"
-        rows += [
-            Target(title, "single events: at least 0.95 × that without", _with_history(single, least=0.95, unit=RATE)),
-            Target(
-                "the same", "bursts of 50: at least 0.9 × that without", _with_history(bursts, least=0.9, unit=RATE)
-            ),
-        ]
+        for metric, events, least in ((fanout.SINGLE, "single events", 0.95), (fanout.BURSTS, "bursts of 50", 0.9)):
+            title = f"a history in memory: fan-out, room of {members:,}, {events}"
+            rows.append(Target(title, f"at least {least:g} × without", times(_room(members, metric), RATE, least)))
     for key in (ALONE_IN_PROCESS, SENDING_IN_PROCESS):
         title = f"a history in memory: own CPU of a publish in-process, {key.case}"
-        rows.append(Target(title, "at most 1.1 × that without", _with_history(key, most=1.1, unit=MICROSECONDS)))
-    kept = replace(IDLE, peer=HISTORY)
-    return (
-        *rows,
-        Target("a history in memory: idle memory per connection", "at most 4 kB", _at_most(kept, 4_000, KILOBYTES)),
-        Target(
-            "a history in memory: server CPU per connect+join",
-            "at most 1.05 × that without",
-            _with_history(COOKIE, most=1.05, unit=MICROSECONDS),
-        ),
-    )
+        rows.append(Target(title, "at most 1.1 × without", times(key, MICROSECONDS, most=1.1)))
+    title, kept = "a history in memory: idle memory per connection", replace(IDLE, peer=HISTORY)
+    rows.append(Target(title, "at most 4 kB", _at_most(kept, 4_000, KILOBYTES)))
+    title = "a history in memory: server CPU per connect+join"
+    return (*rows, Target(title, "at most 1.05 × without", times(COOKIE, MICROSECONDS, most=1.05)))
 
 
 def _latencies() -> tuple[Target, ...]:
