@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 from pymongo import MongoClient
 
@@ -15,7 +15,7 @@ from benchmarks.load.audience import Audience, LoadError, Script
 from benchmarks.load.drain import Drained
 from benchmarks.load.frames import masked
 from benchmarks.load.process import LoadProcess
-from benchmarks.peers import Config, Generated, Order, Peer, Server, Unavailable, launched
+from benchmarks.peers import Config, Generated, Order, Peer, Server, Unavailable, WebServer, launched
 from benchmarks.process import cpu_seconds, settle
 from benchmarks.sizes import Sizes
 from repo_notify.testing.teamspaces import Teamspace
@@ -23,6 +23,10 @@ from repo_notify.testing.teamspaces import Teamspace
 # Longer than any pause within a measurement, and what a calibration waits after the last byte.
 QUIET_SECONDS = 0.15
 DRAIN_SECONDS = 120.0
+# The same where many events are published whose bytes are not known: a server may pause in the midst of them.
+PAUSE_SECONDS = 0.5
+# Of a server's WebSocket frame of less than 126 bytes (RFC 6455, section 5.2).
+SHORT_HEADER_BYTES = 2
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,13 @@ class Contestant:
         received = self.traffic(Order(events=1, fill=fill), want=-1).drained.bytes
         if not received or received % self.members:
             raise LoadError(f"{self.peer.name}: one event brought {received} bytes to {self.members} clients")
-        self.frame = received // self.members
+        self.frame = received // self.members - (self._position_bytes() if self.peer.with_history else 0)
+
+    def _position_bytes(self) -> int:
+        """Return how long the frame is that follows an event where there is a history; in a burst not each has one."""
+        position = cast("WebServer", self.server).ask("/notify/position").json()["position"]
+        packet = "42" + json.dumps(["position", position], separators=(",", ":"))
+        return SHORT_HEADER_BYTES + len(packet)
 
     def discard(self) -> None:
         """Read what has come, until no more comes."""
@@ -76,16 +86,16 @@ class Contestant:
     def publish(self, order: Order, ages: int = 0) -> Traffic:
         """Have it publish until all has arrived; raises `LoadError` when it has not in two minutes."""
         want = order.events * self.members * self.frame
-        found = self.traffic(order, want, ages)
+        until = -1 if self.peer.with_history else want
+        found = self.traffic(order, until, ages, PAUSE_SECONDS)
         if found.drained.bytes < want:
             raise LoadError(f"{self.peer.name}: of {want} bytes {found.drained.bytes} arrived")
         return found
 
-    def traffic(self, order: Order, want: int, ages: int = 0) -> Traffic:
-        """Have it publish, and read until `want` bytes have come (-1: until no more come)."""
+    def traffic(self, order: Order, want: int, ages: int = 0, quiet: float = QUIET_SECONDS) -> Traffic:
+        """Have it publish, and read until `want` bytes have come (-1: until no more come for `quiet` seconds)."""
         cpu = self.cpu()
-        quiet = QUIET_SECONDS if want < 0 else -1.0
-        reading = self.load.start(Audience.drain, want, DRAIN_SECONDS, quiet, ages)
+        reading = self.load.start(Audience.drain, want, DRAIN_SECONDS, quiet if want < 0 else -1.0, ages)
         generated = self.server.generate(order, self.frame)
         drained = reading.result()
         return Traffic((drained.finished - generated.started) / 1e9, drained, self.cpu() - cpu, generated)

@@ -11,7 +11,7 @@ import click
 from benchmarks import report
 from benchmarks.bench import Bench
 from benchmarks.build import BuildError
-from benchmarks.figures import Results
+from benchmarks.figures import SECONDS, Course, Results
 from benchmarks.load.audience import LoadError
 from benchmarks.machine import facts
 from benchmarks.peers import PEERS, ROOT, Config
@@ -67,18 +67,24 @@ def main(names: tuple[str, ...], peer_names: tuple[str, ...], rounds: int | None
 
 def is_measured(bench: Bench, scenario: Scenario) -> bool:
     """Run a scenario; return whether it came to its end. One that did not must not cost the others their hour."""
+    peers = tuple(peer for peer in bench.peers if scenario.includes(peer.name))
+    bench = replace(bench, peers=peers, rounds=scenario.rounds_of(bench.rounds))
+    others = machine_busy(bench.sizes.look_seconds)
+    started = monotonic()
     try:
         _run(bench, scenario)
     except LoadError as error:
         bench.results.left_out[scenario.name] = str(error)
         return False
+    finally:
+        course = Course(bench.rounds, monotonic() - started, others)
+        bench.results.courses[scenario.name] = course
+        click.echo(f"{scenario.title}: {SECONDS.write(course.seconds)}")
     return True
 
 
 def _run(bench: Bench, scenario: Scenario) -> None:
-    bench = replace(bench, peers=tuple(peer for peer in bench.peers if scenario.includes(peer.name)))
     turns = scenario.steps(bench.sizes) * bench.rounds * len(bench.peers)
-    bench.results.others[scenario.name] = machine_busy(bench.sizes.look_seconds)
     with click.progressbar(length=turns, label=f"{scenario.title:<26}") as bar:
         bench.step = lambda: bar.update(1)
         scenario.run(bench)

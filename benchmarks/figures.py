@@ -72,17 +72,26 @@ class Figure:
         return f"**{unit.write(self.median)}** ({unit.write(self.low)} .. {unit.write(self.high)})"
 
 
+@dataclass(frozen=True)
+class Course:
+    """How a scenario was run: its rounds, the seconds that it took, and the share that others used before it."""
+
+    rounds: int
+    seconds: float
+    others: float
+
+
 @dataclass
 class Results:
     """All rounds of a run, and remarks such as what became of a message; kept in the order in which they came.
 
-    `others` are the shares of the machine that others used before each scenario.
+    `courses` are those of the scenarios by name.
     `left_out` are scenarios that could not be measured, each with the reason.
     """
 
     rounds: dict[Key, list[float]] = field(default_factory=dict)
     remarks: dict[Key, str] = field(default_factory=dict)
-    others: dict[str, float] = field(default_factory=dict)
+    courses: dict[str, Course] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
     def add(self, key: Key, value: float) -> None:

@@ -9,7 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Literal, NamedTuple, Protocol
 
@@ -180,7 +180,8 @@ class Unavailable(Exception):
 class Peer:
     """One row of the table: its name, what it is, how it is started, and how it is driven.
 
-    `command` raises `Unavailable`; only a peer that `serves` knows rooms and sessions.
+    `command` raises `Unavailable`; only a peer that `serves` knows rooms and sessions. One `with_history` is another
+    once more, wins no row, and sends the history's positions, which have no fixed number of bytes.
     """
 
     name: str
@@ -188,10 +189,20 @@ class Peer:
     command: Callable[[Config], Command]
     drive: Callable[[subprocess.Popen[str], int], Server]
     serves: bool = True
+    with_history: bool = False
+
+    @property
+    def competes(self) -> bool:
+        """Whether it may win a row."""
+        return self.serves and not self.with_history
 
 
 def _python(module: str) -> Callable[[Config], Command]:
     return lambda config: Command((sys.executable, "-m", f"benchmarks.servers.{module}", json.dumps(asdict(config))))
+
+
+def _ours_with_history(config: Config) -> Command:
+    return _python("ours")(replace(config, recovery=True))
 
 
 def _node(config: Config) -> Command:
@@ -223,11 +234,19 @@ def _limit(_: Config) -> Command:
     return Command((str(program),))
 
 
+HISTORY = "ours-history"
 _OURS = "RepoNotify in a Flask app, `repo_notify.serving.serve`; with a history in recovery and behind a backend alone"
 PEERS = {
     peer.name: peer
     for peer in (
         Peer("ours", _OURS, _python("ours"), WebServer),
+        Peer(
+            HISTORY,
+            "the same with a history in memory, where the question is what that costs",
+            _ours_with_history,
+            WebServer,
+            with_history=True,
+        ),
         Peer("stock", "stock Flask-SocketIO with gevent-websocket", _python("stock"), WebServer),
         Peer("node", "Node, socket.io with express-session, and amqplib behind a backend", _node, WebServer),
         Peer(
@@ -253,7 +272,7 @@ class Launched:
         """Wait until it listens; raises `Unavailable` with its last words."""
         assert self.process.stdout is not None
         line = self.process.stdout.readline().strip()
-        if not line.startswith("http://"):
+        if "http://" not in line:
             self.complaints.seek(0)
             raise Unavailable(f"it did not start: {self.complaints.read().strip()[-300:]}")
         return self.peer.drive(self.process, int(line.rsplit(":", 1)[1]))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from benchmarks.figures import BUSY, Figure, Key, Results
+from benchmarks.figures import BUSY, SECONDS, Figure, Key, Results
 from benchmarks.peers import Peer
 from benchmarks.plots import bars
 from benchmarks.scenarios.scenario import Scenario
@@ -20,7 +20,8 @@ This page is written by `python -m benchmarks`; nothing in it is typed in by han
 scenario of a 3D Repo backend without RabbitMQ.
 
 All peers ran side by side in one run, measured in turn, round by round, each round begun by another, so that the noise
-of the machine hits all alike. A figure is the median of the rounds, with the least and the most in brackets. What
+of the machine hits all alike. A figure is the median of the rounds, with the least and the most in brackets. Scenarios
+that are long, and whose figures hardly differ from round to round, have fewer rounds, as the table of them says. What
 counts are the **ratios within one run**: absolute figures differ from machine to machine and from day to day. Server
 and clients share one machine and its loopback device, so that no network and no proxy is in the figures.
 
@@ -31,7 +32,7 @@ scenario that measures them. The last column says which service has the best med
 ratios to the next best; the C loop is no service.
 """
 
-
+COURSE = ("scenario", "rounds", "took", "used by others before")
 SHORT = """A server that was busy for all of the time is bounded by its own CPU time per delivery, connection or event:
 there its code is what falls short. One that was not has waited, for the clients or for the machine."""
 
@@ -64,9 +65,11 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def _machine(facts: dict[str, str], results: Results, scenarios: Sequence[Scenario]) -> str:
     titles = {scenario.name: scenario.title for scenario in scenarios}
-    busy = ", ".join(f"{titles[name]} {BUSY.write(share)}" for name, share in results.others.items())
-    rows = [*facts.items(), ("Used by others before each scenario", busy)]
-    return "## The machine\n\n" + table(["", ""], rows)
+    rows = [
+        [titles[name], str(course.rounds), SECONDS.write(course.seconds), BUSY.write(course.others)]
+        for name, course in results.courses.items()
+    ]
+    return "\n".join(["## The machine", "", table(["", ""], list(facts.items())), table(COURSE, rows)])
 
 
 def _peers(peers: Sequence[Peer], missing: dict[str, str]) -> str:
@@ -105,7 +108,7 @@ def _scenario(scenario: Scenario, results: Results, peers: Sequence[Peer], plots
             (plots / name).write_text(chart)
             yield f"![{scenario.title}: {metric}]({plots.name}/{name})\n"
     taking_part = [peer.name for peer in peers if scenario.includes(peer.name)]
-    competing = [peer.name for peer in peers if peer.serves and scenario.includes(peer.name)]
+    competing = [peer.name for peer in peers if peer.competes and scenario.includes(peer.name)]
     yield table(["case", "metric", *taking_part, "wins"], list(_rows(scenario, results, taking_part, competing)))
     remarks = [(key, text) for key, text in results.remarks.items() if key.scenario == scenario.name]
     if remarks:

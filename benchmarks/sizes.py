@@ -11,16 +11,18 @@ class Sizes:
 
     `slow` is the fan-out with stalled clients: members, how many stall, events and bytes of each event's filling.
     `evicted` members lose a right, `evictions` times; each time events go to as many others for `eviction_seconds`.
-    A room that is small gets `events` at most, whatever its deliveries. For `look_seconds` the load of
-    others is watched before each scenario. Idle connections are pinged every `heartbeat_seconds`, for `idle_seconds`.
-    `dropped` clients lose their connection every `drop_every` seconds, and come back `drop_away` seconds later.
-    `killed` clients are there when a process is killed, `rolled` ones through a rolling restart;
-    events go to them for `restart_calm` seconds before that, and as long when they are back.
+    A room that is small gets `events` at most, whatever its deliveries; in `history_rooms` ours is measured with a
+    history, too. For `look_seconds` the load of others is watched before each scenario. Idle connections are pinged
+    every `heartbeat_seconds`, for `idle_seconds`. `dropped` clients lose their connection every `drop_every` seconds,
+    and come back `drop_away` seconds later. `killed` clients are there when a process is killed, `rolled` ones through
+    a rolling restart; events go to them for `restart_calm` seconds before that, and as long when they are back.
+    Two workers want `worker_cores` of the machine.
     A backend publishes `backend_rate` messages a second to `backend_rooms` rooms of ten.
     """
 
     rounds: int
     rooms: tuple[int, ...]
+    history_rooms: tuple[int, ...]
     deliveries: int
     burst_deliveries: int
     events: int
@@ -57,11 +59,13 @@ class Sizes:
     backend_rooms: int
     backend_rate: int
     backend_seconds: float
+    worker_cores: int
 
 
 FULL = Sizes(
     rounds=5,
     rooms=(2, 5, 10, 100, 1_000, 5_000),
+    history_rooms=(10, 1_000),
     deliveries=50_000,
     burst_deliveries=100_000,
     events=10_000,
@@ -80,7 +84,7 @@ FULL = Sizes(
     slow_bytes=32_000,
     evicted=1_000,
     evictions=20,
-    eviction_seconds=2.0,
+    eviction_seconds=1.5,
     sweep_members=15_000,
     sweep_seconds=4.0,
     rooms_at_once=500,
@@ -97,11 +101,13 @@ FULL = Sizes(
     look_seconds=1.0,
     backend_rooms=100,
     backend_rate=1_000,
-    backend_seconds=10.0,
+    backend_seconds=6.0,
+    worker_cores=4,
 )
 QUICK = Sizes(
     rounds=2,
     rooms=(2, 10, 1_000),
+    history_rooms=(10, 1_000),
     deliveries=20_000,
     burst_deliveries=50_000,
     events=5_000,
@@ -138,10 +144,12 @@ QUICK = Sizes(
     backend_rooms=100,
     backend_rate=1_000,
     backend_seconds=3.0,
+    worker_cores=4,
 )
 SMOKE = Sizes(
     rounds=1,
     rooms=(3,),
+    history_rooms=(3,),
     deliveries=500,
     burst_deliveries=500,
     events=500,
@@ -178,5 +186,6 @@ SMOKE = Sizes(
     backend_rooms=2,
     backend_rate=50,
     backend_seconds=0.4,
+    worker_cores=1,
 )
 SIZES = {"full": FULL, "quick": QUICK, "smoke": SMOKE}

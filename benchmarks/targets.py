@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from benchmarks.figures import (
     BUSY,
@@ -20,6 +20,7 @@ from benchmarks.figures import (
     Results,
     Unit,
 )
+from benchmarks.peers import HISTORY
 from benchmarks.scenarios import (
     access,
     backend,
@@ -80,7 +81,7 @@ def _key(scenario: str, case: str, metric: str, peer: str = OURS) -> Key:
 
 
 def _times(key: Key, peer: str, least: float | None = None, most: float | None = None, unit: Unit = SHARE) -> Judge:
-    """Judge our figure by its ratio to a peer's, taken round by round."""
+    """Judge a figure, in general ours, by its ratio to a peer's, taken round by round."""
 
     def judge(results: Results) -> Verdict:
         theirs = Key(key.scenario, key.case, key.metric, peer)
@@ -90,22 +91,30 @@ def _times(key: Key, peer: str, least: float | None = None, most: float | None =
         reached = (least is None or ratio.median >= least) and (most is None or ratio.median <= most)
         shown = f"{ratio.median:.2f} × {peer} ({ratio.low:.2f} .. {ratio.high:.2f})"
         rows = ((key.metric, unit), *EVIDENCE.get(key.metric, ()))
-        return Verdict(reached, shown, "; ".join(_side_by_side(results, key, peer, *row) for row in rows))
+        return Verdict(
+            reached, shown, "; ".join(filter(None, (_side_by_side(results, key, peer, *row) for row in rows)))
+        )
 
     return judge
 
 
 def _side_by_side(results: Results, key: Key, peer: str, metric: str, unit: Unit) -> str:
-    figures = ((name, results.figure(Key(key.scenario, key.case, metric, name))) for name in (OURS, peer))
-    return f"{metric}: " + ", ".join(f"{name} {unit.write(found.median)}" for name, found in figures if found)
+    """Return a metric of both, empty where it was not measured."""
+    figures = ((name, results.figure(Key(key.scenario, key.case, metric, name))) for name in (key.peer, peer))
+    shown = ", ".join(f"{name} {unit.write(found.median)}" for name, found in figures if found)
+    return f"{metric}: {shown}" if shown else ""
 
 
-def _at_most(key: Key, most: float, unit: Unit) -> Judge:
+def _at_most(key: Key, most: float, unit: Unit, calm: Key | None = None) -> Judge:
+    """Judge our figure; `calm` is what the same measurement shows where there is nothing to wait for."""
+
     def judge(results: Results) -> Verdict:
         mine = results.figure(key)
         if mine is None:
             return NOT_MEASURED
-        return Verdict(mine.median <= most, mine.text(unit), _others(results, key, unit))
+        before = results.figure(calm) if calm is not None else None
+        beside = f", in place of {unit.write(before.median)} calm" if before is not None else ""
+        return Verdict(mine.median <= most, mine.text(unit) + beside, _others(results, key, unit))
 
     return judge
 
@@ -147,7 +156,7 @@ def _at_least(key: Key, least: float, unit: Unit) -> Judge:
 
 def _others(results: Results, key: Key, unit: Unit) -> str:
     keys = [found for found in results.rounds if (found.scenario, found.case, found.metric) == _place(key)]
-    figures = ((found.peer, results.figure(found)) for found in keys if found.peer != OURS)
+    figures = ((found.peer, results.figure(found)) for found in keys if found.peer != key.peer)
     return ", ".join(f"{peer} {unit.write(figure.median)}" for peer, figure in figures if figure)
 
 
@@ -195,6 +204,26 @@ def _small_rooms() -> tuple[Target, ...]:
     return tuple(rows)
 
 
+def _history() -> tuple[Target, ...]:
+    """Return the targets of what a history costs when nothing goes wrong."""
+
+    def times(key: Key, unit: Unit, least: float | None = None, most: float | None = None) -> Judge:
+        return _times(replace(key, peer=HISTORY), OURS, least, most, unit)
+
+    rows = []
+    for members in (10, 1_000):
+        for metric, events, least in ((fanout.SINGLE, "single events", 0.95), (fanout.BURSTS, "bursts of 50", 0.9)):
+            title = f"a history in memory: fan-out, room of {members:,}, {events}"
+            rows.append(Target(title, f"at least {least:g} × without", times(_room(members, metric), RATE, least)))
+    for key in (ALONE_IN_PROCESS, SENDING_IN_PROCESS):
+        title = f"a history in memory: own CPU of a publish in-process, {key.case}"
+        rows.append(Target(title, "at most 1.1 × without", times(key, MICROSECONDS, most=1.1)))
+    title, kept = "a history in memory: idle memory per connection", replace(IDLE, peer=HISTORY)
+    rows.append(Target(title, "at most 4 kB", _at_most(kept, 4_000, KILOBYTES)))
+    title = "a history in memory: server CPU per connect+join"
+    return (*rows, Target(title, "at most 1.05 × without", times(COOKIE, MICROSECONDS, most=1.05)))
+
+
 def _latencies() -> tuple[Target, ...]:
     """Return the targets of latency at two rates."""
     rows = []
@@ -221,7 +250,9 @@ KEPT, MEMORY = (_key(slow.NAME, slow.case(1_000, 100), metric) for metric in (sl
 LAST, CALM, MEANWHILE = (
     _key(access.NAME, access.evicted(1_000), metric) for metric in (access.LAST, access.CALM, access.MEANWHILE)
 )
-SWEEP = _key(access.NAME, access.swept(15_000), access.PING_SWEEP)
+SWEEP, BEFORE_SWEEP = (
+    _key(access.NAME, access.swept(15_000), metric) for metric in (access.PING_SWEEP, access.PING_CALM)
+)
 ANSWERED, QUERIES, ALONE, BESIDE = (
     _key(access.NAME, access.joined(500), metric)
     for metric in (access.ANSWERED, access.QUERIES, access.LATEST_CALM, access.LATEST_JOINING)
@@ -269,6 +300,7 @@ TARGETS = (
         _at_most(SENDING_IN_PROCESS, 60e-6, MICROSECONDS),
     ),
     *_latencies(),
+    *_history(),
     Target("idle memory per connection at 10,000", "at most 4 kB", _at_most(IDLE, 4_000, KILOBYTES)),
     Target("idle CPU per connection at 10,000", "at most 2.2 us a second", _at_most(HEARTBEATS, 2.2e-6, MICROSECONDS)),
     Target("server CPU per connect+join", "at most 0.9 × Node's", _times(COOKIE, "node", most=0.9, unit=MICROSECONDS)),
@@ -286,7 +318,11 @@ TARGETS = (
         "a right taken from 1,000 members", "the last is out within 1 s (p99)", _always_at_most(LAST, 1.0, MILLISECONDS)
     ),
     Target("the same", "p99 of 1,000 others at most 1.5 × calm", _growth(CALM, MEANWHILE, 1.5, MILLISECONDS)),
-    Target("a sweep over 15,000 members", "holds others up for at most 5 ms", _at_most(SWEEP, 5e-3, MILLISECONDS)),
+    Target(
+        "a sweep over 15,000 members",
+        "holds others up for at most 5 ms",
+        _at_most(SWEEP, 5e-3, MILLISECONDS, BEFORE_SWEEP),
+    ),
     Target("500 rooms joined in one go, cold", "answered within 1 s", _at_most(ANSWERED, 1.0, MILLISECONDS)),
     Target("the same", "at most 20 queries", _at_most(QUERIES, 20, COUNT)),
     Target("the same", "an event of others at most 50 ms later", _more_by_at_most(ALONE, BESIDE, 50e-3, MILLISECONDS)),

@@ -3,31 +3,25 @@
 from __future__ import annotations
 
 import heapq
-import math
 import random
-import select
 import socket
 import struct
 import time
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 
 from benchmarks.load.audience import CONNECT_SECONDS, LoadError
+from benchmarks.load.crowd import CHUNK, ENTERING_AT_ONCE, LOOK_SECONDS, QUIET_SECONDS, SEED, Crowd, Member
 from benchmarks.load.ledger import Ledger
-from benchmarks.load.recovering import Recovering, Ticket
+from benchmarks.load.recovering import Recovering
 
-ENTERING_AT_ONCE = 64
-# After the last event: nothing new for so long ends it, and so does the limit.
-QUIET_SECONDS = 1.0
+# After the last event.
 LIMIT_SECONDS = 30.0
-LOOK_SECONDS = 0.1
-CHUNK = 1 << 18
 PUBLISHED = b"HTTP/1.1 200"
 # Times between two drops of a client vary by as much, so that the clients do not come back in step.
 JITTER = 0.2
-SEED = 1
 # Closes with a reset and without a word, and leaves no port in TIME_WAIT (socket(7)).
 NO_LINGER = struct.pack("ii", 1, 0)
 
@@ -77,53 +71,41 @@ class Recovery:
 
 
 @dataclass
-class _Client:
-    """A client and what it got; it has a socket while it is not away."""
+class _Client(Member):
+    """A client and what it got."""
 
-    number: int
-    protocol: Recovering
-    ledger: Ledger
-    socket: socket.socket | None = None
+    ledger: Ledger = field(kw_only=True)
 
 
 def drop_and_recover(plan: Plan) -> Recovery:
     """Carry out a plan; raises `LoadError`."""
-    with closing(_Crowd(plan)) as crowd:
-        crowd.enter()
-        crowd.follow()
-        return crowd.found()
+    with closing(Crowd[_Client](plan.host, plan.port)) as crowd:
+        drops = _Drops(plan, crowd)
+        drops.enter()
+        drops.follow()
+        return drops.found()
 
 
-class _Crowd:
-    """The clients of a plan in one epoll set."""
+class _Drops:
+    """The clients of a plan, and when each is dropped."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, crowd: Crowd[_Client]) -> None:
+        self._plan, self._crowd = plan, crowd
         self._random = random.Random(SEED)
         expected = {rooms: plan.expected(rooms) for rooms in set(plan.members)}
         self._clients = [
             _Client(
                 number,
                 Recovering(plan.handshake, [plan.joins[room] for room in rooms]),
-                Ledger(expected[rooms], bytearray(plan.events)),
+                ledger=Ledger(expected[rooms], bytearray(plan.events)),
             )
             for number, rooms in enumerate(plan.members)
         ]
-        self._epoll = select.epoll()
-        self._open: dict[int, _Client] = {}
-        # When, and which client: it is dropped when it is there, and comes back when it is not.
+        # When, and which client: it is dropped where it is there.
         self._drops: list[tuple[float, int]] = []
-        self._returns: list[tuple[float, int]] = []
         self._began: int | None = None
         self._ended = 0
         self._news = time.monotonic()
-
-    def close(self) -> None:
-        """Close every connection."""
-        for client in self._open.values():
-            assert client.socket is not None
-            client.socket.close()
-        self._epoll.close()
 
     def enter(self) -> None:
         """Bring every client into its rooms."""
@@ -133,11 +115,11 @@ class _Crowd:
         while True:
             entering = [client for client in entering if not client.protocol.entered]
             for client in islice(waiting, ENTERING_AT_ONCE - len(entering)):
-                self._connect(client)
+                self._crowd.connect(client)
                 entering.append(client)
             if not entering:
                 break
-            self._poll(LOOK_SECONDS)
+            self._hear(LOOK_SECONDS)
             if self._ended or time.monotonic() > limit:
                 raise LoadError(f"{len(entering)} clients are not in, {self._ended} were sent away")
 
@@ -150,9 +132,8 @@ class _Crowd:
             stop = begun + self._plan.seconds
             while time.monotonic() < stop:
                 self._drop_due()
-                self._return_due()
-                self._poll(LOOK_SECONDS)
-            self._drops.clear()
+                self._bring_back()
+                self._hear(min(LOOK_SECONDS, self._drops[0][0] - time.monotonic()))
             self._settle(publisher)
 
     def found(self) -> Recovery:
@@ -181,9 +162,9 @@ class _Crowd:
         limit = time.monotonic() + LIMIT_SECONDS
         publisher.setblocking(False)
         answer = b""
-        while not answer or self._returns or time.monotonic() < self._news + QUIET_SECONDS:
-            self._return_due()
-            self._poll(LOOK_SECONDS)
+        while not answer or not self._crowd.all_there or time.monotonic() < self._news + QUIET_SECONDS:
+            self._bring_back()
+            self._hear(LOOK_SECONDS)
             answer = answer or _answer(publisher)
             if time.monotonic() > limit:
                 break
@@ -201,59 +182,30 @@ class _Crowd:
                 client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
                 self._lose(client)
 
-    def _return_due(self) -> None:
-        while self._returns and self._returns[0][0] <= time.monotonic():
-            _, number = heapq.heappop(self._returns)
-            self._connect(self._clients[number])
-
     def _lose(self, client: _Client) -> None:
-        """Close a connection, and have the client come back."""
-        assert client.socket is not None
-        del self._open[client.socket.fileno()]
-        # Also takes it out of the epoll set.
-        client.socket.close()
-        client.socket = None
         client.ledger.dropped()
-        heapq.heappush(self._returns, (time.monotonic() + self._plan.away, client.number))
+        self._crowd.lose(client, self._plan.away)
 
-    def _connect(self, client: _Client) -> None:
-        now = time.monotonic_ns()
-        self._news = now / 1e9
-        if self._began is not None:
-            client.ledger.back(now, self._began, self._plan.interval_ns)
-        client.socket = socket.create_connection((self._plan.host, self._plan.port))
-        client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        client.socket.setblocking(False)
-        client.socket.send(client.protocol.begin())
-        self._open[client.socket.fileno()] = client
-        self._epoll.register(client.socket, select.EPOLLIN)
-
-    def _poll(self, seconds: float) -> None:
-        """Hear what has come, waiting for it no longer than until somebody has to go or come."""
-        due = min((times[0][0] for times in (self._drops, self._returns) if times), default=math.inf)
-        for number, _ in self._epoll.poll(max(0.0, min(seconds, due - time.monotonic()))):
-            self._hear(self._open[number])
-
-    def _hear(self, client: _Client) -> None:
-        assert client.socket is not None
-        tickets: list[Ticket] = []
-        try:
-            data = client.socket.recv(CHUNK)
+    def _bring_back(self) -> None:
+        for client in self._crowd.bring_back():
             now = time.monotonic_ns()
-            reply, tickets = client.protocol.receive(data)
-            if reply:
-                client.socket.send(reply)
-        except ConnectionError:
-            data, now = b"", time.monotonic_ns()
-        for ticket in tickets:
-            client.ledger.hear(ticket.number, now)
-        if tickets:
             self._news = now / 1e9
-            if self._began is None:
-                self._began = tickets[0].due - tickets[0].number * self._plan.interval_ns
-        if not data:
-            self._ended += 1
-            self._lose(client)
+            if self._began is not None:
+                client.ledger.back(now, self._began, self._plan.interval_ns)
+
+    def _hear(self, seconds: float) -> None:
+        """Hear what has come, waiting for it no longer than that."""
+        for client, heard in self._crowd.look(seconds):
+            if heard is None:
+                self._ended += 1
+                self._lose(client)
+                continue
+            for ticket in heard.tickets:
+                client.ledger.hear(ticket.number, heard.at)
+            if heard.tickets:
+                self._news = heard.at / 1e9
+                if self._began is None:
+                    self._began = heard.tickets[0].due - heard.tickets[0].number * self._plan.interval_ns
 
 
 def _answer(publisher: socket.socket) -> bytes:

@@ -37,6 +37,16 @@ def probe(script: Script, message: bytes, seconds: float) -> Probed:
     return Probed(before, during, outcome)
 
 
+def slowest_answer(script: Script, seconds: float) -> float:
+    """Ping each millisecond for `seconds`, with nothing else going on; return the slowest answer, in seconds."""
+    others, idle = enter(script), enter(script)
+    try:
+        return _slowest(others, idle, b"", seconds)[0]
+    finally:
+        others.close()
+        idle.close()
+
+
 def enter(script: Script) -> socket.socket:
     """Return a connection that has taken the steps of a script; raises `LoadError`."""
     client = socket.create_connection((script.host, script.port), timeout=10)

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import heapq
-import math
 import random
-import select
-import socket
 import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 
-from benchmarks.load.audience import IP_BIND_ADDRESS_NO_PORT
-from benchmarks.load.drops import CHUNK, ENTERING_AT_ONCE, LOOK_SECONDS, QUIET_SECONDS, SEED
-from benchmarks.load.recovering import HandshakeRefused, Recovering, Ticket
+from benchmarks.load.crowd import ENTERING_AT_ONCE, QUIET_SECONDS, SEED, Crowd, Heard, Member
+from benchmarks.load.recovering import Recovering
 
 # The number of the event that follows all others in each room.
 END, END_SECONDS = 0, 10.0
@@ -64,8 +59,8 @@ class Stay:
 
 def stay(plan: Plan) -> Stay:
     """Carry out a plan; raises `LoadError` where no client would go on."""
-    with closing(_Crowd(plan)) as crowd:
-        return crowd.live()
+    with closing(Crowd[_Client](plan.host, plan.port)) as crowd:
+        return _Staying(plan, crowd).live()
 
 
 def delay(attempts: int, vary: float) -> float:
@@ -74,55 +69,43 @@ def delay(attempts: int, vary: float) -> float:
 
 
 @dataclass
-class _Client:
-    """A client; it has a socket unless it waits for its next attempt."""
+class _Client(Member):
+    """A client, what it heard, and how it fares."""
 
-    number: int
-    protocol: Recovering
     heard: set[int] = field(default_factory=set)
-    socket: socket.socket | None = None
-    connecting: bool = False
     is_in: bool = False
     attempts: int = 0
     lost_at: int = 0
 
 
-class _Crowd:
-    """The clients of a plan in one epoll set. No call waits but the look at that."""
+class _Staying:
+    """The clients of a plan, and what becomes of them."""
 
-    def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+    def __init__(self, plan: Plan, crowd: Crowd[_Client]) -> None:
+        self._crowd = crowd
         self._random = random.Random(SEED)
         self._clients = [
             _Client(number, Recovering(plan.handshake, [plan.joins[number % len(plan.joins)]]))
             for number in range(plan.clients)
         ]
-        self._epoll = select.epoll()
-        self._open: dict[int, _Client] = {}
-        self._returns: list[tuple[float, int]] = []
         self._begun = self._arrived = self._inside = 0
         self._news = time.monotonic()
         self._limit = self._news + plan.seconds
         self._stay = Stay()
 
-    def close(self) -> None:
-        """Close every connection."""
-        for client in self._open.values():
-            assert client.socket is not None
-            client.socket.close()
-        self._epoll.close()
-
     def live(self) -> Stay:
         """Bring everybody in, and back, until it is over; return what became of them."""
         while not self._is_over() and time.monotonic() < self._limit:
             while self._begun < len(self._clients) and self._begun - self._arrived < ENTERING_AT_ONCE:
-                self._connect(self._clients[self._begun])
+                self._crowd.connect(self._clients[self._begun])
                 self._begun += 1
-            while self._returns and self._returns[0][0] <= time.monotonic():
-                self._connect(self._clients[heapq.heappop(self._returns)[1]])
-            due = self._returns[0][0] - time.monotonic() if self._returns else math.inf
-            for number, _ in self._epoll.poll(max(0.0, min(LOOK_SECONDS, due))):
-                self._serve(self._open[number])
+            for _ in self._crowd.bring_back():
+                pass
+            for client, heard in self._crowd.look():
+                if heard is None:
+                    self._lose(client)
+                else:
+                    self._note(client, heard)
         self._stay.away = len(self._clients) - self._inside
         self._stay.reconnections = sum(max(0, client.protocol.connects - 1) for client in self._clients)
         self._stay.recovered = sum(client.protocol.recoveries for client in self._clients)
@@ -135,50 +118,16 @@ class _Crowd:
         done = self._inside == everybody == self._stay.heard[END]
         return done and time.monotonic() > self._news + QUIET_SECONDS
 
-    def _connect(self, client: _Client) -> None:
-        found = socket.socket()
-        found.setblocking(False)
-        found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        found.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
-        # Each from an address of its own, by which a proxy in front tells clients apart.
-        found.bind((f"127.0.{1 + client.number // 200}.{1 + client.number % 200}", 0))
-        # Where nobody listens, the first `send` says so.
-        found.connect_ex((self._plan.host, self._plan.port))
-        client.socket, client.connecting = found, True
-        self._open[found.fileno()] = client
-        self._epoll.register(found, select.EPOLLOUT)
-
-    def _serve(self, client: _Client) -> None:
-        try:
-            tickets = self._exchange(client)
-        except (OSError, HandshakeRefused):
-            self._lose(client)
-            return
-        for ticket in tickets:
+    def _note(self, client: _Client, heard: Heard) -> None:
+        for ticket in heard.tickets:
             (self._stay.again if ticket.number in client.heard else self._stay.heard)[ticket.number] += 1
             client.heard.add(ticket.number)
             if ticket.number == END:
                 self._limit = min(self._limit, time.monotonic() + END_SECONDS)
-        if tickets:
+        if heard.tickets:
             self._news = time.monotonic()
         if client.protocol.entered and not client.is_in:
             self._note_entry(client)
-
-    def _exchange(self, client: _Client) -> list[Ticket]:
-        """Begin the connection, or read once and answer; return the tickets that came. Raises `OSError` at its end."""
-        assert client.socket is not None
-        if client.connecting:
-            client.socket.send(client.protocol.begin())
-            client.connecting = False
-            self._epoll.modify(client.socket, select.EPOLLIN)
-            return []
-        data = client.socket.recv(CHUNK)
-        if not data:
-            raise ConnectionResetError
-        reply, tickets = client.protocol.receive(data)
-        if reply:
-            client.socket.send(reply)
-        return tickets
 
     def _note_entry(self, client: _Client) -> None:
         self._stay.back = time.monotonic_ns()
@@ -190,12 +139,7 @@ class _Crowd:
         self._inside += 1
 
     def _lose(self, client: _Client) -> None:
-        """Close a connection, and have the client try again in a while."""
-        assert client.socket is not None
-        del self._open[client.socket.fileno()]
-        # Also takes it out of the epoll set.
-        client.socket.close()
-        client.socket = None
+        """Count the end of a connection, and have the client try again in a while."""
         if client.is_in:
             self._stay.lost += 1
             client.lost_at = time.monotonic_ns()
@@ -203,6 +147,5 @@ class _Crowd:
         else:
             self._stay.refused += 1
         client.is_in = False
-        at = time.monotonic() + delay(client.attempts, self._random.uniform(-1, 1))
+        self._crowd.lose(client, delay(client.attempts, self._random.uniform(-1, 1)))
         client.attempts += 1
-        heapq.heappush(self._returns, (at, client.number))

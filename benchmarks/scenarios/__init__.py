@@ -17,6 +17,7 @@ from benchmarks.scenarios import (
     recovery,
     restarts,
     slow,
+    workers,
 )
 from benchmarks.scenarios.scenario import Scenario
 
@@ -37,5 +38,6 @@ SCENARIOS: dict[str, Scenario] = {
         recovery,
         restarts,
         backend,
+        workers,
     )
 }

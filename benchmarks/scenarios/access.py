@@ -13,7 +13,7 @@ from benchmarks.figures import COUNT, MILLISECONDS
 from benchmarks.load.audience import Audience, LoadError, Script
 from benchmarks.load.drain import Drained
 from benchmarks.load.frames import event_frame
-from benchmarks.load.probe import probe
+from benchmarks.load.probe import slowest_answer
 from benchmarks.load.process import LoadProcess
 from benchmarks.load.rooms import join_rooms
 from benchmarks.peers import READER, Order, Peer, WebServer
@@ -143,15 +143,15 @@ def _sweeps(bench: Bench, peer: Peer) -> None:
     with bench.alone(peer, replace(bench.config, recheck_seconds=SWEEP_PAUSE_SECONDS)) as contestant:
         if contestant is None:
             return
-        calm = contestant.load.run(probe, contestant.script, b"", sizes.sweep_seconds).before
+        calm = contestant.load.run(slowest_answer, contestant.script, sizes.sweep_seconds)
         contestant.grow(sizes.sweep_members)
         for _ in range(bench.rounds):
             before = _swept_so_far(contestant)
-            found = contestant.load.run(probe, contestant.script, b"", sizes.sweep_seconds)
+            sweeping = contestant.load.run(slowest_answer, contestant.script, sizes.sweep_seconds)
             if _swept_so_far(contestant) - before < sizes.sweep_members:
                 raise LoadError("ours has not looked at everybody while it was watched")
             bench.add(NAME, swept(sizes.sweep_members), PING_CALM, peer, calm)
-            bench.add(NAME, swept(sizes.sweep_members), PING_SWEEP, peer, found.before)
+            bench.add(NAME, swept(sizes.sweep_members), PING_SWEEP, peer, sweeping)
             bench.step()
 
 

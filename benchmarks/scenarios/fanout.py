@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import BUSY, MICROSECONDS, PER_SECOND
-from benchmarks.peers import Order
-from benchmarks.scenarios.scenario import Scenario
+from benchmarks.peers import HISTORY, Order
+from benchmarks.scenarios.scenario import PLAIN, Scenario
 
 NAME = "fan-out"
 BURST = 50
@@ -22,8 +22,10 @@ def case(members: int) -> str:
 
 def run(bench: Bench) -> None:
     """Measure each size of room, single events and bursts."""
-    with bench.started(only_serving=False) as contestants:
+    with bench.started(only_serving=False) as everybody:
         for members in bench.sizes.rooms:
+            with_history = members in bench.sizes.history_rooms
+            contestants = [found for found in everybody if with_history or not found.peer.with_history]
             for contestant in contestants:
                 contestant.grow(members)
             _calibrate(contestants)
@@ -67,7 +69,7 @@ SCENARIO = Scenario(
     how="The server publishes events to one room as fast as it can: single events, each in a turn of its loop of its "
     f"own, and bursts of {BURST} in one turn. The time runs from the first event to the last byte at the last client. "
     "The C loop sends frames of the same length over as many sockets, a burst in one `send()` per socket; its reader "
-    "is the same, so it shows also what the clients can take.",
+    "is the same, so it shows also what the clients can take. With a history an event has its position behind it.",
     metrics={
         SINGLE: PER_SECOND,
         BURSTS: PER_SECOND,
@@ -78,4 +80,5 @@ SCENARIO = Scenario(
     plotted=(SINGLE, BURSTS),
     steps=lambda sizes: 2 * len(sizes.rooms),
     run=run,
+    only=(*PLAIN, HISTORY),
 )

@@ -77,4 +77,5 @@ SCENARIO = Scenario(
     plotted=(CPU,),
     steps=lambda _: 1,
     run=run,
+    most_rounds=2,
 )

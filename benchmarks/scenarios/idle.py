@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import KILOBYTES
+from benchmarks.peers import HISTORY
 from benchmarks.process import memory_bytes
 from benchmarks.scenarios.scenario import IDLE_AT_TIMES, Scenario
 
@@ -50,5 +51,6 @@ SCENARIO = Scenario(
     plotted=(PSS,),
     steps=lambda _: 1,
     run=run,
-    only=IDLE_AT_TIMES,
+    only=(*IDLE_AT_TIMES, HISTORY),
+    most_rounds=2,
 )

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import MICROSECONDS
-from benchmarks.peers import Generated, Order
-from benchmarks.scenarios.scenario import Scenario
+from benchmarks.peers import HISTORY, Generated, Order
+from benchmarks.scenarios.scenario import PLAIN, Scenario
 
 NAME = "publishing in-process"
 OWN, KERNEL = "own CPU per publish", "the kernel's CPU per publish"
@@ -52,4 +52,5 @@ SCENARIO = Scenario(
     plotted=(OWN,),
     steps=lambda _: 2,
     run=run,
+    only=(*PLAIN, HISTORY),
 )

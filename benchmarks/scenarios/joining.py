@@ -7,7 +7,7 @@ from dataclasses import replace
 from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import MICROSECONDS, PER_SECOND
 from benchmarks.load.audience import Audience
-from benchmarks.peers import Sessions
+from benchmarks.peers import HISTORY, Sessions
 from benchmarks.scenarios.scenario import IDLE_AT_TIMES, Scenario
 
 NAME = "connect+join"
@@ -63,5 +63,5 @@ SCENARIO = Scenario(
     plotted=(CPU,),
     steps=lambda _: len(STORES),
     run=run,
-    only=IDLE_AT_TIMES,
+    only=(*IDLE_AT_TIMES, HISTORY),
 )

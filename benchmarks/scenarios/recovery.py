@@ -120,7 +120,7 @@ SCENARIO = Scenario(
     name=NAME,
     title="Recovery",
     how="Ours and Node, the latter with `connectionStateRecovery` (in-memory adapter, 120 s, `skipMiddlewares`). "
-    "Everybody is in one room, and half of the clients each in a room of ten as well; 20 events a second for 120 s go "
+    "Everybody is in one room, and half of the clients each in a room of ten as well; 20 events a second for 160 s go "
     "by turns to the large room and to one of the small ones. Each client resets its TCP connection about every 15 s "
     "(20 % more or less) and comes back 2 s later, over WebSocket, with the `pid` and the offset that socket.io-client "
     "4.6 would send; where it is not recovered, it joins its rooms again. (The full run; smaller sizes do less.) "
@@ -140,4 +140,5 @@ SCENARIO = Scenario(
     steps=lambda _: 1,
     run=run,
     only=("ours", "node"),
+    most_rounds=1,
 )

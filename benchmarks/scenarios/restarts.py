@@ -243,4 +243,5 @@ SCENARIO = Scenario(
     steps=lambda _: len(CASES),
     run=run,
     only=("ours",),
+    most_rounds=1,
 )

@@ -85,4 +85,5 @@ SCENARIO = Scenario(
     steps=lambda _: 1,
     run=run,
     only=IDLE_AT_TIMES,
+    most_rounds=2,
 )
