@@ -250,8 +250,8 @@ KEPT, MEMORY = (_key(slow.NAME, slow.case(1_000, 100), metric) for metric in (sl
 LAST, CALM, MEANWHILE = (
     _key(access.NAME, access.evicted(1_000), metric) for metric in (access.LAST, access.CALM, access.MEANWHILE)
 )
-SWEEP, BEFORE_SWEEP = (
-    _key(access.NAME, access.swept(15_000), metric) for metric in (access.PING_SWEEP, access.PING_CALM)
+TURN, SWEEP, BEFORE_SWEEP = (
+    _key(access.NAME, access.swept(15_000), metric) for metric in (access.TURN, access.PING_SWEEP, access.PING_CALM)
 )
 ANSWERED, QUERIES, ALONE, BESIDE = (
     _key(access.NAME, access.joined(500), metric)
@@ -320,9 +320,10 @@ TARGETS = (
     Target("the same", "p99 of 1,000 others at most 1.5 × calm", _growth(CALM, MEANWHILE, 1.5, MILLISECONDS)),
     Target(
         "a sweep over 15,000 members",
-        "holds others up for at most 5 ms",
-        _at_most(SWEEP, 5e-3, MILLISECONDS, BEFORE_SWEEP),
+        "holds the loop for at most 5 ms at a time",
+        _always_at_most(TURN, 5e-3, MILLISECONDS),
     ),
+    Target("the same", "a ping is answered within 5 ms", _at_most(SWEEP, 5e-3, MILLISECONDS, BEFORE_SWEEP)),
     Target("500 rooms joined in one go, cold", "answered within 1 s", _at_most(ANSWERED, 1.0, MILLISECONDS)),
     Target("the same", "at most 20 queries", _at_most(QUERIES, 20, COUNT)),
     Target("the same", "an event of others at most 50 ms later", _more_by_at_most(ALONE, BESIDE, 50e-3, MILLISECONDS)),

@@ -23,6 +23,7 @@ from repo_notify.testing.teamspaces import Teamspace
 NAME = "access"
 LAST = "last eviction after the write"
 CALM, MEANWHILE = "p99 of others, calm", "p99 of others meanwhile"
+TURN, COLLECTION = "longest turn of the loop, sweeping", "longest garbage collection, sweeping"
 PING_CALM, PING_SWEEP = "slowest answer to a ping, calm", "slowest answer to a ping, sweeping"
 ANSWERED, QUERIES = "all rooms answered after", "queries"
 LATEST_CALM, LATEST_JOINING = "latest event of others, calm", "latest event of others, joining"
@@ -147,12 +148,21 @@ def _sweeps(bench: Bench, peer: Peer) -> None:
         contestant.grow(sizes.sweep_members)
         for _ in range(bench.rounds):
             before = _swept_so_far(contestant)
+            _turns(contestant)
             sweeping = contestant.load.run(slowest_answer, contestant.script, sizes.sweep_seconds)
+            turn, collection = _turns(contestant)
             if _swept_so_far(contestant) - before < sizes.sweep_members:
                 raise LoadError("ours has not looked at everybody while it was watched")
-            bench.add(NAME, swept(sizes.sweep_members), PING_CALM, peer, calm)
-            bench.add(NAME, swept(sizes.sweep_members), PING_SWEEP, peer, sweeping)
+            measured = ((TURN, turn), (COLLECTION, collection), (PING_CALM, calm), (PING_SWEEP, sweeping))
+            for metric, value in measured:
+                bench.add(NAME, swept(sizes.sweep_members), metric, peer, value)
             bench.step()
+
+
+def _turns(contestant: Contestant) -> tuple[float, float]:
+    """Return how long the server's longest turn and garbage collection were since it was asked last, in seconds."""
+    turn, collection = _server(contestant).ask("/bench/turns").json()
+    return turn, collection
 
 
 def _swept_so_far(contestant: Contestant) -> float:
@@ -198,12 +208,16 @@ SCENARIO = Scenario(
     "member so, 20 times (in the full run), while 20 events a second go to as many members of another room, whose p99 "
     "is taken before and meanwhile. The sweep: a WebSocket ping each millisecond, while everybody's right is asked for "
     "again and again, half a second after the end of the time before; calm is the same server with next to nobody in "
-    "it. Joins: one client joins every model of a teamspace that the server has never heard of, in one go; queries are "
-    "those that the server sent to MongoDB meanwhile; 100 events a second go to ten others. All are one user.",
+    "it. A turn goes from where the loop has waited to where it waits again, in CPU time of its thread, so that nobody "
+    "else of the machine has a part in it; the garbage collections in it stand for themselves. Joins: one client joins "
+    "every model of a teamspace that the server has never heard of, in one go; queries are those that the server sent "
+    "to MongoDB meanwhile; 100 events a second go to ten others. All are one user.",
     metrics={
         LAST: MILLISECONDS,
         CALM: MILLISECONDS,
         MEANWHILE: MILLISECONDS,
+        TURN: MILLISECONDS,
+        COLLECTION: MILLISECONDS,
         PING_CALM: MILLISECONDS,
         PING_SWEEP: MILLISECONDS,
         ANSWERED: MILLISECONDS,

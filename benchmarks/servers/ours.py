@@ -14,6 +14,7 @@ from flask import Flask, jsonify
 from pymongo import monitoring
 
 from benchmarks.servers.control import add_control, use_sessions
+from benchmarks.servers.turns import Turns
 from repo_notify import RepoNotify
 from repo_notify.events import ModelSettingsUpdated, TicketCreated
 from repo_notify.serving import serve
@@ -44,7 +45,7 @@ def make_app(config: dict[str, Any]) -> Flask:
     app = Flask("ours")
     queries = Queries()
     monitoring.register(queries)
-    app.add_url_rule("/bench/queries", view_func=lambda: jsonify(queries.count))
+    app.add_url_rule("/bench/queries", "queries", view_func=lambda: jsonify(queries.count))
     app.config.update(
         SECRET_KEY=config["secret"],
         REPO_NOTIFY_MONGO_URI=config["mongo_uri"],
@@ -69,6 +70,8 @@ def make_app(config: dict[str, Any]) -> Flask:
         notify.publish(event(kind="container", data=data, **place))
 
     add_control(app, config["room"], publish)
+    turns = Turns()
+    app.add_url_rule("/bench/turns", "turns", view_func=lambda: jsonify(turns.longest()))
     return app
 
 
