@@ -12,7 +12,7 @@ import os
 import secrets
 import threading
 from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
 from itertools import islice
@@ -42,7 +42,7 @@ MAX_ATTEMPTS = 3
 OPEN_SECONDS, OPEN_PAUSE_SECONDS = 10.0, 0.2
 # How long somebody who has read more than this process is waited for.
 CATCH_UP_SECONDS = 2.0
-# So many messages of others are remembered.
+# So many messages are remembered.
 MAX_SEEN = 10_000
 # How often what no process keeps any more is dropped.
 TRIM_SECONDS = 5.0
@@ -116,8 +116,8 @@ class Stream:
         # whether the history has it.
         self._pending: OrderedDict[Key, Deliver] = OrderedDict()
         self._delivered: dict[Key, bool] = {}
-        # What others have brought lately.
-        self._seen: OrderedDict[Key, None] = OrderedDict()
+        # What has been read lately, and the history in which it was.
+        self._seen: OrderedDict[Key, str] = OrderedDict()
         self._lost = False
         self._trimmed = 0
         self._attempts = 0
@@ -414,24 +414,35 @@ class Stream:
     def _adopt(self, meta: Meta) -> None:
         found = list(self._redis.between(meta.begun, meta.number))
         lost = self._redis.trimmed()
-        with self._turn, self._order:
-            self._history.adopt(meta, lost)
-            self._delivered = dict.fromkeys(self._delivered, False)
-            for read in found:
-                self._history.arrive(read.number)
-                message = self._read(read)
-                if message is not None:
-                    self._remember((message.origin, message.number))
-                if message is not None and message.kind == LOST:
-                    self._history.hole()
-                elif message is not None and message.kind in messages.KEPT:
-                    self._recall(message, read.at)
-            self._history.arrive(meta.number)
-            self._trimmed = self._history.first_message
+        with self._turn:
+            # It may be among what was found, and then does not come back.
+            self._deliver_waiting()
+            with self._order:
+                self._go_over(meta, lost, found)
         if self._serves:
             self._receiver.missed()
 
+    def _go_over(self, meta: Meta, lost: Iterable[tuple[str, int]], found: Iterable[Read]) -> None:
+        self._history.adopt(meta, lost)
+        self._delivered = dict.fromkeys(self._delivered, False)
+        for read in found:
+            self._history.arrive(read.number)
+            message = self._read(read)
+            if message is None or self._seen_in(message) == meta.name:
+                continue
+            self._delivered.pop((message.origin, message.number), None)
+            self._remember(message)
+            if message.kind == LOST:
+                self._history.hole()
+            else:
+                self._recall(message, read.at)
+        self._history.arrive(meta.number)
+        self._trimmed = self._history.first_message
+
     def _recall(self, message: Message, at: float) -> None:
+        """Keep what everybody here has heard, or was told of by a gap."""
+        if message.kind not in messages.KEPT:
+            return
         try:
             self._receiver.recall(message, monotonic() - max(0.0, time() - at))
         # What another version of us published must not end everything else.
@@ -459,12 +470,16 @@ class Stream:
 
     def _carry_out(self, message: Message, read: Read) -> None:
         key = message.origin, message.number
-        kept = self._delivered.pop(key, None)
-        if message.origin != self._origin:
-            self._remember(key)
-        if kept is False:
+        delivered = self._delivered.pop(key, None)
+        seen = self._seen_in(message)
+        self._remember(message)
+        if seen == self._history.name:
+            # It was offered again, long after that.
+            return
+        if seen is not None or delivered is False:
+            # What it was in, or would have been in, is forgotten.
             self._recall(message, read.at)
-        if kept is not None:
+        if seen is not None or delivered is not None:
             return
         deliver = self._pending.pop(key, None)
         try:
@@ -479,9 +494,13 @@ class Stream:
             if self._rarely("failure"):
                 logger.exception("a message of the history in Redis could not be carried out")
 
-    def _remember(self, key: Key) -> None:
-        """Take note that something of another origin is there: the queue may bring it, too."""
-        self._seen[key] = None
+    def _seen_in(self, message: Message) -> str | None:
+        """Return the history in which a message was last; None for one that was in none."""
+        return self._seen.get((message.origin, message.number))
+
+    def _remember(self, message: Message) -> None:
+        """Take note that a message is there: the queue may bring it, too, and so may who does not know that it is."""
+        self._seen[message.origin, message.number] = self._history.name
         while len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
 

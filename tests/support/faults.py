@@ -280,9 +280,6 @@ class Listener:
             found += [
                 f"{name} {number} twice"
                 for other, number, moved in self.repeated
-                if other == name
-                and not (moved and known[number].loose)
-                # What several processes have heard, one of them may put into the history that follows a forgotten one.
-                and publisher.keeps_order(number)
+                if other == name and not (moved and known[number].loose)
             ]
         return found
