@@ -47,7 +47,10 @@ class RawMembers:
     def send(
         self, data: bytes, skip: object, backlogged: Collection[RawTransport], update: Hashable | None = None
     ) -> int:
-        """Send to all but `skip`, and have it wait for those who are backlogged; returns to how many."""
+        """Send to all but `skip`, and have it wait for those who are backlogged; returns to how many.
+
+        Who is gone, and not removed yet, counts: to the application it ends behind this.
+        """
         sockets, transports, waiting = self._sockets, self._transports, list[RawTransport]()
         if backlogged or skip is not None:
             places = self._places
@@ -68,19 +71,20 @@ class RawMembers:
                 taken.append(GONE)
             else:
                 done = True
-        sent = len(taken)
-        if taken.count(len(data)) != sent:
-            sent = sum(map(_complete, transports, taken, repeat(data)))
-        return sent + sum([found.push(data, update) for found in waiting]) if waiting else sent
+        if taken.count(len(data)) != len(taken):
+            for transport, sent in zip(transports, taken, strict=True):
+                _complete(transport, sent, data)
+        for transport in waiting:
+            transport.push(data, update)
+        return len(transports) + len(waiting)
 
 
-def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:
-    """See to what a socket did not take; whether the transport did."""
+def _complete(transport: RawTransport, sent: int, data: bytes) -> None:
+    """See to what a socket did not take."""
     if sent == GONE:
-        return transport.push(data)
-    if sent != len(data):
+        transport.push(data)
+    elif sent != len(data):
         transport.keep(data, sent)
-    return True
 
 
 class FastPath:
