@@ -58,10 +58,13 @@ class Crowd:
         self.who.publish(type_, **self.place.in_model, kind="container", data=data)
         self.published += 1
 
-    def drop(self, number: int) -> None:
-        """A client is gone without having read what was sent to it last."""
+    def drop(self, number: int, *, noticed: bool = True) -> None:
+        """A client is gone without having read what was sent to it last; whether the server is to notice it first."""
         self.away.add(number)
-        lose(self.served, self.clients[number])
+        if noticed:
+            lose(self.served, self.clients[number])
+        else:
+            self.clients[number].drop()
 
     def back(self, number: int) -> None:
         self.clients[number].connect()
@@ -85,7 +88,7 @@ def test_the_sum_holds_while_connections_are_lost(serve_host: Callable[..., Serv
             elif number in crowd.away:
                 crowd.back(number)
             elif chance.random() < 0.5:
-                crowd.drop(number)
+                crowd.drop(number, noticed=chance.random() < 0.5)
             else:
                 crowd.listen(number)
         for number in list(crowd.away):
