@@ -27,6 +27,7 @@ Json = Any
 CLIENTS = 8
 # The whole story takes two minutes with REPO_NOTIFY_TEST_RECOVERY_SECONDS=120.
 SECONDS = float(os.environ.get("REPO_NOTIFY_TEST_RECOVERY_SECONDS", "6"))
+pytestmark = pytest.mark.timeout(SECONDS + 120)
 OUTCOMES = ("sent", "replayed", "slow", "gone", "gap", "superseded")
 
 
