@@ -165,6 +165,33 @@ def test_a_connection_that_is_still_open_elsewhere_is_closed(two: Two, place: Pl
     end_link(old)
 
 
+def test_who_is_back_again_is_not_let_go_of_by_what_arrives_late(two: Two, place: Place) -> None:
+    client = two.joined(place)
+    for served in (two.there, two.here):
+        client.drop()
+        client.url = served.url
+        client.connect()
+        assert client.recovered
+    # As when the other process could not say so at once.
+    stream, meta = f"{{{two.channel}}}:stream", f"{{{two.channel}}}:history"
+    taken = [json.loads(fields[b"body"]) for _, fields in two.redis.xrange(stream)]
+    first = next(message for message in taken if message["kind"] == "taken")
+    late = json.dumps({**first, "number": first["number"] + 1_000}).encode()
+    number = two.redis.hincrby(meta, "number", 1)
+    two.redis.xadd(stream, {"at": "1", "body": late}, id=f"{number}-0")
+    update(two.here, place, 1)
+    assert numbers(client.hear(1)) == [1]
+    client.drop()
+    until(lambda: metric(two.here, "repo_notify_lost_clients") == 1)
+    number = two.redis.hincrby(meta, "number", 1)
+    later = json.dumps({**first, "number": first["number"] + 2_000}).encode()
+    two.redis.xadd(stream, {"at": "1", "body": later}, id=f"{number}-0")
+    update(two.here, place, 2)
+    client.connect()
+    assert client.recovered
+    assert numbers(client.hear(1)) == [2]
+
+
 def test_a_secret_counts_once_on_all_processes(two: Two, place: Place) -> None:
     client = two.joined(place)
     pid, sid, offset = client.pid, client.sid, client.offset
