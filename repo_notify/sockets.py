@@ -78,7 +78,7 @@ class Follower(Socket, Protocol):
         Where a handler begins it, `replay.run()` is called behind the answer to the client.
         """
 
-    def send_page(self, page: Sequence[Any], *, last: bool) -> bool:
+    def send_page(self, page: Sequence[Any], *, last: bool) -> None:
         """Send packets of what was prepared for rooms in one write, the position behind the `last` of them."""
 
     def when_drained(self, call: Callable[[], None]) -> None:

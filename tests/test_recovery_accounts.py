@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 from collections.abc import Callable
@@ -13,8 +14,10 @@ import pytest
 
 from tests.support.audience import Place
 from tests.support.metrics import metric
+from tests.support.mongo_proxy import MongoProxy
 from tests.support.returning import Returning
 from tests.support.served import Served, User
+from tests.support.teamspaces import Teamspace
 from tests.support.until import until
 from tests.test_recovery import READER, lose, place, publisher
 
@@ -24,6 +27,7 @@ Json = Any
 CLIENTS = 8
 # The whole story takes two minutes with REPO_NOTIFY_TEST_RECOVERY_SECONDS=120.
 SECONDS = float(os.environ.get("REPO_NOTIFY_TEST_RECOVERY_SECONDS", "6"))
+pytestmark = pytest.mark.timeout(SECONDS + 120)
 OUTCOMES = ("sent", "replayed", "slow", "gone", "gap", "superseded")
 
 
@@ -55,10 +59,13 @@ class Crowd:
         self.who.publish(type_, **self.place.in_model, kind="container", data=data)
         self.published += 1
 
-    def drop(self, number: int) -> None:
-        """A client is gone without having read what was sent to it last."""
+    def drop(self, number: int, *, noticed: bool = True) -> None:
+        """A client is gone without having read what was sent to it last; whether the server is to notice it first."""
         self.away.add(number)
-        lose(self.served, self.clients[number])
+        if noticed:
+            lose(self.served, self.clients[number])
+        else:
+            self.clients[number].drop()
 
     def back(self, number: int) -> None:
         self.clients[number].connect()
@@ -82,7 +89,7 @@ def test_the_sum_holds_while_connections_are_lost(serve_host: Callable[..., Serv
             elif number in crowd.away:
                 crowd.back(number)
             elif chance.random() < 0.5:
-                crowd.drop(number)
+                crowd.drop(number, noticed=chance.random() < 0.5)
             else:
                 crowd.listen(number)
         for number in list(crowd.away):
@@ -96,6 +103,37 @@ def test_the_sum_holds_while_connections_are_lost(serve_host: Callable[..., Serv
         assert owed(served) == crowd.published * CLIENTS == sum(found.values())
         assert found["replayed"] > 0
         assert found["slow"] == found["gone"] == found["gap"] == found["superseded"] == 0
+
+
+@pytest.mark.parametrize("mode", ["gevent", "threading"])
+def test_who_is_gone_while_its_last_event_is_handled_is_counted(
+    serve_host: Callable[..., Served], sample: str, place: Place, teamspaces: Callable[[], Teamspace], mode: str
+) -> None:
+    threads = {"PATCH": False, "REPO_NOTIFY_ASYNC_MODE": "threading"} if mode == "threading" else {}
+    with MongoProxy(sample) as database, ExitStack() as stack:
+        served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, REPO_NOTIFY_SHUTDOWN_TIMEOUT=0.2, **threads)
+        crowd = Crowd(served, place, stack)
+        crowd.publish()
+        other = Place(teamspaces())
+        database.hold(other.teamspace.name)
+        crowd.clients[0].send("42" + json.dumps(["join", other.in_model]))
+        assert database.asked.wait(10)
+        crowd.away.add(0)
+        crowd.clients[0].drop()
+        until(lambda: metric(served, "repo_notify_connections") == CLIENTS - 1)
+        crowd.publish()
+        crowd.publish()
+        assert metric(served, "repo_notify_lost_clients") == 0
+        database.release()
+        until(lambda: metric(served, "repo_notify_lost_clients") == 1)
+        crowd.publish()
+        crowd.back(0)
+        for number in range(CLIENTS):
+            crowd.listen(number)
+            assert crowd.heard[number] == list(range(crowd.published))
+        found = accounts(served)
+        assert found["replayed"] == crowd.published
+        assert owed(served) == crowd.published * CLIENTS == sum(found.values())
 
 
 def test_each_way_to_miss_something_is_counted(serve_host: Callable[..., Served], place: Place) -> None:

@@ -12,6 +12,7 @@ import shutil
 import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from time import monotonic
 from typing import Any
@@ -43,6 +44,8 @@ CLIENTS = 6
 OUTAGE_SECONDS, CALM_SECONDS = 4.0, 30.0
 # How long a process runs at least, and a broker, so that there is something to lose.
 LIFE_SECONDS = 1.0
+# What one process has heard by the message queue, the others have heard so much later, at most.
+QUEUE_SECONDS = 1.0
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(DURATION + 120)]
 
@@ -69,8 +72,8 @@ class Broker:
 class Story:
     """What happens: one action after another."""
 
-    # Whether something is published by the message queue, too.
-    has_queue = False
+    # Who publishes by the message queue, too.
+    queue: Publisher | None = None
 
     def __init__(
         self, chance: random.Random, weather: Weather, sides: list[Side], place: Place, broker: Broker | None
@@ -79,6 +82,8 @@ class Story:
         self.listeners: list[Listener] = []
         self.done: list[str] = []
         self._ended = monotonic()
+        # What came first by the queue since the broker is back, and when that was heard.
+        self._first, self._heard_first = 0, 0.0
         self.actions = [self.listen, self.back] * 8 + [self.drop] * 4 + [self.end_process] + [self.start_process] * 3
         if broker is not None:
             self.actions += [self.stop_broker, self.start_broker]
@@ -105,6 +110,7 @@ class Story:
     def listen(self) -> None:
         if listener := self.some(connected=True):
             listener.listen()
+            self._excuse_no_more(listener)
 
     def drop(self) -> None:
         if listener := self.some(connected=True):
@@ -151,7 +157,7 @@ class Story:
         forgets = self.chance.random() < 0.3
         for listener in self.listeners:
             # What is published by the queue reaches nobody who is not there, which shows as a hole in its numbers.
-            listener.excused |= forgets or self.has_queue
+            listener.excused |= forgets or self.queue is not None
         self.done.append(f"the broker ends{' and forgets' if forgets else ''}")
         self.broker.stop(forgets=forgets)
 
@@ -163,15 +169,24 @@ class Story:
             until(lambda side=side: ready(side) == {"status": "ok"}, lambda side=side: ready(side))  # type: ignore[misc]
         self.weather.change()
         self.done.append("the broker is back")
+        self._first, self._heard_first = len(self.queue.events) if self.queue is not None else 0, inf
         for listener in self.listeners:
             if listener.connected:
                 listener.listen()
                 self._excuse_no_more(listener)
 
     def _excuse_no_more(self, listener: Listener) -> None:
-        # A hole in the queue's numbers shows when the next one comes.
-        if self.weather.is_calm and not self.has_queue:
+        if self.weather.is_calm and self._has_shown_holes():
             listener.excused = False
+
+    def _has_shown_holes(self) -> bool:
+        """Whether every process has heard by the queue since the broker is back: a hole shows with the next number."""
+        queue = self.queue
+        if queue is None:
+            return True
+        if self._heard_first == inf and any(each.last_of(queue) >= self._first for each in self.listeners):
+            self._heard_first = monotonic()
+        return monotonic() - self._heard_first > QUEUE_SECONDS
 
     def is_kept(self, listener: Listener) -> bool:
         raise NotImplementedError
@@ -299,11 +314,11 @@ def test_with_one_history_for_two_processes(
     if has_queue:
         config["REPO_NOTIFY_MESSAGE_QUEUE"] = broker.address
     story = OverRedis(random.Random(SEED), weather, sides(stack, sample, ["here", "there"], config), place, broker)
-    story.has_queue = has_queue
     publishers = [Publisher(f"by {side.name}", place, weather, by_http(side)) for side in story.sides]
     if has_queue:
         queue = stack.enter_context(QueuePublisher(broker.address, channel=channel))
-        publishers.append(Publisher("by the queue", place, weather, by_queue(queue), in_outages=False))
+        story.queue = Publisher("by the queue", place, weather, by_queue(queue), in_outages=False)
+        publishers.append(story.queue)
     tell(story, publishers)
 
 

@@ -165,6 +165,33 @@ def test_a_connection_that_is_still_open_elsewhere_is_closed(two: Two, place: Pl
     end_link(old)
 
 
+def test_who_is_back_again_is_not_let_go_of_by_what_arrives_late(two: Two, place: Place) -> None:
+    client = two.joined(place)
+    for served in (two.there, two.here):
+        client.drop()
+        client.url = served.url
+        client.connect()
+        assert client.recovered
+    # As when the other process could not say so at once.
+    stream, meta = f"{{{two.channel}}}:stream", f"{{{two.channel}}}:history"
+    taken = [json.loads(fields[b"body"]) for _, fields in two.redis.xrange(stream)]
+    first = next(message for message in taken if message["kind"] == "taken")
+    late = json.dumps({**first, "number": first["number"] + 1_000}).encode()
+    number = two.redis.hincrby(meta, "number", 1)
+    two.redis.xadd(stream, {"at": "1", "body": late}, id=f"{number}-0")
+    update(two.here, place, 1)
+    assert numbers(client.hear(1)) == [1]
+    client.drop()
+    until(lambda: metric(two.here, "repo_notify_lost_clients") == 1)
+    number = two.redis.hincrby(meta, "number", 1)
+    later = json.dumps({**first, "number": first["number"] + 2_000}).encode()
+    two.redis.xadd(stream, {"at": "1", "body": later}, id=f"{number}-0")
+    update(two.here, place, 2)
+    client.connect()
+    assert client.recovered
+    assert numbers(client.hear(1)) == [2]
+
+
 def test_a_secret_counts_once_on_all_processes(two: Two, place: Place) -> None:
     client = two.joined(place)
     pid, sid, offset = client.pid, client.sid, client.offset
@@ -242,6 +269,10 @@ def test_what_is_published_by_the_queue_is_in_the_history_once(sample: str, addr
         assert two.redis.xlen(f"{{{channel}}}:stream") >= 20
 
 
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2].partition("/")[0])
+
+
 def ready(served: Served) -> Json:
     return requests.get(f"{served.url}/notify/readyz", timeout=SECONDS).json()
 
@@ -255,7 +286,7 @@ def test_while_redis_is_away_each_process_serves_its_own_and_then_all(
 ) -> None:
     channel = f"two{uuid4().hex}"
     with ExitStack() as stack:
-        proxy = stack.enter_context(TcpProxy(int(address.rpartition(":")[2].partition("/")[0])))
+        proxy = stack.enter_context(TcpProxy(port_of(address)))
         config = settings(sample, f"redis://127.0.0.1:{proxy.port}/0", channel)
         here, there = (stack.enter_context(host_app(config)) for _ in range(2))
         two = Two(redis.Redis.from_url(address, protocol=2), here, there, channel)
@@ -359,7 +390,7 @@ def test_a_message_that_redis_refuses_is_a_gap_for_the_others(sample: str, place
 def test_an_answer_that_is_lost_makes_no_repeat(sample: str, address: str, place: Place) -> None:
     channel = f"two{uuid4().hex}"
     with ExitStack() as stack:
-        proxy = stack.enter_context(TcpProxy(int(address.rpartition(":")[2].partition("/")[0])))
+        proxy = stack.enter_context(TcpProxy(port_of(address)))
         here = stack.enter_context(
             host_app(settings(sample, f"redis://127.0.0.1:{proxy.port}/0", channel))
         )
@@ -377,6 +408,95 @@ def test_an_answer_that_is_lost_makes_no_repeat(sample: str, address: str, place
         for client in (near, far):
             assert [data["data"].get("n2") for _, (data,) in client.hear(2)] == [None, 2]
             assert client.heard_so_far() == []
+
+
+def test_what_two_processes_bring_into_two_histories_comes_once(
+    sample: str, address: str, place: Place, tmp_path: Path
+) -> None:
+    channel = f"two{uuid4().hex}"
+    with ExitStack() as stack:
+        history = stack.enter_context(brokers.redis(tmp_path))
+        proxy = stack.enter_context(TcpProxy(port_of(history)))
+        by_proxy = settings(sample, f"redis://127.0.0.1:{proxy.port}/0", channel)
+        here, there = (
+            stack.enter_context(host_app({**config, "REPO_NOTIFY_MESSAGE_QUEUE": address}))
+            for config in (settings(sample, history, channel), by_proxy)
+        )
+        two = Two(redis.Redis.from_url(history, protocol=2), here, there, channel)
+        stack.callback(two.close)
+        near = two.joined(place)
+        far = Returning(there.url, User(there).log_in(READER).cookie).connect()
+        stack.callback(end, far)
+        far.join(place.in_model)
+        with proxy.refusing():
+            until(lambda: ready(there)["status"] == "degraded", lambda: ready(there))
+            publisher = stack.enter_context(QueuePublisher(address, channel=channel))
+            publisher.publish(events.TicketUpdated(**place.in_model, kind="container", data={"_id": "t", "n1": 1}))
+            assert numbers(near.hear(1)) == numbers(far.hear(1)) == [1]
+            two.redis.flushall()
+            assert kinds(near, 1) == ["gap"]
+        until_ready(there)
+        assert kinds(far, 1) == ["gap"]
+        until(lambda: two.redis.xlen(f"{{{channel}}}:stream") == 1)
+        update(here, place, 2)
+        update(there, place, 3)
+        for client in (near, far):
+            assert numbers(client.hear(2)) == [2, 3]
+            assert client.heard_so_far() == []
+
+
+def test_what_is_sent_again_into_another_history_comes_once(sample: str, place: Place, tmp_path: Path) -> None:
+    channel = f"two{uuid4().hex}"
+    with ExitStack() as stack:
+        history = stack.enter_context(brokers.redis(tmp_path))
+        proxy = stack.enter_context(TcpProxy(port_of(history)))
+        here, there = (
+            stack.enter_context(host_app(settings(sample, each, channel)))
+            for each in (f"redis://127.0.0.1:{proxy.port}/0", history)
+        )
+        two = Two(redis.Redis.from_url(history, protocol=2), here, there, channel)
+        stack.callback(two.close)
+        near = two.joined(place)
+        far = Returning(there.url, User(there).log_in(READER).cookie).connect()
+        stack.callback(end, far)
+        far.join(place.in_model)
+        # Redis has to know the script.
+        update(here, place, 0)
+        assert numbers(near.hear(1)) == numbers(far.hear(1)) == [0]
+        proxy.lose_answer_to(100_000, refuse=True)
+        data = {"_id": "t", "n1": 1, "much": "x" * 200_000}
+        User(here).log_in("alice").publish("TicketUpdated", **place.in_model, kind="container", data=data)
+        for client in (near, far):
+            ((_, (heard,)),) = client.hear(1)
+            assert heard["data"] == data
+        two.redis.flushall()
+        assert kinds(far, 1) == ["gap"]
+        proxy.admit()
+        until_ready(here)
+        assert kinds(near, 1) == ["gap"]
+        until(lambda: two.redis.xlen(f"{{{channel}}}:stream") == 1)
+        update(here, place, 2)
+        update(there, place, 3)
+        for client in (near, far):
+            assert numbers(client.hear(2)) == [2, 3]
+            assert client.heard_so_far() == []
+
+
+def test_what_is_published_first_into_another_history_is_heard_at_once(two: Two, place: Place) -> None:
+    client = two.joined(place)
+    far = Returning(two.there.url, User(two.there).log_in(READER).cookie).connect()
+    two._stack.callback(end, far)
+    far.join(place.in_model)
+    two.redis.delete(*two.redis.keys(f"{{{two.channel}}}:*"))
+    update(two.here, place, 1)
+    # Which of them comes first depends on which thread is the first to see it.
+    assert sorted(kinds(client, 2)) == ["1", "gap"]
+    assert kinds(far, 1) == ["gap"]
+    # Nothing is left over for the next outage.
+    two.redis.delete(*two.redis.keys(f"{{{two.channel}}}:*"))
+    assert kinds(client, 1) == ["gap"]
+    update(two.there, place, 2)
+    assert numbers(client.hear(1)) == [2]
 
 
 def test_messages_that_are_none_of_ours_are_passed_over(two: Two, place: Place) -> None:

@@ -17,7 +17,8 @@ from typing import NamedTuple
 
 from . import messages
 from .history.redis_stream import RedisStream
-from .stream import Stream, Ticket
+from .stream import Stream
+from .stream_sender import Ticket
 
 
 class Superseded(Exception):

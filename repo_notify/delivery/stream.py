@@ -8,14 +8,11 @@ clients; the others get it when the stream is back.
 from __future__ import annotations
 
 import logging
-import os
-import secrets
 import threading
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
 from functools import partial
-from itertools import islice
 from time import monotonic, time
 from typing import Any, NamedTuple
 
@@ -23,46 +20,27 @@ from repo_notify.logs import Outage, Rarely
 from repo_notify.metrics import Metrics
 
 from . import messages
-from .at_exit import at_exit
 from .history.positions import new_history
 from .history.record_writer import SILENT
-from .history.redis_stream import Meta, Read, RedisStream, Waiting
+from .history.redis_stream import Meta, Read, RedisStream
 from .history.shared import SharedHistory
 from .history.store import StoreUnavailable
 from .messages import Message, NotUnderstood
-from .queue import FLUSH_SECONDS, MAX_WAITING, MAX_WAITING_BYTES
+from .queue import FLUSH_SECONDS
+from .stream_sender import FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS, LOST, Key, StreamSender, Ticket, Told
 
 logger = logging.getLogger(__name__)
 
-BATCH, BATCH_BYTES = 100, 4 * 1024 * 1024
-FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 0.1, 2.0
-# A message that fails so often while Redis answers is refused for good.
-MAX_ATTEMPTS = 3
 # How long a process that begins to serve waits for the stream, and how long between two tries.
 OPEN_SECONDS, OPEN_PAUSE_SECONDS = 10.0, 0.2
 # How long somebody who has read more than this process is waited for.
 CATCH_UP_SECONDS = 2.0
-# So many messages of others are remembered.
+# So many messages are remembered.
 MAX_SEEN = 10_000
 # How often what no process keeps any more is dropped.
 TRIM_SECONDS = 5.0
 
-# Something that was published cannot be had any more: everybody after it has missed it.
-LOST = "lost"
-
 Deliver = Callable[[], None]
-Key = tuple[str, int]
-
-
-class Ticket(NamedTuple):
-    """By which it is known whether the stream has something: who brought it, and as the how manieth."""
-
-    origin: str
-    number: int
-
-
-def _nothing() -> None:
-    """Nothing is to be done at the end of the process."""
 
 
 class Receiver(NamedTuple):
@@ -99,37 +77,25 @@ class Stream:
         self._begin()
 
     def _begin(self) -> None:
-        self._pid = os.getpid()
-        self._origin = secrets.token_hex(8)
-        self._number = 0
-        # How many messages were to be sent, and how many have been, or never will be.
-        self._put = self._taken = 0
-        self._lock = threading.Lock()
-        self._written = threading.Condition(self._lock)
+        told = Told(partial(self._works, "sender"), partial(self._failed, "sender"), self._refused)
+        self._sender = StreamSender(self._redis, lambda: self._history.reached, self._metrics, told)
         # Of what has been read, and of problems.
         self._progress = threading.Condition()
         # One message at a time is delivered.
         self._turn = threading.RLock()
-        self._waiting: deque[Waiting] = deque()
-        self._size = 0
         # What was published here and has not come back, in order; and what was delivered before it comes back, by
         # whether the history has it.
         self._pending: OrderedDict[Key, Deliver] = OrderedDict()
         self._delivered: dict[Key, bool] = {}
-        # What others have brought lately.
-        self._seen: OrderedDict[Key, None] = OrderedDict()
-        self._lost = False
+        # What has been read lately, and the history in which it was.
+        self._seen: OrderedDict[Key, str] = OrderedDict()
         self._trimmed = 0
-        self._attempts = 0
         self._problems: dict[str, str] = {}
         self._serves = False
-        self._something, self._closing, self._hurry = threading.Event(), threading.Event(), threading.Event()
-        self._sender: threading.Thread | None = None
-        self._forget: Callable[[], None] = _nothing
 
     def _here(self) -> None:
         """Begin anew in a forked process, and after the end."""
-        if self._pid != os.getpid() or self._closing.is_set():
+        if self._sender.is_over:
             self._begin()
 
     # What is published.
@@ -137,12 +103,10 @@ class Stream:
     def publish(self, dumped: str, deliver: Deliver) -> None:
         """Have an event, as `messages.dump` returned it, go to every process; `deliver` does so in this one."""
         self._here()
-        with self._lock:
-            key = self._new_key()
-            if self._serves:
-                self._pending[key] = deliver
-            has_room = self._enqueue(Waiting(*key, messages.envelope(*key, messages.EVENT, dumped)))
-        self._start_sender()
+        if self._serves:
+            key, has_room = self._sender.add(messages.EVENT, dumped, partial(self._expect, deliver))
+        else:
+            key, has_room = self._sender.add(messages.EVENT, dumped)
         if self._serves and (self._problems or not has_room):
             self._deliver_waiting()
         if not has_room:
@@ -152,10 +116,7 @@ class Stream:
     def send(self, kind: str, dumped: str) -> None:
         """Have a message of another kind go to the other processes."""
         self._here()
-        with self._lock:
-            key = self._new_key()
-            self._enqueue(Waiting(*key, messages.envelope(*key, kind, dumped)))
-        self._start_sender()
+        self._sender.add(kind, dumped)
 
     def offer(self, message: Message) -> None:
         """Have what somebody outside published by the message queue go to every process, which may all offer it."""
@@ -167,9 +128,7 @@ class Stream:
                 # Another process was faster.
                 return
             self._pending[key] = lambda: self._receiver.receive(message)
-            with self._lock:
-                self._enqueue(Waiting(*key, body, 1))
-        self._start_sender()
+            self._sender.offer(key, body)
         if self._problems:
             self._deliver_waiting()
 
@@ -179,50 +138,23 @@ class Stream:
         It is delivered once it is in the stream, and so at once nowhere.
         """
         self._here()
-        with self._lock:
-            if not self.has_room:
-                return None
-            key = self._new_key()
-            body = messages.envelope(*key, messages.BACKEND, dumped)
-            self._enqueue(Waiting(*key, body, entry=entry, mark=mark))
-            ticket = Ticket(self._origin, self._put)
-        self._start_sender()
-        return ticket
-
-    @property
-    def has_room(self) -> bool:
-        """Whether more may be brought: half of what may wait is for what is published here."""
-        return len(self._waiting) < MAX_WAITING // 2 and self._size < MAX_WAITING_BYTES // 2
+        return self._sender.bring(dumped, entry=entry, mark=mark)
 
     def has(self, ticket: Ticket) -> bool:
         """Return whether the stream has what was brought."""
-        return ticket.origin == self._origin and ticket.number <= self._taken
+        return self._sender.has_sent(ticket)
 
     def lose(self) -> None:
         """Have every process take note that something was published which nobody has."""
         self._here()
-        with self._lock:
-            self._lost = True
-            self._something.set()
-        self._start_sender()
+        self._sender.lose()
 
-    def _new_key(self) -> Key:
-        self._number += 1
-        return self._origin, self._number
+    def _expect(self, deliver: Deliver, key: Key) -> None:
+        self._pending[key] = deliver
 
-    def _enqueue(self, message: Waiting) -> bool:
-        """Have a message sent; return False where too much waits already."""
-        if len(self._waiting) >= MAX_WAITING or self._size + len(message.body) > MAX_WAITING_BYTES:
-            self._lost = True
-            self._metrics.queue_dropped("backlog_messages")
-            if self._rarely("full"):
-                logger.error("too much waits for the history in Redis: other processes miss what is published here")
-            return False
-        self._waiting.append(message)
-        self._size += len(message.body)
-        self._put += 1
-        self._something.set()
-        return True
+    def _refused(self, key: Key) -> None:
+        """Take note that a message does not come back."""
+        self._delivered.pop(key, None)
 
     def _deliver_waiting(self) -> None:
         """Deliver to this process's clients what has not come back from the stream."""
@@ -236,105 +168,16 @@ class Stream:
 
     def wait(self, seconds: float) -> bool:
         """Wait until the stream has what was published here; return whether it has."""
-        until = self._put
-        with self._written:
-            return self._written.wait_for(lambda: self._taken >= until, seconds) and not self._lost
+        return self._sender.wait(seconds)
 
     @property
     def waiting(self) -> int:
         """How many messages the stream does not have yet."""
-        return len(self._waiting)
+        return self._sender.waiting
 
     def problem(self) -> str | None:
         """Return what is wrong, or None."""
         return "; ".join(list(self._problems.values())) or None
-
-    # The sender.
-
-    def _start_sender(self) -> None:
-        with self._lock:
-            if self._sender is not None:
-                return
-            self._sender = threading.Thread(target=self._send_all, name="repo_notify stream sender", daemon=True)
-        self._forget = at_exit(self.close)
-        self._sender.start()
-
-    def _send_all(self) -> None:
-        # Its own: after the end there are others.
-        something, closing, hurry = self._something, self._closing, self._hurry
-        pause = FIRST_PAUSE_SECONDS
-        while True:
-            something.wait()
-            something.clear()
-            if self._closing is not closing:
-                # There is another sender now.
-                return
-            try:
-                self._send_waiting()
-                self._works("sender")
-                pause = FIRST_PAUSE_SECONDS
-            except StoreUnavailable as error:
-                self._failed("sender", error)
-                self._look_at_first(error)
-                something.set()
-                hurry.wait(pause)
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-            if closing.is_set():
-                return
-
-    def _send_waiting(self) -> None:
-        while batch := self._first():
-            if self._redis.add(batch):
-                self._attempts = 0
-                self._sent(batch)
-            else:
-                self._redis.begin(new_history(), above=self._history.reached + 1)
-
-    def _first(self) -> list[Waiting]:
-        with self._lock:
-            if self._lost:
-                # Behind what waits: what was lost would have been there.
-                key = self._new_key()
-                self._waiting.append(Waiting(*key, messages.envelope(*key, LOST, messages.dump({}))))
-                self._put += 1
-                self._lost = False
-            size = 0
-            batch: list[Waiting] = []
-            for message in islice(self._waiting, 1 if self._attempts else BATCH):
-                size += len(message.body)
-                if batch and size > BATCH_BYTES:
-                    break
-                batch.append(message)
-        return batch
-
-    def _sent(self, batch: list[Waiting]) -> None:
-        with self._written:
-            for message in batch:
-                # After an end that did not wait for it there is another queue.
-                if self._waiting and self._waiting[0] is message:
-                    self._remove_first()
-            self._written.notify_all()
-
-    def _remove_first(self) -> Waiting:
-        message = self._waiting.popleft()
-        self._size -= len(message.body)
-        self._taken += 1
-        return message
-
-    def _look_at_first(self, error: StoreUnavailable) -> None:
-        """Give up a message that Redis refuses although it answers."""
-        self._attempts += 1
-        if self._attempts < MAX_ATTEMPTS or not self._redis.answers():
-            return
-        self._attempts = 0
-        with self._written:
-            refused = self._remove_first()
-            self._lost = True
-            self._written.notify_all()
-        self._delivered.pop((refused.origin, refused.number), None)
-        self._metrics.queue_dropped("refused")
-        if self._rarely("refused"):
-            logger.error("Redis refuses a message of %d bytes: other processes miss it: %s", len(refused.body), error)
 
     def _works(self, name: str) -> None:
         if self._problems.pop(name, None) is not None and not self._problems:
@@ -363,8 +206,8 @@ class Stream:
                     break
             threading.Event().wait(OPEN_PAUSE_SECONDS)
         self._serves = True
-        self._start_sender()
-        follow = partial(self._follow, self._closing)
+        self._sender.start()
+        follow = partial(self._follow, self._sender.closing)
         threading.Thread(target=follow, name="repo_notify stream receiver", daemon=True).start()
 
     def _follow(self, closing: threading.Event) -> None:
@@ -414,24 +257,35 @@ class Stream:
     def _adopt(self, meta: Meta) -> None:
         found = list(self._redis.between(meta.begun, meta.number))
         lost = self._redis.trimmed()
-        with self._turn, self._order:
-            self._history.adopt(meta, lost)
-            self._delivered = dict.fromkeys(self._delivered, False)
-            for read in found:
-                self._history.arrive(read.number)
-                message = self._read(read)
-                if message is not None:
-                    self._remember((message.origin, message.number))
-                if message is not None and message.kind == LOST:
-                    self._history.hole()
-                elif message is not None and message.kind in messages.KEPT:
-                    self._recall(message, read.at)
-            self._history.arrive(meta.number)
-            self._trimmed = self._history.first_message
+        with self._turn:
+            # It may be among what was found, and then does not come back.
+            self._deliver_waiting()
+            with self._order:
+                self._go_over(meta, lost, found)
         if self._serves:
             self._receiver.missed()
 
+    def _go_over(self, meta: Meta, lost: Iterable[tuple[str, int]], found: Iterable[Read]) -> None:
+        self._history.adopt(meta, lost)
+        self._delivered = dict.fromkeys(self._delivered, False)
+        for read in found:
+            self._history.arrive(read.number)
+            message = self._read(read)
+            if message is None or self._seen_in(message) == meta.name:
+                continue
+            self._delivered.pop((message.origin, message.number), None)
+            self._remember(message)
+            if message.kind == LOST:
+                self._history.hole()
+            else:
+                self._recall(message, read.at)
+        self._history.arrive(meta.number)
+        self._trimmed = self._history.first_message
+
     def _recall(self, message: Message, at: float) -> None:
+        """Keep what everybody here has heard, or was told of by a gap."""
+        if message.kind not in messages.KEPT:
+            return
         try:
             self._receiver.recall(message, monotonic() - max(0.0, time() - at))
         # What another version of us published must not end everything else.
@@ -459,18 +313,22 @@ class Stream:
 
     def _carry_out(self, message: Message, read: Read) -> None:
         key = message.origin, message.number
-        kept = self._delivered.pop(key, None)
-        if message.origin != self._origin:
-            self._remember(key)
-        if kept is False:
+        delivered = self._delivered.pop(key, None)
+        seen = self._seen_in(message)
+        self._remember(message)
+        if seen == self._history.name:
+            # It was offered again, long after that.
+            return
+        if seen is not None or delivered is False:
+            # What it was in, or would have been in, is forgotten.
             self._recall(message, read.at)
-        if kept is not None:
+        if seen is not None or delivered is not None:
             return
         deliver = self._pending.pop(key, None)
         try:
             if deliver is not None:
                 deliver()
-            elif message.origin != self._origin or message.kind in messages.KEPT:
+            elif message.origin != self._sender.origin or message.kind in messages.KEPT:
                 # One of its own that nobody waits for was brought, or published before this process served.
                 self._receiver.receive(message)
         # A message that another version of us sent, or nobody of us, must not end the subscription.
@@ -479,9 +337,13 @@ class Stream:
             if self._rarely("failure"):
                 logger.exception("a message of the history in Redis could not be carried out")
 
-    def _remember(self, key: Key) -> None:
-        """Take note that something of another origin is there: the queue may bring it, too."""
-        self._seen[key] = None
+    def _seen_in(self, message: Message) -> str | None:
+        """Return the history in which a message was last; None for one that was in none."""
+        return self._seen.get((message.origin, message.number))
+
+    def _remember(self, message: Message) -> None:
+        """Take note that a message is there: the queue may bring it, too, and so may who does not know that it is."""
+        self._seen[message.origin, message.number] = self._history.name
         while len(self._seen) > MAX_SEEN:
             self._seen.popitem(last=False)
 
@@ -502,14 +364,4 @@ class Stream:
 
     def close(self, seconds: float = FLUSH_SECONDS) -> None:
         """Send what waits, for so many seconds at most, and end."""
-        if self._pid != os.getpid() or self._closing.is_set():
-            return
-        self._forget()
-        self._hurry.set()
-        if self._sender is not None:
-            self.wait(seconds)
-        self._closing.set()
-        self._something.set()
-        # What a queue brought stays there until it is acknowledged.
-        if left := sum(not message.entry for message in self._waiting):
-            logger.error("the history in Redis did not take %d messages at the end: they are lost", left)
+        self._sender.close(seconds)

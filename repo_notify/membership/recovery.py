@@ -210,12 +210,15 @@ class Recoveries:
         return _Kept(record, number, rooms, refused, asked)
 
     def taken(self, named: Mapping[str, Any]) -> None:
-        """Let go of a client that is back on another process, which has taken its record, by the key of its secret."""
-        key = named["key"]
+        """Let go of a client that is back on another process, which has taken its record, by the key of its secret.
+
+        `ids` are those of the connection whose record that was: a later one of the client is none of it.
+        """
+        key, ids = named["key"], named["ids"]
         found = self._sockets.follower(named["sid"], named["namespace"])
-        if found is not None and found.pid is not None and key_of(found.pid) == key:
+        if found is not None and found.connection_id in ids and found.pid is not None and key_of(found.pid) == key:
             self._sockets.take_over(found)
-        self.records.drop(key)
+        self.records.drop(key, ids)
 
     def reach(self, position: object) -> None:
         """Wait, for a moment, for what somebody with that position knows of already."""

@@ -258,6 +258,10 @@ class Listener:
         self._moves_at[key] = self.moves
         self.heard.append(key)
 
+    def last_of(self, publisher: Publisher) -> int:
+        """Return the number of the last event of a publisher that it has heard, or -1."""
+        return next((number for name, number in reversed(self.heard) if name == publisher.name), -1)
+
     def _gap(self, reason: str) -> None:
         self.gaps += 1
         self.story.append(f"gap: {reason}")
@@ -280,9 +284,6 @@ class Listener:
             found += [
                 f"{name} {number} twice"
                 for other, number, moved in self.repeated
-                if other == name
-                and not (moved and known[number].loose)
-                # What several processes have heard, one of them may put into the history that follows a forgotten one.
-                and publisher.keeps_order(number)
+                if other == name and not (moved and known[number].loose)
             ]
         return found

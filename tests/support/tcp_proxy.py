@@ -122,6 +122,7 @@ class TcpProxy(Proxy):
     def __init__(self, target: int) -> None:
         super().__init__(("127.0.0.1", target))
         self._lose_from: int | None = None
+        self._refuses_then = False
 
     def freeze(self, *, new_too: bool = False) -> None:
         """Let the connections that are open stay open and silent; later ones work unless `new_too`."""
@@ -145,9 +146,17 @@ class TcpProxy(Proxy):
         """How many of them have not ended."""
         return sum(pair.client.fileno() >= 0 for pair in list(self._pairs))
 
-    def lose_answer_to(self, size: int) -> None:
-        """Close the connection that sends the next request of at least that size, when the broker answers it."""
+    def lose_answer_to(self, size: int, *, refuse: bool = False) -> None:
+        """Close the connection that sends the next request of at least that size, when the broker answers it.
+
+        With `refuse` none is let in from then on, until `admit`.
+        """
+        self._refuses_then = refuse
         self._lose_from = size
+
+    def admit(self) -> None:
+        """Let connections in again."""
+        self._refusing.clear()
 
     def _pass_on(self, pair: Pair) -> None:
         received = 0
@@ -155,6 +164,8 @@ class TcpProxy(Proxy):
             received = received + len(data) if len(data) > 1000 else 0
             if self._lose_from is not None and received >= self._lose_from:
                 self._lose_from, pair.loses_answer = None, True
+                if self._refuses_then:
+                    self._refusing.set()
             pair.forwards.wait()
             pair.server.sendall(data)
 

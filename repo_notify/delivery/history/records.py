@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any
@@ -100,8 +100,11 @@ class Records:
                 del self._of_session[record.session_id]
         return record
 
-    def drop(self, key: str) -> None:
-        """Forget the record of a client that is back on another process, by the key of its secret."""
+    def drop(self, key: str, ids: Collection[str]) -> None:
+        """Forget the record of a client that is back on another process, by the key of its secret.
+
+        One of a later connection, which has another id than these, is kept.
+        """
 
     def end_sessions(self, session_ids: Iterable[str]) -> None:
         """Forget the clients of these sessions: whose session has ended recovers nothing."""

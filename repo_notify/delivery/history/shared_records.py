@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
 from .packing import key_of
@@ -93,13 +93,19 @@ class SharedRecords(Records):
             raise Gap(UNREADABLE) from None
         if not is_there:
             return None
-        self._tell({"key": key_of(pid), "sid": found.record.sid, "namespace": found.record.namespace})
+        record = found.record
+        # It may hear of it late, when the client is back there: the ids tell which connection is meant.
+        told = {"key": key_of(pid), "sid": record.sid, "namespace": record.namespace, "ids": sorted(record.ids)}
+        self._tell(told)
         return found.record
 
-    def drop(self, key: str) -> None:
-        """Forget a record that another process has taken."""
+    def drop(self, key: str, ids: Collection[str]) -> None:
+        """Forget a record that another process has taken, unless it is of a later connection than that one."""
         pid = self._pids.get(key)
-        record = super().take(pid) if pid is not None else None
+        found = super().get(pid) if pid is not None else None
+        if pid is None or found is None or not found.ids.issubset(ids):
+            return
+        record = super().take(pid)
         if record is not None:
             self._forget(record)
 

@@ -128,8 +128,8 @@ class Connection:
         """Whether the transport is a WebSocket (python-engineio's name)."""
         return self.transport.name == WebSocketTransport.name
 
-    def send(self, out: Outgoing, following: Following | None = None) -> bool:
-        """Queue a packet; whether the connection took it. TypeError or ValueError where it cannot be encoded.
+    def send(self, out: Outgoing, following: Following | None = None) -> None:
+        """Queue a packet, unless the connection is closed. TypeError or ValueError where it cannot be encoded.
 
         Behind this, and whatever else leaves in the same write, goes what `following.now()` is then.
         """
@@ -138,14 +138,13 @@ class Connection:
         out.packets(self.codec)
         with self._lock:
             if self.closed:
-                return False
+                return
             self.transport.send(out)
             backlog = self.transport.backlog
             if backlog is not None and backlog.size:
                 self._owner.backlogs.watch(self)
                 if backlog.is_large():
                     self.too_slow(Limit.BYTES)
-            return not self.closed
 
     def when_drained(self, call: Callable[[], None]) -> None:
         """Call, in a task of its own, once nothing waits for the client; never if it ends before."""

@@ -244,11 +244,15 @@ class Client:
         if callback is not None:
             self._host.spawn(lambda: callback(*packet.data))
 
-    def _leave(self, namespace: str, reason: str) -> None:
+    def _leave(self, namespace: str, reason: str, lost: Callable[[Member, str], None] | None = None) -> None:
         member = self.members.pop(namespace, None)
         if member is None or member.gone:
             return
-        self._host.manager.retire(member)
+        # What is published is before both or behind both.
+        with self._host.manager.lock:
+            if lost is not None:
+                lost(member, reason)
+            self._host.manager.retire(member)
         self._host.handle_disconnect(member, reason)
         self._host.manager.remove(member)
 
@@ -270,11 +274,9 @@ class Client:
 
     def leave_all(self, reason: str) -> None:
         """The members leave their namespaces."""
-        for namespace, member in list(self.members.items()):
+        for namespace in list(self.members):
             recovery = self._host.recoveries.get(namespace)
-            if recovery is not None and not member.gone:
-                recovery.lost(member, reason)
-            self._leave(namespace, reason)
+            self._leave(namespace, reason, recovery.lost if recovery is not None else None)
 
     def _call(self, call: Callable[[], None]) -> None:
         with self._lock:

@@ -50,7 +50,10 @@ class RawMembers:
         return [found for found in others if found in self.places and found is not skip]
 
     def send(self, data: bytes, skip: object, without: Collection[RawTransport]) -> int:
-        """Send to all but `skip`, who may be no member, and some who are; returns to how many."""
+        """Send to all but `skip`, who may be no member, and some who are; returns to how many.
+
+        Who is gone, and not removed yet, counts: to the application it ends behind this.
+        """
         sockets, transports = self._sockets, self.transports
         if without or skip is not None:
             places = {self.places[found] for found in (*without, skip) if found in self.places}
@@ -69,19 +72,18 @@ class RawMembers:
                 taken.append(GONE)
             else:
                 done = True
-        sent = len(taken)
-        if taken.count(len(data)) != sent:
-            sent = sum(map(_complete, transports, taken, repeat(data)))
-        return sent
+        if taken.count(len(data)) != len(taken):
+            for transport, sent in zip(transports, taken, strict=True):
+                _complete(transport, sent, data)
+        return len(transports)
 
 
-def _complete(transport: RawTransport, sent: int, data: bytes) -> bool:
-    """See to what a socket did not take; whether the transport did."""
+def _complete(transport: RawTransport, sent: int, data: bytes) -> None:
+    """See to what a socket did not take."""
     if sent == GONE:
-        return transport.push(data)
-    if sent != len(data):
+        transport.push(data)
+    elif sent != len(data):
         transport.keep(data, sent)
-    return True
 
 
 class RoomBurst:
@@ -191,7 +193,9 @@ class FastPath:
         assert self.batch is not None
         waiting = members.among(self.batch.backlogged, skip)
         sent = members.send(data, skip, waiting)
-        return sent + sum([found.push(data, out.update) for found in waiting]) if waiting else sent
+        for transport in waiting:
+            transport.push(data, out.update)
+        return sent + len(waiting)
 
     def _burst(self, batch: FlushBatch[RawTransport], skip: object, positions: Positions | None) -> RoomBurst:
         """Return what takes the room's events until the end of the turn, or until something else is sent."""

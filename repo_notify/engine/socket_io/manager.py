@@ -28,7 +28,10 @@ def _listed(several: Any) -> list[Any]:
 
 
 def _send_each(members: Iterable[Member], out: Outgoing, positions: Positions | None) -> int:
-    """Send one packet to many; what cannot be encoded is the caller's mistake and shows at the first of them."""
+    """Send one packet to many; returns to how many, those who are gone and not removed yet among them.
+
+    What cannot be encoded is the caller's mistake and shows at the first of them.
+    """
     sent = 0
     positioned: Outgoing | None = None
     wires: dict[Codec, bytes] = {}
@@ -43,7 +46,8 @@ def _send_each(members: Iterable[Member], out: Outgoing, positions: Positions | 
             if member.told and positions is not None and not transport.follow(positions):
                 positioned = positioned or positions.behind(out)
                 data = positioned.wire(connection.codec)
-            sent += transport.push(data, out.update)
+            transport.push(data, out.update)
+            sent += 1
             batch = transport.batch
         else:
             positioned = positioned or (positions.behind(out) if positions is not None else out)

@@ -149,18 +149,20 @@ class Member:
         return self.held is None and self.replay is None
 
     def deliver(self, out: Outgoing, positioned: Outgoing) -> bool:
-        """Send what is meant for a room; whether it was taken now, and not left for the replay.
+        """Send what is meant for a room; whether that was done now, and not left for the replay.
 
         `positioned` is the same with the position behind it, one object for all: what waits for many counts once.
         """
         if self.replay is not None:
             return False
         if self.told and self.held is None:
-            return self.send(positioned, alone=True)
-        return self.send(out)
+            self.send(positioned, alone=True)
+        else:
+            self.send(out)
+        return True
 
-    def send(self, out: Outgoing, *, alone: bool = False) -> bool:
-        """Send a packet, the position behind it unless it is to go `alone`; whether it was taken.
+    def send(self, out: Outgoing, *, alone: bool = False) -> None:
+        """Send a packet, the position behind it unless it is to go `alone`; in vain where the connection has ended.
 
         TypeError or ValueError where it cannot be encoded.
         """
@@ -168,12 +170,12 @@ class Member:
         try:
             if self.held is None:
                 told = self.told and self.replay is None and not alone
-                return self.connection.send(out, self._space.positions if told else None)
+                self.connection.send(out, self._space.positions if told else None)
+                return
             with self._space.lock:
-                return self._hold(out)
+                self._hold(out)
         except Exception:
             self._space.logger.exception("connection %s: a delivery failed", self.connection.label)
-            return False
 
     def tell_position(self) -> None:
         """Send the position alone."""
@@ -211,19 +213,20 @@ class Member:
         for room in self.rooms:
             self._space.fast_paths.pop(room, None)
 
-    def send_page(self, outs: Sequence[Outgoing], *, last: bool) -> bool:
-        """Send what a replay has, in one write, behind the last of it the position; whether it was taken."""
+    def send_page(self, outs: Sequence[Outgoing], *, last: bool) -> None:
+        """Send what a replay has, in one write, behind the last of it the position."""
         positions = self._space.positions
         parts = [*outs, positions.now()] if last and positions is not None else list(outs)
-        return not parts or self.connection.send(Joined(parts))
+        if parts:
+            self.connection.send(Joined(parts))
 
-    def _hold(self, out: Outgoing) -> bool:
+    def _hold(self, out: Outgoing) -> None:
         connection, held = self.connection, self.held
         if held is None:
-            return connection.send(out)
+            connection.send(out)
+            return
         held.append(out)
         held.size += out.size(connection.codec)
         if held.size > connection.max_waiting:
             held.clear()
             connection.too_slow(Limit.BYTES)
-        return not connection.closed
