@@ -95,7 +95,7 @@ class Stream:
         self._order = order
         self._outage = Outage(logger, "the history in Redis works again")
         self._rarely = Rarely()
-        history.stored = self.wait
+        history.stored = self.takes
         self._begin()
 
     def _begin(self) -> None:
@@ -119,6 +119,8 @@ class Stream:
         # What others have brought lately.
         self._seen: OrderedDict[Key, None] = OrderedDict()
         self._lost = False
+        # Whether it was waited for in vain, the last time.
+        self._late = False
         self._trimmed = 0
         self._attempts = 0
         self._problems: dict[str, str] = {}
@@ -239,6 +241,12 @@ class Stream:
         until = self._put
         with self._written:
             return self._written.wait_for(lambda: self._taken >= until, seconds) and not self._lost
+
+    def takes(self, seconds: float) -> bool:
+        """As `wait`; a stream that was waited for in vain, and has not answered since, is not waited for again."""
+        taken = self.wait(0.0 if self._late and self._problems else seconds)
+        self._late = not taken
+        return taken
 
     @property
     def waiting(self) -> int:

@@ -88,10 +88,13 @@ class Publisher:
         self._socket.send_binary(data)
 
     def receive(self) -> str:
-        """Return the next text message; raises `Ended`."""
+        """Return the next text message that is no ping, which is answered; raises `Ended`."""
         code, data = self._socket.recv_data()
         if code == ABNF.OPCODE_CLOSE:
             raise Ended(struct.unpack("!H", data[:2])[0] if data else None)
+        if data == b"2":
+            self.send_text("3")
+            return self.receive()
         return str(data.decode())
 
     def __enter__(self) -> Publisher:
