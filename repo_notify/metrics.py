@@ -303,7 +303,7 @@ class Metrics:
     )
     # What is published.
     publish_request: Counts = _counters(
-        "publish_requests", "Requests to publish over HTTP by status.", "status", PUBLISH_STATUSES
+        "publish_requests", "Requests to publish, over HTTP and Socket.IO alike, by status.", "status", PUBLISH_STATUSES
     )
     published: Counts = _counters("events_published", "Events published in this process by type.", "type")
     deliveries: Watched = _read("deliveries", "Events handed to connections.", kind="counter")

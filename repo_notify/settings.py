@@ -308,7 +308,7 @@ class Settings:
     config_js: str | None = setting(
         "/config/config.js", _optional(_path), "Where `config.js` is served; empty: nowhere."
     )
-    http_prefix: str = setting("/notify", _path, "Where health, metrics and publishing over HTTP are mounted.")
+    http_prefix: str = setting("/notify", _path, "Where health, metrics and publishing are mounted.")
     namespace: str = setting("/", _namespace, "The Socket.IO namespace of both protocols.")
     legacy_v4: bool = setting(True, _boolean, "Serve v4 frontends too: rooms, event names, namespace and Engine.IO 3.")
     legacy_v4_namespace: str = setting("/legacy_v4", _namespace, "The further namespace that v4 frontends may use.")
@@ -339,9 +339,9 @@ class Settings:
         0, _whole(0), "How many proxies in front are trusted for X-Forwarded-Proto, -Host, -Port, -For and -Prefix."
     )
     api_key: str | None = setting(
-        None, _optional(_text), "The key for publishing over HTTP; without one that is off.", secret=True
+        None, _optional(_text), "The key for publishing over HTTP and Socket.IO; without one that is off.", secret=True
     )
-    max_event_bytes: int = setting(1_048_576, _whole(1), "The largest body of a publish request, in bytes.")
+    max_event_bytes: int = setting(1_048_576, _whole(1), "The largest request to publish, in bytes.")
     message_queue: str | None = setting(
         None,
         _optional(_queue(f"{_REDIS_EXAMPLE} or {_AMQP_EXAMPLE}", *_QUEUE_SCHEMES)),

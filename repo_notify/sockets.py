@@ -90,6 +90,10 @@ class Follower(Socket, Protocol):
 
 # (event, socket, arguments, how the packet was written where that is known) -> the acknowledgement.
 Handler = Callable[[Any, Socket, Sequence[Any], "Spelling | None"], Any]
+# What a CONNECT brings as `auth` -> why it is refused, None where it is not.
+Refusal = Callable[[Any], "str | None"]
+# (event, arguments, the packet's length in bytes where that is known) -> the acknowledgement.
+Acknowledge = Callable[[Any, Sequence[Any], "int | None"], Any]
 # (event, socket, arguments): it waits for its turn behind others of its connection.
 Arriving = Callable[[Any, Socket, Sequence[Any]], None]
 Opened = Callable[[str, Mapping[str, Any]], None]
@@ -144,6 +148,12 @@ class Sockets(Protocol):
         """Have the clients' `events` handled, one after another for each connection.
 
         `arriving` is told of those that wait for their turn, beforehand.
+        """
+
+    def admit_publishers(self, namespace: str, refusal: Refusal, acknowledge: Acknowledge) -> None:
+        """Let connections that `refusal` does not refuse enter another namespace, and have their events acknowledged.
+
+        They are handled one after another for each connection.
         """
 
     def watch(self, opened: Opened, closed: Closed) -> None:
@@ -251,6 +261,15 @@ class OwnSockets:
             self._server.fallbacks[namespace] = handle
             self._server.arrivals[namespace] = arriving
 
+    def admit_publishers(self, namespace: str, refusal: Refusal, acknowledge: Acknowledge) -> None:
+        """Let publishers enter; the engine stops reading a connection where too much of it waits."""
+
+        def on_event(event: Any, _: Socket, arguments: Sequence[Any], spelling: Spelling | None) -> Any:
+            return acknowledge(event, arguments, spelling.size if spelling is not None else None)
+
+        self._server.on("connect", connecting(refusal), namespace=namespace)
+        self._server.fallbacks[namespace] = on_event
+
     def watch(self, opened: Opened, closed: Closed) -> None:
         """Have the ends of connections told by the engine."""
         self._server.on_open.append(opened)
@@ -330,6 +349,16 @@ class OwnSockets:
         """End the connection of a socket whose client is back on another one, at once."""
         assert isinstance(follower, Member)
         self._server.take_over(follower)
+
+
+def connecting(refusal: Refusal) -> Callable[..., None]:
+    """Return the connect handler of a namespace that refuses whom `refusal` does."""
+
+    def connect(_sid: str, _environ: Mapping[str, Any], auth: Any = None) -> None:
+        if (why := refusal(auth)) is not None:
+            raise socketio.exceptions.ConnectionRefusedError(why)
+
+    return connect
 
 
 def count_our_rooms(server: socketio.Server) -> int:

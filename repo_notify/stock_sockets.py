@@ -18,6 +18,7 @@ from .engine.socket_io.recovery import Recovery
 from .protocol.rooms import Room
 from .sockets import (
     MAX_ID_LENGTH,
+    Acknowledge,
     Arriving,
     Closed,
     Follower,
@@ -26,8 +27,10 @@ from .sockets import (
     Peer,
     Prepare,
     Prepared,
+    Refusal,
     Socket,
     bare,
+    connecting,
     count_our_rooms,
     keys_of,
 )
@@ -125,6 +128,19 @@ class StockSockets:
                 return handle(event, socket, arguments, None)
 
         return on_event
+
+    def admit_publishers(self, namespace: str, refusal: Refusal, acknowledge: Acknowledge) -> None:
+        """Let publishers enter; what a stock server takes of one at once, and how large, is its own matter."""
+
+        def on_event(event: Any, sid: str, *arguments: Any) -> Any:
+            socket = self._socket(sid, namespace)
+            if socket is None:
+                return None
+            with self._queue(socket.connection_id):
+                return acknowledge(event, arguments, None)
+
+        self._server.on("connect", connecting(refusal), namespace=namespace)
+        self._server.on("*", on_event, namespace=namespace)
 
     def _queue(self, connection_id: str) -> FifoLock:
         with self._lock:

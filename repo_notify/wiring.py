@@ -51,6 +51,7 @@ from .web.explain import Ends, Explainer
 from .web.hooks import Hooks
 from .web.mount import credentials_count, make_socketio, mount
 from .web.operator import Operator
+from .web.publishers import admit_publishers
 from .web.publishing import Publishing
 from .web.readiness import Probes, Readiness
 from .web.refusals import Refusals
@@ -265,6 +266,7 @@ def _mount(
     settings, history, hooks = state.settings, state.history, state.hooks
     position = (lambda: history.position) if history is not None else None
     publishing = Publishing(settings, state.publisher.send_all, state.metrics)
+    admit_publishers(state.socketio.server, state.sockets, publishing, settings)
     blueprint = make_blueprint(
         app,
         settings,

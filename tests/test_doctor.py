@@ -78,7 +78,7 @@ def test_a_healthy_environment(healthy: dict[str, str]) -> None:
         ),
         ({"SESSION_TYPE": "nonsense"}, "WRONG SESSION_TYPE should be a kind that Flask-Session knows"),
         ({"SESSION_TYPE": "mongodb"}, "ok    the session store answers"),
-        ({"REPO_NOTIFY_API_KEY": ""}, "note  publishing over HTTP and the operator's view are off: set"),
+        ({"REPO_NOTIFY_API_KEY": ""}, "note  publishing from outside and the operator's view are off: set"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

@@ -72,7 +72,8 @@ ROUTES: Mapping[str, str] = {
     "healthz": "200 while the process serves.",
     "readyz": "200, or 503 with the reasons; more in [Operating](operating.md).",
     "metrics": "Prometheus's text format.",
-    "events": "Publishes an event or an array of events; needs the API key: see [Publishing](publishing.md).",
+    "events": "Publishes an event or an array of events, as the Socket.IO namespace of that name does; needs the API "
+    "key: see [Publishing](publishing.md).",
     "rooms": "Who is in which room; needs the API key: see [Troubleshooting](troubleshooting.md).",
     "explain": "Why somebody did not hear of a change; needs the API key: see [Troubleshooting](troubleshooting.md).",
 }

@@ -324,7 +324,7 @@ def _legacy(subject: Subject) -> Iterator[Finding]:
 
 def _publishing(subject: Subject) -> Iterator[Finding]:
     if subject.settings.api_key is None:
-        yield note("publishing over HTTP and the operator's view are off: set REPO_NOTIFY_API_KEY to use them")
+        yield note("publishing from outside and the operator's view are off: set REPO_NOTIFY_API_KEY to use them")
 
 
 def _server(_: Subject) -> Iterator[Finding]:

@@ -112,8 +112,10 @@ class Direct:
         except Exception as error:  # noqa: BLE001 - Flask raises it anew, for the host's error handlers and the log
             environ[FAILED] = error
             return self.wsgi_app(environ, start_response)
-        start_response(f"{answer.status} {HTTP_STATUS_CODES[answer.status].upper()}", _headers(answer, position))
-        return [answer.body]
+        body = answer.body
+        status = f"{answer.status} {HTTP_STATUS_CODES[answer.status].upper()}"
+        start_response(status, _headers(answer, len(body), position))
+        return [body]
 
     def _takes(self, environ: dict[str, Any]) -> bool:
         """Whether nothing but Flask and ourselves would have a part in the answer."""
@@ -147,7 +149,7 @@ def _read(environ: dict[str, Any], size: int) -> bytes:
     return get_input_stream(environ).read(size)
 
 
-def _headers(answer: JsonAnswer, position: str | None) -> list[tuple[str, str]]:
-    of_body = [("Content-Type", "application/json"), ("Content-Length", str(len(answer.body)))]
+def _headers(answer: JsonAnswer, length: int, position: str | None) -> list[tuple[str, str]]:
+    of_body = [("Content-Type", "application/json"), ("Content-Length", str(length))]
     told = [] if position is None else [(POSITION_HEADER, position)]
     return [*of_body, *answer.headers, *told]

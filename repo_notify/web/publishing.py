@@ -1,11 +1,14 @@
-"""`POST /notify/events`: its key, its limits, its answers (spec section 5), whichever framework reads the request."""
+"""Requests to publish: their key, their limits, their answers (spec section 5).
+
+They come by `POST /notify/events`, whichever framework reads that, and over the publishers' connections.
+"""
 
 from __future__ import annotations
 
 import hmac
 import json
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from repo_notify.errors import InvalidEvent
@@ -26,39 +29,59 @@ NOT_STORED = (
 
 # What an operator should hear of, by status; whoever asks has been told more.
 _REFUSED = {
-    400: "a request to publish was refused with 400: its events are not valid; the answer names the fields",
+    400: "a request to publish was refused with 400: its events are not valid, or are none; the first mistake: %s",
     401: "a request to publish was refused with 401: its key is not the REPO_NOTIFY_API_KEY of this service",
-    404: "a request to publish was refused with 404: publishing over HTTP is off, as REPO_NOTIFY_API_KEY is not set",
+    404: "a request to publish was refused with 404: publishing is off, as REPO_NOTIFY_API_KEY is not set",
     413: "a request to publish was refused with 413: larger than REPO_NOTIFY_MAX_EVENT_BYTES, or too many events",
     503: "a request to publish was answered with 503: the history's store did not take its events in time",
 }
 
+# How much of a publisher's mistake is logged, in characters.
+_SHOWN = 300
+# The one event that publishers send.
+PUBLISH = "publish"
+_WHAT = "publishing"
+_AN_EVENT = "an event or an array of events"
+_IN_HEADER = "Authorization should be `Bearer ` and the REPO_NOTIFY_API_KEY"
+_IN_AUTH = "auth should be {key: …} with the REPO_NOTIFY_API_KEY"
+
 # Reads at most so many bytes of a request's body.
 Read = Callable[[int], bytes]
 
+_encode = json.JSONEncoder(separators=(",", ":"), sort_keys=True).encode
+
 
 class JsonAnswer(NamedTuple):
-    """An answer as any framework can give it: status, a body of JSON, and headers besides those of the body."""
+    """An answer as any framework can give it: status, the content of its JSON, and headers besides those of a body."""
 
     status: int
-    body: bytes
+    content: Mapping[str, Any]
     headers: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def body(self) -> bytes:
+        """The content as the body of an HTTP answer."""
+        return _encode(self.content).encode() + b"\n"
 
 
 def problem(status: int, message: str) -> JsonAnswer:
     """Return an answer that says what is wrong."""
-    return JsonAnswer(status, _json({"errors": [{"message": message}]}))
+    return JsonAnswer(status, {"errors": [{"message": message}]})
 
 
 def refusal_without(key: str | None, authorization: str, what: str) -> JsonAnswer | None:
     """Return the answer to a request whose `Authorization` does not hold the API key, None to one that does."""
+    scheme, _, given = authorization.partition(" ")
+    return _refusal(key, given.strip() if scheme.lower() == "bearer" else None, what, _IN_HEADER)
+
+
+def _refusal(key: str | None, given: str | None, what: str, wanted: str) -> JsonAnswer | None:
     if key is None:
         return problem(404, f"{what} is off: REPO_NOTIFY_API_KEY is not set")
-    scheme, _, given = authorization.partition(" ")
-    if scheme.lower() == "bearer" and hmac.compare_digest(given.strip().encode(), key.encode()):
+    # JSON may hold half a surrogate pair, which UTF-8 has no form for.
+    if given is not None and hmac.compare_digest(given.encode("utf-8", "surrogatepass"), key.encode()):
         return None
-    refusal = problem(401, "Authorization should be `Bearer ` and the REPO_NOTIFY_API_KEY")
-    return refusal._replace(headers=(("WWW-Authenticate", "Bearer"),))
+    return problem(401, wanted)._replace(headers=(("WWW-Authenticate", "Bearer"),))
 
 
 class Publishing:
@@ -77,26 +100,55 @@ class Publishing:
 
         `length` is the body's, None where the request does not say it; `read` is called once the key is right.
         """
-        found = self._answer(authorization, length, read)
-        self._metrics.publish_request(str(found.status))
-        if found.status in _REFUSED and self._rarely(str(found.status)):
-            logger.warning(_REFUSED[found.status])
-        return found
+        refusal = refusal_without(self._key, authorization, _WHAT)
+        return self._noted(refusal if refusal is not None else self._read(length, read))
 
-    def _answer(self, authorization: str, length: int | None, read: Read) -> JsonAnswer:
-        if (refusal := refusal_without(self._key, authorization, "publishing over HTTP")) is not None:
-            return refusal
+    def refusal(self, auth: Any) -> str | None:
+        """Return why a connection that brings this `auth` may not publish, None where it may; counted and logged."""
+        given = auth.get("key") if isinstance(auth, dict) else None
+        refusal = _refusal(self._key, given if isinstance(given, str) else None, _WHAT, _IN_AUTH)
+        if refusal is None:
+            return None
+        message: str = self._noted(refusal).content["errors"][0]["message"]
+        return message
+
+    def acknowledge(self, event: Any, arguments: Sequence[Any], size: int | None) -> Mapping[str, Any]:
+        """Publish what an event of such a connection brings, of `size` bytes where that is known.
+
+        Returns the acknowledgement, which is what the body of the same answer over HTTP holds. Never raises: there is
+        no other answer to a publisher.
+        """
+        try:
+            return self._noted(self._take(event, arguments, size)).content
+        except Exception:
+            logger.exception("what a connection of a publisher sent could not be published")
+            return problem(500, "the events could not be published; the log of the service says why").content
+
+    def _noted(self, answer: JsonAnswer) -> JsonAnswer:
+        status = answer.status
+        self._metrics.publish_request(str(status))
+        if status in _REFUSED and self._rarely(str(status)):
+            # Who did not ask for an acknowledgement hears of it nowhere else.
+            mistake = (_encode(answer.content["errors"][0])[:_SHOWN],) if status == 400 else ()
+            logger.warning(_REFUSED[status], *mistake)
+        return answer
+
+    def _take(self, event: Any, arguments: Sequence[Any], size: int | None) -> JsonAnswer:
+        if event != PUBLISH or len(arguments) != 1:
+            return problem(400, f"the one event here is `{PUBLISH}`, with one argument: {_AN_EVENT}")
+        if size is not None and size > self._limit:
+            return problem(413, f"a message should be of at most {self._limit} bytes (REPO_NOTIFY_MAX_EVENT_BYTES)")
+        return self._publish(arguments[0])
+
+    def _read(self, length: int | None, read: Read) -> JsonAnswer:
         body = self._body(length, read)
         if body is None:
             return problem(413, f"the body should be of at most {self._limit} bytes (REPO_NOTIFY_MAX_EVENT_BYTES)")
         try:
             document = json.loads(body)
         except (ValueError, RecursionError):
-            return _invalid([{"index": 0, "fields": {"": "a JSON document: an event or an array of events"}}])
-        documents = document if isinstance(document, list) else [document]
-        if len(documents) > MAX_EVENTS:
-            return problem(413, f"an array should hold at most {MAX_EVENTS} events")
-        return self._publish(documents)
+            return _invalid([{"index": 0, "fields": {"": f"a JSON document: {_AN_EVENT}"}}])
+        return self._publish(document)
 
     def _body(self, length: int | None, read: Read) -> bytes | None:
         """Return the request's body, or None when it is over the limit, which is seen before it is all read."""
@@ -105,7 +157,10 @@ class Publishing:
         body = read(self._limit + 1 if length is None else length)
         return body if len(body) <= self._limit else None
 
-    def _publish(self, documents: list[Any]) -> JsonAnswer:
+    def _publish(self, document: Any) -> JsonAnswer:
+        documents = document if isinstance(document, list) else [document]
+        if len(documents) > MAX_EVENTS:
+            return problem(413, f"an array should hold at most {MAX_EVENTS} events")
         found: list[Event] = []
         errors: list[dict[str, Any]] = []
         for index, document in enumerate(documents):
@@ -117,12 +172,8 @@ class Publishing:
             return _invalid(errors)
         if not self._send(found):
             return problem(503, NOT_STORED)
-        return JsonAnswer(202, b'{"accepted":%d}\n' % len(found))
+        return JsonAnswer(202, {"accepted": len(found)})
 
 
 def _invalid(errors: list[dict[str, Any]]) -> JsonAnswer:
-    return JsonAnswer(400, _json({"errors": errors}))
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, separators=(",", ":"), sort_keys=True).encode() + b"\n"
+    return JsonAnswer(400, {"errors": errors})

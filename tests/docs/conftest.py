@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.clients.conftest import node  # noqa: F401 - a fixture, for the tests here
+from tests.clients.conftest import installed_clients, node  # noqa: F401 - fixtures, for the tests here
 from tests.docs.pages import ROOT, block, blocks
 from tests.support.lines import Program, printing
 from tests.support.ports import free_port

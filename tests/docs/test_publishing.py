@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ pytest.importorskip("legacy_v4")
 
 PAGE = "publishing.md"
 KEY = "a key of the tests'"
-PROGRAMS = ["views.py", "publish.mjs", "worker.py"]
+PROGRAMS = ["views.py", "publish.mjs", "kept_open.mjs", "worker.py"]
 COMMANDS = ["By HTTP, from any language", "From a shell"]
 NOTIFICATION = {"_id": "n1"}
 
@@ -83,6 +84,18 @@ def test_by_http(here: Folder, server: Served) -> None:
 @pytest.mark.clients
 def test_from_node(here: Folder, carol: ChatClient, node: Node) -> None:
     program = here.run(f"exec {node.executable} publish.mjs", KEY=KEY)
+    assert carol.hear_event("carol::notificationUpserted") == NOTIFICATION
+    assert program.process.wait(SECONDS) == 0
+
+
+@pytest.mark.clients
+def test_from_node_over_a_connection_that_is_kept_open(
+    here: Folder, carol: ChatClient, node: Node, installed_clients: Path
+) -> None:
+    modules = here.path / "node_modules"
+    modules.mkdir()
+    (modules / "socket.io-client").symlink_to(installed_clients / "node_modules" / "sio-4")
+    program = here.run(f"exec {node.executable} kept_open.mjs", KEY=KEY)
     assert carol.hear_event("carol::notificationUpserted") == NOTIFICATION
     assert program.process.wait(SECONDS) == 0
 

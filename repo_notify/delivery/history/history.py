@@ -29,6 +29,8 @@ class History(Log):
         # No number below it is given out.
         self._least = 0
         self.writer: Writer | None = None
+        # Whether it was waited for in vain, the last time.
+        self._late = False
         self._call(positions.new_history())
 
     def _call(self, name: str) -> None:
@@ -73,8 +75,16 @@ class History(Log):
         writer.start(self.number, anew=self.name if anew else None)
 
     def is_stored(self, after: int) -> bool:
-        """Return whether a store has what came after that number, once it has had its time; true without a store."""
-        return self.writer is None or self.writer.wait(after, STORED_SECONDS)
+        """Return whether a store has what came after that number, once it has had its time; true without a store.
+
+        One that was waited for in vain, and has not answered since, is not waited for again: what a publisher sends
+        over one connection would come to its members ever later.
+        """
+        if self.writer is None:
+            return True
+        stored = self.writer.wait(after, 0.0 if self._late and self.writer.problem() is not None else STORED_SECONDS)
+        self._late = not stored
+        return stored
 
     def publish(
         self,

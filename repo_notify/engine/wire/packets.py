@@ -50,7 +50,7 @@ PLAIN_FORM = {binary: plain for plain, binary in BINARY_FORM.items()}
 
 
 class Spelling(NamedTuple):
-    """How a packet of a client was written: its text's length in bytes, and whether its client is answered in ASCII."""
+    """How a packet of a client was written: its length in bytes, and whether its client is answered in ASCII."""
 
     size: int
     ascii_only: bool
@@ -179,23 +179,25 @@ class Deadline(Protocol):
 class Unfinished:
     """A packet whose attachments are still arriving; `limit` bounds it with them, in bytes. ProtocolError."""
 
-    __slots__ = ("_left", "_packet", "_parts", "_places", "deadline")
+    __slots__ = ("_limit", "_packet", "_parts", "_places", "_spelling", "deadline")
 
     def __init__(self, packet: SioPacket, limit: int) -> None:
         self._packet = packet
-        self._left = limit - (packet.spelling.size if packet.spelling is not None else 0)
+        self._limit = limit
+        self._spelling = packet.spelling or Spelling(0, ascii_only=False)
         self._places = find_places(packet.data, packet.attachments)
         self._parts: list[bytes] = []
         self.deadline: Deadline | None = None
 
     def add(self, part: bytes) -> SioPacket | None:
         """Take the next attachment; the packet, when it was the last."""
-        self._left -= len(part)
-        if self._left < 0:
+        size = self._spelling.size + len(part)
+        self._spelling = self._spelling._replace(size=size)
+        if size > self._limit:
             raise ProtocolError("attachments too large")
         self._parts.append(part)
         if len(self._parts) < self._packet.attachments:
             return None
         for (container, key), found in zip(self._places, self._parts, strict=True):
             container[key] = found
-        return self._packet._replace(attachments=0)
+        return self._packet._replace(attachments=0, spelling=self._spelling)
