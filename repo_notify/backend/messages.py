@@ -74,6 +74,15 @@ class LoggedOut:
 Message = ToRooms | ToSessions | LoggedIn | LoggedOut
 
 
+# One of these is in whatever is said of sessions: a letter may be escaped.
+_WORDS_OF_SESSIONS = (b"internal", b"sessions", b"\\u")
+
+
+def may_be_of_sessions(body: bytes) -> bool:
+    """Return False for what is an event for rooms or no message at all, True for most of the rest; reads no JSON."""
+    return any(word in body for word in _WORDS_OF_SESSIONS)
+
+
 def parse(body: bytes) -> Message:
     """Read a message; raises `NotUnderstood` for anything that a backend does not publish."""
     return interpret(_document(body))
