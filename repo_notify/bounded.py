@@ -14,7 +14,7 @@ import pymongo
 import socketio
 
 # While the loop does not sleep, time passes so much more slowly: a process that never rests notices an outage, too.
-BUSY_SHARE = 0.1
+BUSY_SHARE = 0.05
 # How long the loop has to look at what has arrived once the time is over: it looks at its timers first.
 LAST_TURN_SECONDS = 0.001
 # The driver takes 0 for no limit.
