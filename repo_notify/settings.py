@@ -363,7 +363,7 @@ class Settings:
     permission_timeout: float = setting(
         4.5,
         _number(0, above=True),
-        "How long a join waits for the database, a handshake for its session, in seconds.",
+        "How long the database may take to answer a join, the session store a handshake, in seconds.",
     )
     recheck_seconds: float = setting(30.0, _number(0), "Pause between looks at members' rights, in seconds; 0: none.")
     change_streams: bool = setting(

@@ -18,6 +18,7 @@ from .access.store import Store, connect, connect_stream
 from .backend.assembly import make_backend
 from .backend.bridge import Events
 from .background import Background
+from .bounded import bounded_by, bounded_in_mongodb
 from .contract.markdown import Columns, Route, examples_markdown, reference_markdown
 from .delivery.history.accounts import Accounts
 from .delivery.publisher import Publisher, nothing
@@ -38,7 +39,7 @@ from .protocol.dialect import ACTIONS, Dialect, Dialects
 from .protocol.v5 import V5
 from .sessions.bindings import Identities
 from .sessions.ends import SessionEnds
-from .sessions.reads import SessionReads, bounded_by
+from .sessions.reads import SessionReads
 from .sessions.sources import sources_of
 from .settings import HISTORY_MONGODB, Settings, read
 from .shown import show
@@ -138,6 +139,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         timeout=settings.permission_timeout,
         legacy=settings.legacy_permissions,
         give_way=give_way,
+        bounded=bounded_in_mongodb(socketio.server),
         reserved=settings.history_database if settings.history == HISTORY_MONGODB else None,
     )
     sockets = _sockets_of(socketio.server, dialects.namespaces)

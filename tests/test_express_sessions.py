@@ -248,6 +248,19 @@ def test_reads_that_arrive_together_are_one_query(sample: str, store: ExpressSto
         assert database.finds[store.name] - before <= 20
 
 
+def test_a_storm_is_answered_however_long_the_service_itself_takes(sample: str, store: ExpressStore) -> None:
+    number = 1_000
+    header = cookie(store.log_in("carol"))
+    config = {**host_defaults(sample), **store.config, "REPO_NOTIFY_PERMISSION_TIMEOUT": 0.3}
+    with host_app(config) as served, ExitStack() as stack:
+        assert is_somebody(served, header)
+        for _ in range(number):
+            stack.enter_context(begun(served, header))
+        until_accepted(served, number + 1)
+        until(lambda: metric(served, "repo_notify_sessions_total", outcome="user") == number + 1)
+        assert metric(served, "repo_notify_sessions_total", outcome="store_error") == 0
+
+
 def test_a_session_that_is_deleted_or_runs_out_ends(served: Served, store: ExpressStore) -> None:
     gone, short, kept = store.log_in("carol"), store.log_in("dave"), store.log_in("carol")
     with (

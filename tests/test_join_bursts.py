@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from time import monotonic
 from typing import Any
@@ -209,6 +211,27 @@ def test_a_silent_database_refuses_all_and_is_asked_again(
     while UNAVAILABLE in outcomes(in_one_go(client, rooms)):
         pass  # refused at once for a moment, then each question waits for the driver's new connection
     assert set(outcomes(in_one_go(client, rooms))) == {"success"}
+
+
+def test_an_answer_counts_that_came_while_the_service_was_busy(
+    serve_host: Serve, connect: Callable[..., RawSocket], database: MongoProxy, teamspaces: Make
+) -> None:
+    teamspace = teamspaces()
+    models = models_of(teamspace, 20, **readable_by("reader"))
+    rooms = in_models(teamspace, teamspace.project(models), models)
+    served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, REPO_NOTIFY_PERMISSION_TIMEOUT=1.0, **BRIEF)
+    client = connect(served, "reader")
+    database.hold(teamspace.name)
+    for room in rooms:
+        client.send("42" + json.dumps(["join", room]))
+    assert database.asked.wait(SECONDS)
+    with ThreadPoolExecutor(1) as pool:
+        busy = pool.submit(requests.get, served.url + "/busy?seconds=2", timeout=SECONDS)
+        # Not before it has begun.
+        threading.Event().wait(0.2)
+        database.release()
+        assert set(outcomes(answers_of(client, len(rooms)))) == {"success"}
+        busy.result().raise_for_status()
 
 
 def test_what_is_told_as_changed_meanwhile_is_read_anew(

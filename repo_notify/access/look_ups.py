@@ -10,11 +10,12 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 from uuid import UUID
 
 from cachetools import LRUCache
 
+from repo_notify.bounded import BUSY_SHARE, Bounded
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.logs import Outage
 from repo_notify.metrics import Metrics
@@ -49,17 +50,6 @@ SLICE_SECONDS = 0.001
 Load = Callable[[str, Mapping[Key, Any]], Mapping[Key, Any]]
 
 
-class Freshness(NamedTuple):
-    """How old an answer may be, and until when it may be waited for, in monotonic seconds."""
-
-    earliest: float
-    deadline: float
-
-    def remaining(self) -> float:
-        """Return the seconds that are left."""
-        return self.deadline - monotonic()
-
-
 @dataclass(slots=True)
 class _LookUp:
     """One access list on its way or arrived; `started` is when it was asked for, `done` is of all read together."""
@@ -71,7 +61,7 @@ class _LookUp:
 
 
 class LookUps:
-    """The access lists of one app. Arguments as for `Permissions`; `give_way` lets others run."""
+    """The access lists of one app. Arguments as for `Permissions`; `give_way` lets others run, `bounded` a query."""
 
     def __init__(
         self,
@@ -83,6 +73,7 @@ class LookUps:
         timeout: float,
         legacy: bool,
         give_way: Callable[[], None],
+        bounded: Bounded[Any],
     ) -> None:
         self._store = store
         self._metrics = metrics
@@ -90,6 +81,7 @@ class LookUps:
         self._timeout = timeout
         self._legacy = legacy
         self._give_way = give_way
+        self._bounded = bounded
         self._outage = Outage(logger, "access lists can be read again")
         # By whether MongoDB was not asked: counted within the lock that is held anyway.
         self._asked = {"hit": 0, "miss": 0}
@@ -106,16 +98,16 @@ class LookUps:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def teamspace(self, name: str, since: Freshness) -> TeamspaceAccess:
+    def teamspace(self, name: str, since: float) -> TeamspaceAccess:
         """Return the access list of a teamspace."""
         return cast("TeamspaceAccess", self.ask(("teamspace", name), name, self._load_teamspace, since))
 
-    def projects(self, teamspace: str, project: UUID, since: Freshness) -> tuple[ProjectAccess, ...]:
+    def projects(self, teamspace: str, project: UUID, since: float) -> tuple[ProjectAccess, ...]:
         """Return the access list of a project; none where there is no such project."""
         key = _project_key(teamspace, project)
         return cast("tuple[ProjectAccess, ...]", self.ask(key, project, self._load_projects, since))
 
-    def model(self, place: ModelPlace, since: Freshness) -> ModelAccess:
+    def model(self, place: ModelPlace, since: float) -> ModelAccess:
         """Return the access list of a model, there or not."""
         key = ("model", place.teamspace, place.folded)
         return cast("ModelAccess", self.ask(key, place.model, self._load_models, since))
@@ -151,15 +143,18 @@ class LookUps:
         with self._lock:
             self._kept.clear()
 
-    def ask(self, key: Key, what: Any, load: Load, since: Freshness) -> Any:
-        """Return the access list under `key`, asked for no earlier than `since`, and asked for once for everybody."""
+    def ask(self, key: Key, what: Any, load: Load, since: float, *, bounded: Bounded[Any] | None = None) -> Any:
+        """Return the access list under `key`, asked for no earlier than `since`, and asked for once for everybody.
+
+        `bounded` runs the load, where MongoDB is not what it asks.
+        """
         wanted: dict[Key, Any] = {}
         started: dict[Key, _LookUp] = {}
         with self._lock:
             if self._announced.ahead:
                 self._announced.forget(key)
             look_up = self._kept.get(key)
-            mine = look_up is None or look_up.started < since.earliest
+            mine = look_up is None or look_up.started < since
             if look_up is None or mine:
                 if monotonic() < self._silent_until:
                     raise PermissionsUnavailable
@@ -169,30 +164,33 @@ class LookUps:
                     self._take_along(key, wanted, started, since)
             self._asked["miss" if mine else "hit"] += 1
         if mine:
-            self._run(wanted, started, load, since)
-        elif not look_up.done.is_set() and not look_up.done.wait(since.remaining()):
-            raise PermissionsUnavailable
+            run = bounded or self._bounded
+            self._run(started, lambda: run(lambda: load(key[1], wanted), self._timeout))
+        elif not look_up.done.is_set():
+            # Whoever reads is bounded, unless that is a host's own loader.
+            seconds = self._timeout if bounded is not None else self._timeout / BUSY_SHARE
+            if not look_up.done.wait(seconds):
+                raise PermissionsUnavailable
         if look_up.failed:
             raise PermissionsUnavailable
         return look_up.value
 
-    def _take_along(self, key: Key, wanted: dict[Key, Any], started: dict[Key, _LookUp], since: Freshness) -> None:
+    def _take_along(self, key: Key, wanted: dict[Key, Any], started: dict[Key, _LookUp], since: float) -> None:
         """Add what was announced and is no fresher than what is asked for; it stays announced until it is asked for."""
         first = started[key]
         for other, what in self._announced.beside(key, first.started):
             if len(wanted) >= self._together:
                 return
-            if self._is_due(other, since.earliest):
+            if self._is_due(other, since):
                 wanted[other] = what
                 started[other] = self._kept[other] = _LookUp(first.started, first.done)
 
-    def _run(self, wanted: Mapping[Key, Any], started: Mapping[Key, _LookUp], load: Load, since: Freshness) -> None:
-        teamspace = next(iter(wanted))[1]
+    def _run(self, started: Mapping[Key, _LookUp], load: Callable[[], Mapping[Key, Any]]) -> None:
         try:
-            with self._metrics.permission_seconds.time(), self._store.within(since.remaining()):
-                found = load(teamspace, wanted)
+            with self._metrics.permission_seconds.time(), self._store.understood():
+                found = load()
             self._arrived(started, found)
-            self.last_read = teamspace
+            self.last_read = next(iter(started))[1]
         # Whatever a stored document makes the driver or us raise: what cannot be read grants and takes nothing.
         except Exception as error:
             self._failed(next(iter(started.values())).started, error)

@@ -12,12 +12,13 @@ from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
+from repo_notify.bounded import Bounded, by_the_driver, unbounded
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.ids import ModelPlace, fold_uuid, is_teamspace, is_uuid, model_place
 
 from .announced import Key
 from .lists import MODEL_READERS
-from .look_ups import Freshness, LookUps
+from .look_ups import LookUps
 from .store import Store
 
 REFUSAL_SECONDS = 0.5
@@ -47,9 +48,9 @@ class Permissions:
     """Answers who may enter which room.
 
     `ttl` and `timeout` are in seconds, `size` counts access lists; `legacy` lets the older data grant too (spec section
-    6); `reserved` is a database of the service's own, and no teamspace. Every question raises `PermissionsUnavailable`
-    when the database does not answer within the timeout; its `since` is the monotonic time before which no answer is
-    believed.
+    6); `bounded` runs a question to the database; `reserved` is a database of the service's own, and no teamspace.
+    Every question raises `PermissionsUnavailable` when the database does not answer within the timeout; its `since` is
+    the monotonic time before which no answer is believed.
     """
 
     def __init__(
@@ -62,13 +63,15 @@ class Permissions:
         timeout: float,
         legacy: bool = True,
         give_way: Callable[[], None] = lambda: None,
+        bounded: Bounded[Any] = by_the_driver,
         reserved: str | None = None,
     ) -> None:
         self._reserved = reserved.lower() if reserved is not None else None
         self.legacy = legacy
         self._ttl = ttl
-        self._timeout = timeout
-        self._look_ups = LookUps(store, metrics, ttl=ttl, size=size, timeout=timeout, legacy=legacy, give_way=give_way)
+        self._look_ups = LookUps(
+            store, metrics, ttl=ttl, size=size, timeout=timeout, legacy=legacy, give_way=give_way, bounded=bounded
+        )
         # A host's own rights, in the place of the documents in MongoDB.
         self.loader: PermissionLoader | None = None
         # A host's say, after MongoDB or the loader has said yes.
@@ -113,7 +116,7 @@ class Permissions:
         teamspace, project, model = (*where, None, None)[:3]
         if self.loader is not None:
             return True
-        fresh = Freshness(max(since, monotonic() - self._ttl), monotonic() + self._timeout)
+        fresh = max(since, monotonic() - self._ttl)
         if model is not None:
             place = model_place(str(teamspace), project, model)
             return place is not None and bool(self._look_ups.model(place, fresh).held_by(place.project))
@@ -149,18 +152,17 @@ class Permissions:
         """Drop everything that is cached."""
         self._look_ups.invalidate_all()
 
-    def _decide(self, question: Question, granted: Callable[[Freshness], bool], since: float) -> bool:
+    def _decide(self, question: Question, granted: Callable[[float], bool], since: float) -> bool:
         if (loader := self.loader) is not None:
             granted = partial(self._ask, loader, question)
         elif question[1].lower() == self._reserved:
             return False
         now = monotonic()
-        deadline = now + self._timeout
-        if granted(Freshness(max(since, now - self._ttl), deadline)):
+        if granted(max(since, now - self._ttl)):
             return True
-        return self._ttl > REFUSAL_SECONDS and granted(Freshness(max(since, now - REFUSAL_SECONDS), deadline))
+        return self._ttl > REFUSAL_SECONDS and granted(max(since, now - REFUSAL_SECONDS))
 
-    def _ask(self, loader: PermissionLoader, question: Question, since: Freshness) -> bool:
+    def _ask(self, loader: PermissionLoader, question: Question, since: float) -> bool:
         user, teamspace, *ids = question
         # UUIDs are compared without regard to case, and a host need not know.
         project, model = (fold_uuid(text) if text is not None else None for text in ids)
@@ -174,9 +176,9 @@ class Permissions:
 
         # No id is empty, so that "" stands for None.
         key = ("loader", teamspace, user, project or "", model or "")
-        return cast("bool", self._look_ups.ask(key, None, load, since))
+        return cast("bool", self._look_ups.ask(key, None, load, since, bounded=unbounded))
 
-    def _reads(self, user: str, place: ModelPlace, since: Freshness) -> bool:
+    def _reads(self, user: str, place: ModelPlace, since: float) -> bool:
         access = self._look_ups.model(place, since)
         holding = access.held_by(place.project)
         granted = access.permissions.get(user, frozenset())
@@ -188,7 +190,7 @@ class Permissions:
         owners = self._look_ups.teamspace(place.teamspace, since)
         return bool(holding) and (user in owners.admins or bool(granted & owners.reading_templates))
 
-    def _watches(self, user: str, teamspace: str, project: UUID, since: Freshness) -> bool:
+    def _watches(self, user: str, teamspace: str, project: UUID, since: float) -> bool:
         found = self._look_ups.projects(teamspace, project, since)
         if any(user in held.admins for held in found):
             return True

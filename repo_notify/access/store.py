@@ -20,6 +20,8 @@ from pymongo import MongoClient
 from pymongo.collection import Collection
 from pymongo.errors import OperationFailure, PyMongoError
 
+from repo_notify.bounded import TooSlow
+
 Document = dict[str, Any]
 
 # A server that waits for changes answers each second; one that says nothing for so long is gone.
@@ -129,12 +131,24 @@ class Store:
     @contextmanager
     def within(self, seconds: float) -> Iterator[None]:
         """Bound the queries in the block to `seconds` in total."""
+        with self.understood(), pymongo.timeout(max(seconds, 0.001)):
+            yield
+
+    @contextmanager
+    def understood(self) -> Iterator[None]:
+        """Raise `Unreachable` for whatever goes wrong with the queries in the block."""
         try:
-            with pymongo.timeout(max(seconds, 0.001)):
-                yield
+            yield
+        except TooSlow as error:
+            raise Unreachable(f"{error}{self._servers()}") from error
         # A stored string that is no UTF-8 makes a whole answer unreadable.
         except (PyMongoError, BSONError, UnicodeError) as error:
             raise Unreachable(str(error)) from error
+
+    def _servers(self) -> str:
+        """Return what the driver knows of why its servers do not answer."""
+        servers = self.client.topology_description.server_descriptions().values()
+        return "".join(f"; {server.error}" for server in servers if server.error)
 
     def settings_of(self, teamspace: str, models: list[str]) -> Iterator[Read]:
         """Yield `_id` and `permissions` of every model that has one of these ids, as they are decoded."""

@@ -16,7 +16,7 @@ from repo_notify.sessions.express import ExpressSessions
 from repo_notify.settings import Settings
 from repo_notify.sockets import Sockets
 
-from .bridge import Bridge, Events, is_event
+from .bridge import Bridge, Events
 from .exchange import Exchange, Queue
 from .sessions import SessionMessages
 from .takers import AtOnce, IntoStream
@@ -108,7 +108,7 @@ def make_backend(
     else:
         # What is said of sessions and does not arrive is found in their store.
         own = AtOnce(bridge.receive_but_events, metrics)
-        taker = partial(IntoStream, inlet=inlet, is_event=is_event)
+        taker = partial(IntoStream, inlet=inlet, is_event=bridge.is_event)
         exchanges = (
             # It may be the one that finds the exchange gone, and makes it: the other one's queue was bound to nothing.
             consumed(lambda _: own, made=inlet.renewed),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol
 
 from repo_notify.events import ModelCreated, ModelRemoved
@@ -11,7 +12,17 @@ from repo_notify.logs import Rarely
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.dialect import Dialects
 
-from .messages import LoggedIn, LoggedOut, Message, NotUnderstood, ToRooms, ToSessions, interpret, parse
+from .messages import (
+    LoggedIn,
+    LoggedOut,
+    Message,
+    NotUnderstood,
+    ToRooms,
+    ToSessions,
+    interpret,
+    may_be_of_sessions,
+    parse,
+)
 from .sessions import SessionMessages
 
 logger = logging.getLogger(__name__)
@@ -88,11 +99,18 @@ class Bridge:
         elif message is not None:
             self._carry_out(message)
 
+    def is_event(self, body: bytes) -> bool:
+        """Return whether a body is an event for rooms; what is no message is counted."""
+        return isinstance(self._read(body), ToRooms)
+
     def receive_but_events(self, body: bytes) -> None:
-        """As `receive`, where events come another way."""
-        message = self._read(body)
-        if message is not None and not isinstance(message, ToRooms):
-            self._carry_out(message)
+        """Carry out what is said of sessions; whoever asks `is_event` reads the rest."""
+        if not may_be_of_sessions(body):
+            return
+        with suppress(NotUnderstood):
+            message = parse(body)
+            if not isinstance(message, ToRooms):
+                self._carry_out(message)
 
     def _read(self, body: bytes) -> Message | None:
         try:
@@ -114,11 +132,3 @@ class Bridge:
             case LoggedOut(session_ids):
                 self._counts["logged_out"] += 1
                 self._sessions.logged_out(session_ids)
-
-
-def is_event(body: bytes) -> bool:
-    """Return whether a body is an event for rooms."""
-    try:
-        return isinstance(parse(body), ToRooms)
-    except NotUnderstood:
-        return False

@@ -10,6 +10,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NoReturn
 
 from repo_notify.protocol.ids import is_model_id, is_project_id, is_teamspace, is_username
@@ -72,6 +73,15 @@ class LoggedOut:
 
 
 Message = ToRooms | ToSessions | LoggedIn | LoggedOut
+
+
+# One of these is in whatever is said of sessions: a letter may be escaped.
+_WORDS_OF_SESSIONS = (b"internal", b"sessions", b"\\u")
+
+
+def may_be_of_sessions(body: bytes) -> bool:
+    """Return False for what is an event for rooms or no message at all, True for most of the rest; reads no JSON."""
+    return any(word in body for word in _WORDS_OF_SESSIONS)
 
 
 def parse(body: bytes) -> Message:
@@ -160,6 +170,8 @@ _LEGAL: Mapping[Addressee, tuple[Callable[[str], bool], ...]] = {
 _BY_LENGTH: Mapping[int, Addressee] = {2: "project", 3: "model"}
 
 
+# Bounded by what is legal: what is refused is not remembered.
+@lru_cache(1024)
 def _address(channel: str) -> Address:
     ids = tuple(channel.split(_SEPARATOR, _MOST_SPLITS))
     what = _BY_LENGTH.get(len(ids))

@@ -17,6 +17,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import AUTHENTICATION_FAILED, UNAUTHORISED, Store, Unreachable, connect
 from repo_notify.backend.exchange import SETTING, look_at
+from repo_notify.bounded import Bounded, TooSlow, in_threads
 from repo_notify.client import QueuePublisher
 from repo_notify.delivery.broker import kind, require_libraries, require_redis
 from repo_notify.delivery.history.mongodb import MongoHistory
@@ -26,7 +27,6 @@ from repo_notify.errors import QueueUnavailable, SettingsError
 from repo_notify.sessions.express import ExpressSessions
 from repo_notify.sessions.flask import HandshakeSessions
 from repo_notify.sessions.host_users import IdentityLoader, session_user
-from repo_notify.sessions.reads import Bounded, TooSlow, in_threads
 from repo_notify.settings import HISTORY_MONGODB, Settings
 from repo_notify.web.readiness import FAILED_LOGIN, REFUSES_ACCOUNTS, REFUSES_TEAMSPACES, SESSIONS_SILENT
 from repo_notify.wiring import load_legacy

@@ -145,13 +145,16 @@ class Dialects:
 
     def rooms_at(self, addresses: Iterable[Address]) -> list[str]:
         """Return the keys of every dialect's rooms at these addresses, once each."""
-        keys = [
-            kind.room(*[ids[at] for at in places]).key
-            for what, ids in addresses
-            for dialect in self.all
-            for kind, places in dialect.addressed[what]
-        ]
-        return list(dict.fromkeys(keys))
+        keys_at = self._keys_at
+        return list(dict.fromkeys([key for what, ids in addresses for key in keys_at(what, *ids)]))
+
+    @cached_property
+    def _keys_at(self) -> Callable[..., Sequence[str]]:
+        return remembered(REMEMBERED_LENGTH)(self._find_keys)
+
+    def _find_keys(self, what: Addressee, *ids: str) -> Sequence[str]:
+        places_of = [found for dialect in self.all for found in dialect.addressed[what]]
+        return tuple(kind.room(*[ids[at] for at in places]).key for kind, places in places_of)
 
     def deliveries(self, event: Event) -> list[Delivery]:
         """Return everything that goes out for `event`."""

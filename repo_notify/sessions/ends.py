@@ -77,12 +77,12 @@ class SessionEnds:
 
         As many as come back after a restart ask for one each: they are asked for together.
         """
-        return self._store() is None or bool(self._ask(lambda: self._together(session_id) or ()))
+        return self._store() is None or bool(self._together(session_id))
 
     def _alive(self, session_ids: Collection[str]) -> Mapping[str, Collection[str]]:
         """Return by itself each that has not ended, to whoever shares a question."""
         store = self._store()
-        return {} if store is None else {sid: (sid,) for sid in store.alive(list(session_ids))}
+        return {} if store is None else {sid: (sid,) for sid in self._ask(lambda: store.alive(list(session_ids)))}
 
     def run(self) -> None:
         """Look until `close`."""

@@ -157,7 +157,7 @@ class ExpressSessions:
         cookie_name: Callable[[], str],
     ) -> None:
         self._store = _Store(client, where)
-        self._together = Together(self._store.read)
+        self._together = Together(lambda ids: reads.bounded(lambda: self._store.read(ids)))
         self._reads = reads
         self._metrics = metrics
         self._keys = keys
@@ -216,7 +216,7 @@ class ExpressSessions:
         return self._store.is_empty()
 
     def _session(self, session_id: str) -> Mapping[str, Any] | None:
-        return self._reads.run(lambda: self._together(session_id))
+        return self._reads.shared(lambda: self._together(session_id))
 
     def _warn_of_another_key(self, name: str) -> None:
         if self._rarely("key"):

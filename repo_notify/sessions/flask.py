@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, NamedTuple
 from urllib.parse import parse_qs
 
@@ -78,11 +78,16 @@ class _Reader(NamedTuple):
     signer: TimestampSigner
 
 
-class HandshakeSessions:
-    """Opens the sessions of one app's handshakes."""
+def _unbounded(read: Callable[[], Any]) -> Any:
+    return read()
 
-    def __init__(self, app: Flask) -> None:
+
+class HandshakeSessions:
+    """Opens the sessions of one app's handshakes; `bounded` runs what asks their store."""
+
+    def __init__(self, app: Flask, bounded: Callable[[Callable[[], Any]], Any] = _unbounded) -> None:
         self._app = app
+        self._bounded = bounded
         self._reader: _Reader | None = None
         self._shared: SharedReads | None = None
 
@@ -111,6 +116,12 @@ class HandshakeSessions:
             shared = self._shared_reads(interface)
             if shared is not None:
                 return shared.open(self._app, name, value)
+        if self.need_no_store:
+            return self._opened(interface, environ)
+        found: Mapping[str, Any] | None = self._bounded(lambda: self._opened(interface, environ))
+        return found
+
+    def _opened(self, interface: SessionInterface, environ: Mapping[str, Any]) -> Mapping[str, Any] | None:
         # The app's context is for stores such as Flask-SQLAlchemy.
         with self._app.app_context():
             return interface.open_session(self._app, self._app.request_class(dict(environ), populate_request=False))
@@ -163,7 +174,7 @@ class HandshakeSessions:
         shared = self._shared
         if shared is None or shared.interface is not interface:
             store = flask_store(interface)
-            shared = self._shared = SharedReads(interface, store) if store is not None else None
+            shared = self._shared = SharedReads(interface, store, self._bounded) if store is not None else None
         return shared
 
     def _signed(self, interface: SecureCookieSessionInterface, value: str) -> Mapping[str, Any] | None:

@@ -115,14 +115,16 @@ class _Cookies:
 class SharedReads:
     """Opens sessions by one interface of Flask-Session; those that are asked for together are read together.
 
+    Each read is run by `bounded`, which raises `TooSlow`.
+
     All but the reading is the interface's own: the cookie's signature, the prefix of the key, the serializer, the class
     of the session.
     """
 
-    def __init__(self, interface: Any, store: FlaskStore) -> None:
+    def __init__(self, interface: Any, store: FlaskStore, bounded: Callable[[Callable[[], Any]], Any]) -> None:
         self.interface = interface
         self._store = store
-        self._together: Together[str, Any] = Together(store.read)
+        self._together: Together[str, Any] = Together(lambda keys: bounded(lambda: store.read(keys)))
         # What each of Flask-Session's interfaces implements in its own way.
         self._opening: Any = copy(interface)
         self._opening._retrieve_session_data = self._retrieve

@@ -6,6 +6,7 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
+from functools import partial
 from typing import Any
 
 from flask import Flask, session
@@ -64,7 +65,7 @@ class HostUsers:
         self._reads = reads
         self._metrics = metrics
         self._rarely = Rarely()
-        self._sessions = HandshakeSessions(app)
+        self._sessions = HandshakeSessions(app, reads.bounded)
         self.loader: IdentityLoader = session_user
         self.session_id: Callable[[Any], str | None] = session_id_of
 
@@ -105,7 +106,7 @@ class HostUsers:
         if self.loader is session_user and self._sessions.need_no_store:
             return self._read_now(environ)
         try:
-            return self._reads.run(lambda: self._read_now(environ))
+            return self._reads.shared(lambda: self._read_now(environ))
         except SessionsUnavailable:
             self._metrics.session("store_error")
             raise
@@ -116,7 +117,7 @@ class HostUsers:
             found = self._sessions.open(environ)
             return user_of(found) if found is not None else None, found
         # Flask leaves the app's context behind where the session's store raises: not in this greenlet's own.
-        return copy_context().run(self._read_in_request, environ)
+        return self._reads.bounded(partial(copy_context().run, self._read_in_request, environ))
 
     def _read_in_request(self, environ: Mapping[str, Any]) -> tuple[str | None, Mapping[str, Any] | None]:
         with self._app.request_context(dict(environ)):

@@ -6,10 +6,9 @@ import threading
 from collections import deque
 from collections.abc import Callable, Collection, Mapping
 from functools import partial
-from time import monotonic
 from typing import Generic, TypeVar
 
-from .reads import TooSlow
+from repo_notify.bounded import TooSlow
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -18,8 +17,6 @@ V = TypeVar("V")
 MAX_TOGETHER = 1_000
 # Not longer than a turn of the loop, in which more may come.
 TURN_SECONDS = 1e-6
-# A reader that is thrown out later than that after a read has begun was waiting for a store that hangs.
-PATIENCE_SECONDS = 0.5
 
 
 class ReadFailed(Exception):
@@ -33,7 +30,6 @@ class _Batch(Generic[K, V]):
         self.keys: set[K] = set()
         self.waiting = 0
         self.changed = threading.Condition(lock)
-        self.since: float | None = None
         self.found: Mapping[K, V] | None = None
         # Makes what is raised: each reader raises one of its own, as a traceback grows by whoever raises it.
         self.failure: Callable[[], Exception] | None = None
@@ -47,9 +43,9 @@ class Together(Generic[K, V]):
     """Reads keys by `read(keys)`, one call at a time; it returns what it found.
 
     Who comes while no read is under way begins one, with those who come in the same turn of the loop. Those who come
-    meanwhile share the next one, which begins when that has ended. Time is bounded by the caller, who may be thrown out
-    of a read at any point (`gevent.Timeout`); where it had little time left of its own, another of its batch reads for
-    the rest.
+    meanwhile share the next one, which begins when that has ended. `read` is bounded in time, and where it raises
+    `TooSlow` all who wait are told so: a store that hangs is not asked by one after another. Where whoever reads is
+    killed, another of its batch reads for the rest.
     """
 
     def __init__(self, read: Callable[[Collection[K]], Mapping[K, V]]) -> None:
@@ -105,15 +101,13 @@ class Together(Generic[K, V]):
             self._batches[0].changed.notify()
 
     def _carry_out(self, batch: _Batch[K, V]) -> None:
-        if batch.since is None:
-            batch.since = monotonic()
         try:
             batch.found = self._read(batch.keys)
+        except TooSlow as error:
+            self._fail_all(batch, partial(TooSlow, str(error)))
         except Exception as error:  # noqa: BLE001 - it is raised by each of those who wait for it
             batch.failure = partial(ReadFailed, f"{type(error).__name__}: {error}")
         finally:
-            if not batch.is_over and monotonic() - batch.since >= PATIENCE_SECONDS:
-                batch.failure = partial(TooSlow, "the session store did not answer another reader")
             with self._lock:
                 self._reading = False
                 if batch.is_over:
@@ -121,3 +115,10 @@ class Together(Generic[K, V]):
                 elif batch.waiting:
                     self._batches.appendleft(batch)
                 self._wake_next()
+
+    def _fail_all(self, batch: _Batch[K, V], failure: Callable[[], Exception]) -> None:
+        with self._lock:
+            for each in (batch, *self._batches):
+                each.failure = failure
+                each.changed.notify_all()
+            self._batches.clear()

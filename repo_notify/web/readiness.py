@@ -10,9 +10,9 @@ from typing import Any, Literal, NamedTuple
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, Unreachable
 from repo_notify.backend.assembly import Backend
+from repo_notify.bounded import Bounded, TooSlow
 from repo_notify.delivery.queue import Bus
 from repo_notify.sessions.bindings import Handshakes
-from repo_notify.sessions.reads import Bounded, TooSlow
 
 logger = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from repo_notify.backend.messages import (
     NotUnderstood,
     ToRooms,
     ToSessions,
+    may_be_of_sessions,
     parse,
 )
 from repo_notify.events import ModelCreated, ModelRemoved
@@ -201,6 +203,22 @@ def test_any_body_is_a_message_or_not_understood(body: bytes) -> None:
     except NotUnderstood:
         return
     assert isinstance(message, ToRooms | ToSessions | LoggedIn | LoggedOut)
+    assert isinstance(message, ToRooms) or may_be_of_sessions(body)
+
+
+def escaped(text: str) -> bytes:
+    """Return JSON with each letter within its strings as JSON may write it."""
+    return re.sub(r'[a-z](?=[^"]*"(?:[^"]*"[^"]*")*[^"]*\Z)', lambda found: f"\\u{ord(found[0]):04x}", text).encode()
+
+
+@pytest.mark.parametrize("what", MESSAGES)
+def test_what_is_of_sessions_is_told_from_most_of_the_rest_unread(what: str) -> None:
+    document, expected = MESSAGES[what]
+    text = json.dumps(document)
+    assert parse(escaped(text)) == parse(text.encode())
+    for body in (text.encode(), escaped(text)):
+        assert isinstance(expected, ToRooms) or may_be_of_sessions(body)
+    assert what != "v5, model" or not may_be_of_sessions(text.encode())
 
 
 @pytest.fixture

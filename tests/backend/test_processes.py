@@ -147,6 +147,16 @@ def test_what_is_said_of_sessions_reaches_every_process(make: Make) -> None:
         assert client.heard_so_far() == []
 
 
+def test_what_is_no_message_is_counted_by_the_one_whose_turn_it_is(make: Make) -> None:
+    service = make()
+    clients = [service.client(served) for served in service.both]
+    for body in (b"hello", b'{"internal":true}', b'{"event":"e","recipients":["sessions::"]}'):
+        service.backend.publish_body(body)
+    service.say(1)
+    assert [heard(client, 1) for client in clients] == [[1], [1]]
+    assert [metric(served, "repo_notify_backend_passed_over_total") for served in service.both] == [3, 0]
+
+
 def test_a_client_comes_back_on_the_other_process(make: Make) -> None:
     service = make()
     client = service.client(service.here)
