@@ -172,8 +172,18 @@ class FastPath:
         if not batch.corked:
             # Before anything is sent: what a send leads to is published later, and must not overtake this.
             batch.begin()
-            sent = sum([self._send(group, out, skip, positions) for group in self.direct.items()])
-        elif all(found.places.keys().isdisjoint(batch.backlogged) for found in self.direct.values()):
+            sent = 0
+            for (codec, told), members in self.direct.items():
+                data = out.wire(codec)
+                if told and positions is not None:
+                    data += positions.frame()
+                waiting = members.among(batch.backlogged, skip) if batch.backlogged else ()
+                sent += members.send(data, skip, waiting) + len(waiting)
+                for transport in waiting:
+                    transport.push(data, out.update)
+        elif not batch.backlogged or all(
+            found.places.keys().isdisjoint(batch.backlogged) for found in self.direct.values()
+        ):
             sent = self._burst(batch, skip, positions).add(out)
         else:
             return None
@@ -181,21 +191,6 @@ class FastPath:
             return sent
         positioned = positions.behind(out) if positions is not None else out
         return sent + sum([member.deliver(out, positioned) for member in self.others if member is not without])
-
-    def _send(
-        self, group: tuple[tuple[Codec, bool], RawMembers], out: Outgoing, skip: object, positions: Positions | None
-    ) -> int:
-        """Send to those of one generation, and have it wait for those who are backlogged; returns to how many."""
-        (codec, told), members = group
-        data = out.wire(codec)
-        if told and positions is not None:
-            data += positions.frame()
-        assert self.batch is not None
-        waiting = members.among(self.batch.backlogged, skip)
-        sent = members.send(data, skip, waiting)
-        for transport in waiting:
-            transport.push(data, out.update)
-        return sent + len(waiting)
 
     def _burst(self, batch: FlushBatch[RawTransport], skip: object, positions: Positions | None) -> RoomBurst:
         """Return what takes the room's events until the end of the turn, or until something else is sent."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from repo_notify.engine.wire.outgoing import Joined, Outgoing, text_message
+from repo_notify.engine.wire.frames import build
+from repo_notify.engine.wire.outgoing import Joined, Outgoing
 from repo_notify.engine.wire.packets import EioPacket, EioType
 
 POSITION = "position"
@@ -45,5 +46,5 @@ class Positions:
         """The same as the WebSocket frame in which it leaves."""
         text = self._history.position
         if text != self._framed:
-            self._framed, self._frame = text, text_message(f'{self._head}{text}"]')
+            self._framed, self._frame = text, build(f'4{self._head}{text}"]')
         return self._frame

@@ -49,8 +49,9 @@ class Outgoing:
         if wire is None:
             content = self.content
             messages = codec.encode_message(content) if type(content) is SioPacket else ()
-            if len(messages) == 1 and isinstance(messages[0], str):
-                wire = text_message(messages[0])
+            if len(messages) == 1 and isinstance(text := messages[0], str):
+                # Alike in every generation.
+                wire = build(f"4{text}")
             else:
                 wire = b"".join([build(codec.encode_packet(each)) for each in self.packets(codec)])
             self._wire[codec] = wire
@@ -59,11 +60,6 @@ class Outgoing:
     def size(self, codec: Codec) -> int:
         """How much data there is of it, in characters or bytes."""
         return sum(len(packet.data) for packet in self.packets(codec))
-
-
-def text_message(text: str) -> bytes:
-    """An Engine.IO message of text as the WebSocket frame in which it leaves: alike in every generation."""
-    return build(f"4{text}")
 
 
 def control(kind: EioType, data: str = "") -> Outgoing:
