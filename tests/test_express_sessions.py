@@ -248,10 +248,11 @@ def test_reads_that_arrive_together_are_one_query(sample: str, store: ExpressSto
         assert database.finds[store.name] - before <= 20
 
 
+@pytest.mark.unmeasured
 def test_a_storm_is_answered_however_long_the_service_itself_takes(sample: str, store: ExpressStore) -> None:
-    number = 1_000
+    number = 1_500
     header = cookie(store.log_in("carol"))
-    config = {**host_defaults(sample), **store.config, "REPO_NOTIFY_PERMISSION_TIMEOUT": 0.3}
+    config = {**host_defaults(sample), **store.config, "REPO_NOTIFY_PERMISSION_TIMEOUT": 1.0}
     with host_app(config) as served, ExitStack() as stack:
         assert is_somebody(served, header)
         for _ in range(number):
