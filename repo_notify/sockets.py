@@ -168,8 +168,8 @@ class Sockets(Protocol):
     def of(self, connection_id: str) -> list[Socket]:
         """Return the sockets of a connection, one for each of our namespaces that it is in."""
 
-    def in_room(self, room: Room) -> list[Socket]:
-        """Return the sockets in a room, whichever of our namespaces they are in; the list is the caller's."""
+    def in_room(self, room: Room) -> Iterator[Socket]:
+        """Yield the sockets in a room, whichever of our namespaces they are in, while others come and go."""
 
     def has_members(self, room: Room) -> bool:
         """Return whether a socket is in a room; costs the same however many are."""
@@ -284,13 +284,10 @@ class OwnSockets:
         found = (self._server.manager.member_of(connection_id, namespace) for namespace in self.namespaces)
         return [member for member in found if member is not None]
 
-    def in_room(self, room: Room) -> list[Socket]:
-        """Return the sockets in a room."""
-        key = room.key
-        found: list[Socket] = []
+    def in_room(self, room: Room) -> Iterator[Socket]:
+        """Yield the sockets in a room."""
         for namespace in self.namespaces:
-            found.extend(self._server.manager.members_of(namespace, key))
-        return found
+            yield from self._server.manager.members_of(namespace, room.key)
 
     def has_members(self, room: Room) -> bool:
         """Return whether a socket is in a room."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from time import time
 from typing import Any, NamedTuple
 
@@ -186,14 +186,12 @@ class StockSockets:
         sids = ((space, self._server.manager.sid_from_eio_sid(connection_id, space)) for space in self.namespaces)
         return [StockSocket(self._server, sid, space, connection_id, self.order) for space, sid in sids if sid]
 
-    def in_room(self, room: Room) -> list[Socket]:
-        """Return the sockets in a room."""
+    def in_room(self, room: Room) -> Iterator[Socket]:
+        """Yield the sockets in a room."""
         manager, key = self._server.manager, room.key
-        return [
-            StockSocket(self._server, sid, namespace, connection_id, self.order)
-            for namespace in self.namespaces
-            for sid, connection_id in list(manager.get_participants(namespace, key))
-        ]
+        for namespace in self.namespaces:
+            for sid, connection_id in list(manager.get_participants(namespace, key)):
+                yield StockSocket(self._server, sid, namespace, connection_id, self.order)
 
     def has_members(self, room: Room) -> bool:
         """Return whether a socket is in a room."""

@@ -20,7 +20,8 @@ class Turns:
         loop: Any = gevent.get_hub().loop
         self._turn = self._collection = self._collected = 0.0
         self._began = self._collecting = thread_time()
-        self._watchers = (loop.check(), loop.prepare())
+        # Directly behind and before it waits: gevent runs what is ready in a watcher of its own.
+        self._watchers = (loop.check(priority=loop.MAXPRI), loop.prepare(priority=loop.MINPRI))
         for watcher, call in zip(self._watchers, (self._begin, self._end), strict=True):
             watcher.start(call)
         gc.callbacks.append(self._collect)

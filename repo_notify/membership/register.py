@@ -114,13 +114,10 @@ class Register:
                     yield room
 
     def members(self, room: Room) -> Iterator[Socket]:
-        """Yield the sockets that are in a room when it is first asked, and forget a room that has none."""
-        found = self._sockets.in_room(room)
-        if not found:
+        """Yield the sockets in a room while others come and go, and forget a room that has none."""
+        if not self._sockets.has_members(room):
             self.forget_if_empty(room)
-        while found:
-            # Taken off one by one: to let thousands go at once takes as long as to list them.
-            yield found.pop()
+        yield from self._sockets.in_room(room)
 
     def forget_if_empty(self, room: Room) -> None:
         """Forget a room that has no members."""

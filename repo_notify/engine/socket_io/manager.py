@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
 from typing import Any
@@ -16,8 +17,11 @@ from repo_notify.engine.wire.outgoing import Outgoing
 from repo_notify.engine.wire.packets import EventData, SioPacket, SioType
 
 from .fanout import FastPath
-from .members import Callback, Changed, Member, Namespace
+from .members import Callback, Changed, Member, Namespace, RoomMembers
 from .positions import Kept, Positions
+
+# How many members of a room are taken at a time.
+PIECE = 200
 
 
 def _listed(several: Any) -> list[Any]:
@@ -98,7 +102,7 @@ class RoomManager:
         return list(self._namespaces)
 
     @property
-    def rooms(self) -> dict[str, dict[Hashable, dict[str, Member]]]:
+    def rooms(self) -> dict[str, dict[Hashable, RoomMembers]]:
         """Each namespace's rooms and their members, to look at."""
         return {name: space.rooms for name, space in list(self._namespaces.items())}
 
@@ -111,14 +115,24 @@ class RoomManager:
         """The members of a namespace."""
         return self._select(namespace, None, ())
 
-    def members_of(self, namespace: str, room: Hashable) -> list[Member]:
-        """The members of a room that is nobody's id, also those that are about to be removed.
+    def members_of(self, namespace: str, room: Hashable) -> Iterator[Member]:
+        """Yield the members of a room that is nobody's id, also those that are about to be removed.
 
-        Copied by C alone: a look at each of thousands would hold up everybody else for milliseconds.
+        Those who are in it all the while come once at least, whoever comes and goes: they are taken from the end, and
+        who takes the place of one that has left has been taken.
         """
-        with self._lock:
-            space = self._namespaces.get(namespace)
-            return list(space.rooms.get(room, {}).values()) if space is not None else []
+        end = sys.maxsize
+        while end:
+            with self._lock:
+                space = self._namespaces.get(namespace)
+                members = space.rooms.get(room) if space is not None else None
+                if members is None:
+                    return
+                end = min(end, len(members))
+                piece = members.before(end, PIECE)
+            end -= len(piece)
+            while piece:
+                yield piece.pop()
 
     def has_members(self, namespace: str, room: Hashable) -> bool:
         """Whether a room that is nobody's id has members."""
@@ -231,7 +245,7 @@ class RoomManager:
                 return
             if room in space.members:
                 raise ValueError("cannot close a sid room")
-            for member in list(space.rooms.get(room, {}).values()):
+            for member in list(space.rooms.get(room, ())):
                 member.leave(room)
 
     def get_rooms(self, sid: str, namespace: str) -> list[Hashable]:
@@ -291,7 +305,7 @@ class RoomManager:
             if len(found) == 1:
                 path: FastPath | None = space.fast_paths.get(found[0])
                 if path is None or (path.others and path.is_outdated):
-                    path = space.fast_paths[found[0]] = FastPath(space.rooms[found[0]].values())
+                    path = space.fast_paths[found[0]] = FastPath(space.rooms[found[0]])
                 sent = path.send(out, space.by_any_id(skip) if skip is not None else None, space.positions)
                 if sent is not None:
                     return sent
@@ -312,14 +326,14 @@ class RoomManager:
             if space is None:
                 return []
             if not skip and isinstance(room, str) and room not in space.members:
-                return [member for member in space.rooms.get(room, {}).values() if not member.gone]
+                return [member for member in space.rooms.get(room, ()) if not member.gone]
             if room is None:
                 found = space.members
             else:
                 found = {}
                 for name in _listed(room):
                     own = space.members.get(name)
-                    found.update({own.sid: own} if own else space.rooms.get(name, {}))
+                    found.update({member.sid: member for member in ([own] if own else space.rooms.get(name, ()))})
             return [
                 member for member in found.values()
                 if not member.gone and member.sid not in skip and member.connection.sid not in skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any
 
 from repo_notify.engine.engine_io.backlog import Limit
@@ -17,6 +17,42 @@ from .positions import Positions
 Callback = Callable[..., Any]
 # Told of a member whose rooms have changed, or that is gone.
 Changed = Callable[["Member"], None]
+
+
+class RoomMembers:
+    """The members of one room: by id, and in a list that is walked piece by piece while others come and go.
+
+    To copy thousands in one go takes as long as to fetch each of them from memory.
+    """
+
+    __slots__ = ("_members", "_places")
+
+    def __init__(self) -> None:
+        self._members: list[Member] = []
+        self._places: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter(self._members)
+
+    def add(self, member: Member) -> None:
+        """Add one, behind all others, or in the place of the one with its id."""
+        place = self._places.setdefault(member.sid, len(self._members))
+        self._members[place : place + 1] = [member]
+
+    def discard(self, member: Member) -> None:
+        """Remove one; the last takes its place."""
+        place = self._places.pop(member.sid)
+        last = self._members.pop()
+        if place < len(self._members):
+            self._members[place] = last
+            self._places[last.sid] = place
+
+    def before(self, end: int, number: int) -> list[Member]:
+        """Return so many of them, or fewer, that are directly before a place."""
+        return self._members[max(0, end - number) : end]
 
 
 class Namespace:
@@ -38,7 +74,7 @@ class Namespace:
         self.logger = logger
         self.members: dict[str, Member] = {}
         self.by_connection: dict[str, Member] = {}
-        self.rooms: dict[Hashable, dict[str, Member]] = {}
+        self.rooms: dict[Hashable, RoomMembers] = {}
         # The fan-out's, who knows members; they but drop the one of a room that they enter or leave.
         self.fast_paths: dict[Hashable, Any] = {}
 
@@ -115,7 +151,10 @@ class Member:
         with space.lock:
             if self.gone or space.members.get(self.sid) is not self:
                 return
-            space.rooms.setdefault(room, {})[self.sid] = self
+            members = space.rooms.get(room)
+            if members is None:
+                members = space.rooms[room] = RoomMembers()
+            members.add(self)
             space.fast_paths.pop(room, None)
             if room not in self.rooms:
                 self.rooms[room] = since
@@ -130,7 +169,7 @@ class Member:
                 return False
             del self.rooms[room]
             members = space.rooms[room]
-            del members[self.sid]
+            members.discard(self)
             space.fast_paths.pop(room, None)
             if not members:
                 del space.rooms[room]
