@@ -36,6 +36,12 @@ READER = "carol"
 
 pytestmark = pytest.mark.slow
 
+# A message with the next number, at once, as the processes add theirs.
+ADD = """
+local number = redis.call("HINCRBY", KEYS[2], "number", 1)
+redis.call("XADD", KEYS[1], string.format("%.0f-0", number), "at", "1", "body", ARGV[1])
+"""
+
 
 @dataclass
 class Two:
@@ -177,15 +183,13 @@ def test_who_is_back_again_is_not_let_go_of_by_what_arrives_late(two: Two, place
     taken = [json.loads(fields[b"body"]) for _, fields in two.redis.xrange(stream)]
     first = next(message for message in taken if message["kind"] == "taken")
     late = json.dumps({**first, "number": first["number"] + 1_000}).encode()
-    number = two.redis.hincrby(meta, "number", 1)
-    two.redis.xadd(stream, {"at": "1", "body": late}, id=f"{number}-0")
+    two.redis.eval(ADD, 2, stream, meta, late)
     update(two.here, place, 1)
     assert numbers(client.hear(1)) == [1]
     client.drop()
     until(lambda: metric(two.here, "repo_notify_lost_clients") == 1)
-    number = two.redis.hincrby(meta, "number", 1)
     later = json.dumps({**first, "number": first["number"] + 2_000}).encode()
-    two.redis.xadd(stream, {"at": "1", "body": later}, id=f"{number}-0")
+    two.redis.eval(ADD, 2, stream, meta, later)
     update(two.here, place, 2)
     client.connect()
     assert client.recovered
@@ -504,8 +508,7 @@ def test_messages_that_are_none_of_ours_are_passed_over(two: Two, place: Place) 
     stream, meta = f"{{{two.channel}}}:stream", f"{{{two.channel}}}:history"
     ours = {"v": 1, "origin": "x", "number": 1, "kind": "event"}
     for body in (b"{", b"\xff" * 100, b'{"v": 99}', json.dumps({**ours, "content": {}}).encode()):
-        number = two.redis.hincrby(meta, "number", 1)
-        two.redis.xadd(stream, {"at": "1", "body": body}, id=f"{number}-0")
+        two.redis.eval(ADD, 2, stream, meta, body)
     update(two.here, place, 1)
     assert numbers(client.hear(1)) == [1]
     client.drop()
