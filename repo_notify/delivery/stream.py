@@ -73,7 +73,7 @@ class Stream:
         self._order = order
         self._outage = Outage(logger, "the history in Redis works again")
         self._rarely = Rarely()
-        history.stored = self.takes
+        history.stored, history.problem = self.wait, self.problem
         self._begin()
 
     def _begin(self) -> None:
@@ -89,8 +89,6 @@ class Stream:
         self._delivered: dict[Key, bool] = {}
         # What has been read lately, and the history in which it was.
         self._seen: OrderedDict[Key, str] = OrderedDict()
-        # Whether it was waited for in vain, the last time.
-        self._late = False
         self._trimmed = 0
         self._problems: dict[str, str] = {}
         self._serves = False
@@ -171,12 +169,6 @@ class Stream:
     def wait(self, seconds: float) -> bool:
         """Wait until the stream has what was published here; return whether it has."""
         return self._sender.wait(seconds)
-
-    def takes(self, seconds: float) -> bool:
-        """As `wait`; a stream that was waited for in vain, and has not answered since, is not waited for again."""
-        taken = self.wait(0.0 if self._late and self._problems else seconds)
-        self._late = not taken
-        return taken
 
     @property
     def waiting(self) -> int:

@@ -80,11 +80,17 @@ class History(Log):
         One that was waited for in vain, and has not answered since, is not waited for again: what a publisher sends
         over one connection would come to its members ever later.
         """
-        if self.writer is None:
-            return True
-        stored = self.writer.wait(after, 0.0 if self._late and self.writer.problem() is not None else STORED_SECONDS)
+        stored = self._wait(after, 0.0 if self._late and self._problem() is not None else STORED_SECONDS)
         self._late = not stored
         return stored
+
+    def _wait(self, after: int, seconds: float) -> bool:
+        """Wait for the store for so long; return whether it has what came after that number."""
+        return self.writer is None or self.writer.wait(after, seconds)
+
+    def _problem(self) -> str | None:
+        """Return why the store takes nothing, None where it does."""
+        return self.writer.problem() if self.writer is not None else None
 
     def publish(
         self,

@@ -6,7 +6,7 @@ import secrets
 from collections.abc import Callable, Iterable
 
 from . import places, positions
-from .history import STORED_SECONDS, History
+from .history import History
 from .log import Bounds
 from .redis_stream import Meta
 
@@ -19,13 +19,14 @@ class SharedHistory(History):
     """What was published lately, by whichever process; `process` is a random name of this one.
 
     `reached` is the number of the last message of the stream that is in it. `stored` waits for so many seconds until
-    the stream has what this process published.
+    the stream has what this process published, `problem` tells what is wrong with it.
     """
 
     def __init__(self, bounds: Bounds) -> None:
         self.process = secrets.token_hex(8)
         self.reached = 0
         self.stored: Callable[[float], bool] = _not_connected
+        self.problem: Callable[[], str | None] = lambda: None
         super().__init__(bounds)
 
     def _call(self, name: str) -> None:
@@ -83,7 +84,10 @@ class SharedHistory(History):
             return None
         return places.message_of(found.number) if found.history == self.name else None
 
-    def is_stored(self, after: int) -> bool:
-        """Return whether the stream has everything that this process published, once it has had its time."""
+    def _wait(self, after: int, seconds: float) -> bool:
+        """Wait for the stream to have everything that this process published."""
         del after
-        return self.stored(STORED_SECONDS)
+        return self.stored(seconds)
+
+    def _problem(self) -> str | None:
+        return self.problem()

@@ -9,7 +9,7 @@ one `RoomBurst` for all of them, so that 50 events to a room cost hardly more se
 from __future__ import annotations
 
 import _socket
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import repeat
 
 from repo_notify.engine.engine_io.flush import FlushBatch
@@ -32,18 +32,16 @@ def _plain(member: Member) -> RawTransport | None:
 class RawMembers:
     """Members of one protocol generation on raw sockets."""
 
-    __slots__ = ("_sockets", "places", "transports")
+    __slots__ = ("_sockets", "places")
 
     def __init__(self) -> None:
         self._sockets: list[_socket.socket] = []
-        self.transports: list[RawTransport] = []
         self.places: dict[RawTransport, int] = {}
 
     def add(self, transport: RawTransport) -> None:
         """Add a member's transport."""
-        self.places[transport] = len(self.transports)
+        self.places[transport] = len(self._sockets)
         self._sockets.append(transport.raw)
-        self.transports.append(transport)
 
     def among(self, others: Iterable[RawTransport], skip: object) -> list[RawTransport]:
         """Return which of others are members, but for `skip`."""
@@ -54,11 +52,12 @@ class RawMembers:
 
         Who is gone, and not removed yet, counts: to the application it ends behind this.
         """
-        sockets, transports = self._sockets, self.transports
+        sockets: Sequence[_socket.socket] = self._sockets
+        transports: Collection[RawTransport] = self.places
         if without or skip is not None:
             places = {self.places[found] for found in (*without, skip) if found in self.places}
             sockets = [found for place, found in enumerate(sockets) if place not in places]
-            transports = [found for place, found in enumerate(transports) if place not in places]
+            transports = [found for found, place in self.places.items() if place not in places]
         # In C, as there is little to do for each but the kernel's part; it goes on where an exception left it.
         sending = map(_socket.socket.send, sockets, repeat(data))
         taken: list[int] = []  # of each: how many bytes, or GONE
@@ -120,7 +119,7 @@ class RoomBurst:
     def divide(self) -> None:
         """Put it into the outbox of each."""
         for members, data, positions in self._parts():
-            _hand(members.among(members.transports, self.skip), data, positions)
+            _hand(members.among(members.places, self.skip), data, positions)
 
     def _parts(self) -> Iterator[tuple[RawMembers, bytes, Positions | None]]:
         """Yield what goes to whom, and what follows it."""
