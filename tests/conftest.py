@@ -13,10 +13,10 @@ from flask import current_app, has_app_context
 from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 
-from repo_notify.demo.seed import seed
+from repo_notify.demo.seed import STRUCTURE, TOWER, seed
 from tests.support.chat import ChatClient
 from tests.support.people import People
-from tests.support.served import Served, host_app
+from tests.support.served import Served, User, host_app
 from tests.support.teamspaces import Teamspace
 from tests.support.unmeasured import embedded_mongo, unmeasured
 
@@ -151,3 +151,11 @@ def chat() -> Iterator[Callable[..., ChatClient]]:
             return client
 
         yield connect
+
+
+@pytest.fixture
+def member(server: Served, chat: Callable[..., ChatClient]) -> ChatClient:
+    """Bring carol into the sample model's room on the module's own `server`."""
+    client = chat(server.url, cookie=User(server).log_in("carol").cookie)
+    client.join({"teamspace": "acme", "project": TOWER, "model": STRUCTURE})
+    return client

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from tests.conftest import USERS, host_defaults
 from tests.support.chat import ChatClient
 from tests.support.command import environment, repo_notify
 from tests.support.ports import free_port
-from tests.support.served import SECONDS, Served, User, host_app, running
+from tests.support.served import SECONDS, Served, host_app, running
 
 pytestmark = pytest.mark.slow
 
@@ -31,13 +31,6 @@ EVENT: dict[str, Any] = {"type": "TicketUpdated", **ROOM, "kind": "container", "
 def server(sample: str) -> Iterator[Served]:
     with host_app({**host_defaults(sample), "REPO_NOTIFY_API_KEY": KEY}) as served:
         yield served
-
-
-@pytest.fixture
-def member(server: Served, chat: Callable[..., ChatClient]) -> ChatClient:
-    client = chat(server.url, cookie=User(server).log_in("carol").cookie)
-    client.join(ROOM)
-    return client
 
 
 @pytest.mark.parametrize(

@@ -70,10 +70,14 @@ def answers_of(client: RawSocket, number: int) -> list[Json]:
     return answers
 
 
-def in_one_go(client: RawSocket, rooms: list[Json]) -> list[Json]:
-    """Join the rooms, all asked for before the first answer is read; the answers, which stand in the order asked."""
+def ask_all(client: RawSocket, rooms: list[Json]) -> None:
     for room in rooms:
         client.send("42" + json.dumps(["join", room]))
+
+
+def in_one_go(client: RawSocket, rooms: list[Json]) -> list[Json]:
+    """Join the rooms, all asked for before the first answer is read; the answers, which stand in the order asked."""
+    ask_all(client, rooms)
     answers = answers_of(client, len(rooms))
     repeated = [answer.get("data") or answer["details"] for answer in answers]
     assert [echo["data"] for echo in repeated] == rooms
@@ -222,8 +226,7 @@ def test_an_answer_counts_that_came_while_the_service_was_busy(
     served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, REPO_NOTIFY_PERMISSION_TIMEOUT=1.0, **BRIEF)
     client = connect(served, "reader")
     database.hold(teamspace.name)
-    for room in rooms:
-        client.send("42" + json.dumps(["join", room]))
+    ask_all(client, rooms)
     assert database.asked.wait(SECONDS)
     with ThreadPoolExecutor(1) as pool:
         busy = pool.submit(requests.get, served.url + "/busy?seconds=2", timeout=SECONDS)
@@ -247,8 +250,7 @@ def test_what_is_told_as_changed_meanwhile_is_read_anew(
     served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, REPO_NOTIFY_PERMISSION_CACHE_SECONDS=60, **BRIEF)
     client = connect(served, "reader")
     database.hold(teamspace.name)
-    for room in rooms:
-        client.send("42" + json.dumps(["join", room]))
+    ask_all(client, rooms)
     assert database.asked.wait(SECONDS)
     teamspace.mongo[teamspace.name]["settings"].update_many({}, {"$set": {"permissions": []}})
     database.release()

@@ -30,13 +30,6 @@ def server(request: pytest.FixtureRequest, sample: str) -> Iterator[Served]:
         yield served
 
 
-@pytest.fixture
-def member(server: Served, chat: Callable[..., ChatClient]) -> ChatClient:
-    client = chat(server.url, cookie=User(server).log_in("carol").cookie)
-    client.join(ROOM)
-    return client
-
-
 def post(server: Served, body: Any, *, key: str | None = KEY, content_type: str = JSON) -> requests.Response:
     raw = body if isinstance(body, bytes) or hasattr(body, "__next__") else json.dumps(body).encode()
     headers = {"Content-Type": content_type, **({"Authorization": f"Bearer {key}"} if key is not None else {})}

@@ -69,13 +69,6 @@ def publisher(server: Served) -> Iterator[Publisher]:
         yield publisher
 
 
-@pytest.fixture
-def member(server: Served, chat: Callable[..., ChatClient]) -> ChatClient:
-    client = chat(server.url, cookie=User(server).log_in("carol").cookie)
-    client.join(ROOM)
-    return client
-
-
 def numbered(*numbers: int) -> list[dict[str, Any]]:
     return [{**EVENT, "data": {"n": number}} for number in numbers]
 

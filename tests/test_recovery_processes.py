@@ -67,6 +67,13 @@ class Two:
         until(lambda: place.model in self.records())
         return client
 
+    def far(self, place: Place) -> Returning:
+        """Return a client of `there` in the model's room."""
+        found = Returning(self.there.url, User(self.there).log_in(READER).cookie).connect()
+        self._stack.callback(end, found)
+        found.join(place.in_model)
+        return found
+
     def records(self) -> str:
         kept = [self.redis.hgetall(key) for key in self.redis.keys(f"{{{self.channel}}}:records:*")]
         return str(kept)
@@ -296,9 +303,7 @@ def test_while_redis_is_away_each_process_serves_its_own_and_then_all(
         two = Two(redis.Redis.from_url(address, protocol=2), here, there, channel)
         stack.callback(two.close)
         near, away, gone = (two.joined(place) for _ in range(3))
-        far = Returning(there.url, User(there).log_in(READER).cookie).connect()
-        stack.callback(end, far)
-        far.join(place.in_model)
+        far = two.far(place)
         gone.drop()
         with proxy.refusing():
             until(lambda: ready(here)["status"] == "degraded", lambda: ready(here))
@@ -379,9 +384,7 @@ def test_a_message_that_redis_refuses_is_a_gap_for_the_others(sample: str, place
         two = Two(redis.Redis.from_url(address, protocol=2), here, there, channel)
         stack.callback(two.close)
         near = two.joined(place)
-        far = Returning(there.url, User(there).log_in(READER).cookie).connect()
-        stack.callback(end, far)
-        far.join(place.in_model)
+        far = two.far(place)
         data = {"_id": "t", "n1": 1, "much": "x" * (2 << 20)}
         User(here).log_in("alice").publish("TicketUpdated", **place.in_model, kind="container", data=data)
         ((_, (heard,)),) = near.hear(1)
@@ -402,9 +405,7 @@ def test_an_answer_that_is_lost_makes_no_repeat(sample: str, address: str, place
         two = Two(redis.Redis.from_url(address, protocol=2), here, there, channel)
         stack.callback(two.close)
         near = two.joined(place)
-        far = Returning(there.url, User(there).log_in(READER).cookie).connect()
-        stack.callback(end, far)
-        far.join(place.in_model)
+        far = two.far(place)
         proxy.lose_answer_to(100_000)
         data = {"_id": "t", "n1": 1, "much": "x" * 200_000}
         User(here).log_in("alice").publish("TicketUpdated", **place.in_model, kind="container", data=data)
@@ -429,9 +430,7 @@ def test_what_two_processes_bring_into_two_histories_comes_once(
         two = Two(redis.Redis.from_url(history, protocol=2), here, there, channel)
         stack.callback(two.close)
         near = two.joined(place)
-        far = Returning(there.url, User(there).log_in(READER).cookie).connect()
-        stack.callback(end, far)
-        far.join(place.in_model)
+        far = two.far(place)
         with proxy.refusing():
             until(lambda: ready(there)["status"] == "degraded", lambda: ready(there))
             publisher = stack.enter_context(QueuePublisher(address, channel=channel))
@@ -461,9 +460,7 @@ def test_what_is_sent_again_into_another_history_comes_once(sample: str, place: 
         two = Two(redis.Redis.from_url(history, protocol=2), here, there, channel)
         stack.callback(two.close)
         near = two.joined(place)
-        far = Returning(there.url, User(there).log_in(READER).cookie).connect()
-        stack.callback(end, far)
-        far.join(place.in_model)
+        far = two.far(place)
         # Redis has to know the script.
         update(here, place, 0)
         assert numbers(near.hear(1)) == numbers(far.hear(1)) == [0]
@@ -488,9 +485,7 @@ def test_what_is_sent_again_into_another_history_comes_once(sample: str, place: 
 
 def test_what_is_published_first_into_another_history_is_heard_at_once(two: Two, place: Place) -> None:
     client = two.joined(place)
-    far = Returning(two.there.url, User(two.there).log_in(READER).cookie).connect()
-    two._stack.callback(end, far)
-    far.join(place.in_model)
+    far = two.far(place)
     two.redis.delete(*two.redis.keys(f"{{{two.channel}}}:*"))
     update(two.here, place, 1)
     # Which of them comes first depends on which thread is the first to see it.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -13,7 +13,7 @@ from tests.clients.matrix import RECONNECT
 from tests.conftest import host_defaults
 from tests.support.chat import ChatClient
 from tests.support.publishers import NAMESPACE
-from tests.support.served import Served, User, host_app
+from tests.support.served import Served, host_app
 
 pytestmark = pytest.mark.clients
 
@@ -26,13 +26,6 @@ HEARD = "containerUpdateTicket"
 def server(sample: str) -> Iterator[Served]:
     with host_app({**host_defaults(sample), "REPO_NOTIFY_API_KEY": KEY}) as served:
         yield served
-
-
-@pytest.fixture
-def member(server: Served, chat: Callable[..., ChatClient]) -> ChatClient:
-    client = chat(server.url, cookie=User(server).log_in("carol").cookie)
-    client.join(ROOM)
-    return client
 
 
 def connect(js_clients: JsClients, server: Served, key: str = KEY, **options: Any) -> JsSocket:
