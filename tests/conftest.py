@@ -15,10 +15,13 @@ from pymongo import MongoClient
 
 from repo_notify.demo.seed import STRUCTURE, TOWER, seed
 from tests.support.chat import ChatClient
+from tests.support.measured_threads import pytest_configure
 from tests.support.people import People
 from tests.support.served import Served, User, host_app
 from tests.support.teamspaces import Teamspace
 from tests.support.unmeasured import embedded_mongo, unmeasured
+
+__all__ = ["pytest_configure"]
 
 # A busy machine is no fault of what is tested.
 settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])

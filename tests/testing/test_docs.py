@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 import sys
@@ -11,7 +10,6 @@ from pathlib import Path
 import pytest
 
 from tests.support.command import environment
-from tests.support.fork_server import COVERAGE
 from tests.support.unmeasured import unmeasured_children
 
 ROOT = Path(__file__).parents[2]
@@ -19,16 +17,9 @@ BLOCK = re.compile(r"^```python\n# (?P<name>\w+\.py)\n(?P<text>.*?)^```$", re.MU
 SECONDS = 100
 
 
-def measured_on_threads() -> list[str]:
-    """Return the options that have a run of threads measured, where processes are."""
-    return ["-p", "tests.support.measured_threads"] if any(name in os.environ for name in COVERAGE) else []
-
-
 def run_pytest(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "error", "-m", "pytest", "-p", "no:cacheprovider", *arguments]
     env = {**environment(), "PYTHONPATH": f"{ROOT}:{folder}", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    if "tests.support.measured_threads" in arguments:
-        env = {name: value for name, value in env.items() if name not in COVERAGE}
     return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, timeout=SECONDS, check=False)
 
 
@@ -43,7 +34,7 @@ def test_the_examples_of_the_docs_run(tmp_path: Path) -> None:
     names = write_project(tmp_path)
     assert {"shop.py", "conftest.py"} < set(names)
     assert len(names) == len(set(names)) > 6
-    done = run_pytest(tmp_path, "-q", "-W", "error", *measured_on_threads())
+    done = run_pytest(tmp_path, "-q", "-W", "error", "-p", "tests.support.measured_threads")
     assert done.returncode == 0, done.stdout + done.stderr
     tests = "".join(path.read_text() for path in tmp_path.glob("test_*.py"))
     number = len(re.findall(r"^ *def test_", tests, re.MULTILINE))
