@@ -174,7 +174,7 @@ class Sockets(Protocol):
     def has_members(self, room: Room) -> bool:
         """Return whether a socket is in a room; costs the same however many are."""
 
-    def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
+    def fan_out(self, prepared: Prepared, rooms: Sequence[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms with these keys, once each per namespace; return to how many.
 
         It is called within `order`. The connection with the id `skip` is left out; who is gone is no error.
@@ -293,11 +293,10 @@ class OwnSockets:
         """Return whether a socket is in a room."""
         return any(self._server.manager.has_members(namespace, room.key) for namespace in self.namespaces)
 
-    def fan_out(self, prepared: Prepared, rooms: Iterable[str], *, skip: str | None = None) -> int:
+    def fan_out(self, prepared: Prepared, rooms: Sequence[str], *, skip: str | None = None) -> int:
         """Send an event to the members of the rooms."""
         assert isinstance(prepared, PreparedPackets)
-        fan_out = self._server.manager.fan_out
-        return sum([fan_out(namespace, prepared, rooms, skip) for namespace in self.namespaces])
+        return self._server.manager.fan_out(self.namespaces, prepared, rooms, skip)
 
     def close(self, connection_id: str) -> None:
         """Close a connection."""

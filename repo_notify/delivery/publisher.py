@@ -47,7 +47,9 @@ def subject_of(event: Event) -> tuple[Hashable, ...] | None:
     data: Any = vars(event)["data"]
     if not isinstance(data, dict):
         return None
-    return str(data.get("_id")), str(data.get("ticket")), frozenset(data)
+    made, ticket = data.get("_id"), data.get("ticket")
+    # A store gives strings back.
+    return made if type(made) is str else str(made), ticket if type(ticket) is str else str(ticket), frozenset(data)
 
 
 _UPDATES = frozenset(UPDATES)

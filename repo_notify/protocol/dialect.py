@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from repo_notify.engine.wire.remembered import remembered
@@ -89,6 +90,11 @@ def failure(request: JoinRequest, error: ChatError) -> Sequence[Reply]:
     return (Reply("error", {**error.reply(), "details": request.echo}),)
 
 
+def taking(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
+    """Return what takes attributes of these names of an object, in C where there are several."""
+    return attrgetter(*names) if len(names) > 1 else lambda found: tuple(getattr(found, name) for name in names)
+
+
 @dataclass(frozen=True)
 class Dialects:
     """The dialects of one app; of two that would take an object, the later one does."""
@@ -159,7 +165,7 @@ class Dialects:
     def deliveries(self, event: Event) -> list[Delivery]:
         """Return everything that goes out for `event`."""
         kind = type(event)
-        return follow(self._routes(kind, *map(vars(event).get, self._ids[kind])), event)
+        return follow(self._routes(kind, *self._take_ids[kind](event)), event)
 
     @cached_property
     def _ids(self) -> Mapping[type[Event], tuple[str, ...]]:
@@ -168,6 +174,10 @@ class Dialects:
             event: tuple(field.name for field in fields(event) if field.name not in _CONTENT)
             for event in EVENT_TYPES.values()
         }
+
+    @cached_property
+    def _take_ids(self) -> Mapping[type[Event], Callable[[Event], tuple[Any, ...]]]:
+        return {event: taking(names) for event, names in self._ids.items()}
 
     @cached_property
     def _routes(self) -> Callable[..., Sequence[Route]]:

@@ -43,9 +43,9 @@ class RoomAt(NamedTuple):
 class Payload:
     """What goes out: one field of the event as it is, or an object made of several.
 
-    `only`: the field that is the payload. `fields`: those that an object holds under their own names, `{}` where the
-    event has none. `defaults` and `adds` put further fields into an `only` that is an object: under a key that it has
-    not, or in place of one.
+    `only`: the field that is the payload. `fields`: those that an object holds under their own names, ids and `data`,
+    `{}` where the event has none. `defaults` and `adds` put further fields into an `only` that is an object: under a
+    key that it has not, or in place of one.
     """
 
     only: str = ""
@@ -53,10 +53,14 @@ class Payload:
     defaults: Mapping[str, str] = field(default_factory=dict)
     adds: Mapping[str, str] = field(default_factory=dict)
 
-    def of(self, values: Mapping[str, Any]) -> Any:
-        """Return the payload for an event's fields."""
-        if self.fields:
-            return {name: values.get(name, {}) for name in self.fields}
+    def begun(self, ids: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the object of several fields without its data, as far as that there is one."""
+        return {name: ids.get(name, {}) for name in self.fields}
+
+    def of(self, values: Mapping[str, Any], begun: Mapping[str, Any]) -> Any:
+        """Return the payload for an event's fields; `begun` is that for its ids."""
+        if begun:
+            return {**begun, "data": values["data"]} if "data" in values else begun
         found = values[self.only]
         if not self.defaults and not self.adds:
             return found
@@ -92,7 +96,8 @@ class Row:
         if not templates:
             return []
         rooms = tuple(dict.fromkeys([kind.room(*[ids[name] for name in fields]).key for kind, fields in self.rooms]))
-        return [Route(template.format_map(ids), rooms, self.payload, self.when) for template in templates]
+        begun = self.payload.begun(ids)
+        return [Route(template.format_map(ids), rooms, self.payload, self.when, begun) for template in templates]
 
     def deliveries(self, event: Event) -> list[Delivery]:
         """Return what goes out for `event`, one delivery for each of its names."""
@@ -100,12 +105,16 @@ class Row:
 
 
 class Route(NamedTuple):
-    """The way of every event with the same ids: its name, the keys of its rooms, and its row's payload and `when`."""
+    """The way of every event with the same ids: its name, the keys of its rooms, and its row's payload and `when`.
+
+    `begun` is what those ids say of the payload.
+    """
 
     name: str
     rooms: tuple[str, ...]
     payload: Payload
     when: str | None
+    begun: Mapping[str, Any]
 
 
 def follow(routes: Sequence[Route], event: Event) -> list[Delivery]:
@@ -113,9 +122,10 @@ def follow(routes: Sequence[Route], event: Event) -> list[Delivery]:
     values = vars(event)
     made: dict[Payload, Any] = {}
     found: list[Delivery] = []
-    for name, rooms, payload, when in routes:
+    for name, rooms, payload, when, begun in routes:
         if when is None or when in values["data"]:
-            if payload not in made:
-                made[payload] = payload.of(values)
-            found.append(Delivery(name, made[payload], rooms))
+            content = made.get(payload)
+            if content is None:
+                content = made[payload] = payload.of(values, begun)
+            found.append(Delivery(name, content, rooms))
     return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from marshmallow import Schema, ValidationError, fields
@@ -43,15 +44,15 @@ def load(event: type[Event], values: Mapping[str, Any]) -> Event:
     """Build an event of that type from plain values; raises `InvalidEvent` naming each wrong field."""
     usual = _USUAL.get(event)
     data, emitter = values.get("data"), values.get("emitter")
-    if usual is not None and isinstance(data, dict) and usual.needs <= data.keys() and values.keys() <= usual.fields:
+    if usual is not None and isinstance(data, dict) and usual.fields.issuperset(values) and usual.is_enough(data):
         try:
-            ids = usual.load_ids(*map(values.get, usual.ids))
+            ids = usual.load_ids(*usual.take_ids(values))
             if emitter is None or (isinstance(emitter, str) and emitter):
                 # As `event(**fields)`, which would set one after another.
                 made = object.__new__(event)
                 vars(made).update(ids, emitter=emitter, data=plain(data))
                 return made
-        except (ValidationError, NotPlain):
+        except (KeyError, ValidationError, NotPlain):
             pass  # told below, where everything that is wrong is found together
     try:
         return event(**EVENT_SCHEMAS[event].load(values))
@@ -60,12 +61,15 @@ def load(event: type[Event], values: Mapping[str, Any]) -> Event:
 
 
 class _Usual(NamedTuple):
-    """An event of some ids and an object: the names of all its fields, of its ids, what loads those, and `needs`."""
+    """An event of some ids and an object: the names of all its fields, and what takes and loads its ids.
+
+    `is_enough` says whether the object holds what it must.
+    """
 
     fields: frozenset[str]
-    ids: tuple[str, ...]
+    take_ids: Callable[[Mapping[str, Any]], tuple[Any, ...]]
     load_ids: Callable[..., dict[str, Any]]
-    needs: frozenset[str]
+    is_enough: Callable[[Any], bool]
 
 
 def _usual_of(schema: Schema) -> _Usual | None:
@@ -75,13 +79,15 @@ def _usual_of(schema: Schema) -> _Usual | None:
         return None
 
     def load_ids(*values: Any) -> dict[str, Any]:
-        given = {name: value for name, value in zip(names, values, strict=True) if value is not None}
-        found: dict[str, Any] = schema.load(given, partial=("data",))
+        found: dict[str, Any] = schema.load(dict(zip(names, values, strict=True)), partial=("data",))
         del found["emitter"]
         return found
 
     needs: tuple[str, ...] = getattr(schema.fields["data"], "needs", ())
-    return _Usual(frozenset(schema.fields), tuple(names), remembered(REMEMBERED_LENGTH)(load_ids), frozenset(needs))
+    several = itemgetter(*names)
+    take_ids = several if len(names) > 1 else lambda values: (several(values),)
+    remembered_ids = remembered(REMEMBERED_LENGTH)(load_ids)
+    return _Usual(frozenset(schema.fields), take_ids, remembered_ids, frozenset(needs).issubset)
 
 
 _USUAL = {event: _usual_of(schema) for event, schema in EVENT_SCHEMAS.items()}

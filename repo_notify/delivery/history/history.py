@@ -19,8 +19,7 @@ STORED_SECONDS = 5.0
 class History(Log):
     """What was published lately. Everything here is asked and changed within the order of publications.
 
-    `position` says how far everything that was published goes. Where there is a store, `writer` writes it there, from
-    `resume` or `begin` on.
+    Where there is a store, `writer` writes it there, from `resume` or `begin` on.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -35,8 +34,23 @@ class History(Log):
 
     def _call(self, name: str) -> None:
         self.name = name
-        self._at = positions.writer(name)
-        self.position = self._at(self.number)
+        self._use(positions.writer(name))
+
+    def _use(self, at: Callable[[int], str]) -> None:
+        """Write positions so."""
+        self._at = at
+        # The last one, by its number.
+        self._written = self.number, at(self.number)
+
+    @property
+    def position(self) -> str:
+        """How far everything that was published goes; written when it is asked for, as not each is."""
+        number, written = self._written
+        if number != self.number:
+            number = self.number
+            written = self._at(number)
+            self._written = number, written
+        return written
 
     def read(self, position: object) -> int:
         """Return the number of a position; raises `Gap` for one of another history, or for none."""
@@ -108,10 +122,11 @@ class History(Log):
 
         `said` is its name and payload, for a store; the rest as in `Entry`. `at` is now, where it is None.
         """
-        number = max(self.number + 1, self._least)
+        number = self.number + 1
+        if number < self._least:
+            number = self._least
         size += OVERHEAD
         self.append(Entry(number, monotonic() if at is None else at, rooms, prepared, size, emitter, named_by, update))
-        self.position = self._at(number)
         if self.writer is not None:
             self.writer.add(Stored(number, time(), rooms, size, *said, emitter, named_by, update))
 
@@ -119,6 +134,5 @@ class History(Log):
         """Something was published elsewhere and did not arrive: every position from before is a gap now."""
         self.holes += 1
         super().hole()
-        self.position = self._at(self.number)
         if self.writer is not None:
             self.writer.hole(self.number)

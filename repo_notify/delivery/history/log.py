@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil
 from operator import attrgetter
 from time import monotonic
 from typing import Any
@@ -17,6 +18,8 @@ from typing import Any
 MAX_FORGOTTEN_ROOMS = 50_000
 # What an entry takes beside its text, in bytes.
 OVERHEAD = 400
+# How much is dropped at once where there is too much.
+TRIMMED_PART = 0.01
 
 _number = attrgetter("number")
 _NONE = (0, 0)
@@ -111,40 +114,42 @@ class Log:
 
     def append(self, entry: Entry) -> None:
         """Add an entry with a number above all others, and drop what is too old or too much."""
-        self.number = max(self.number, entry.number)
+        if entry.number > self.number:
+            self.number = entry.number
         self.size += entry.size
-        self._entries.append(entry)
+        entries, rooms, bounds = self._entries, self._rooms, self.bounds
+        entries.append(entry)
         for room in entry.rooms:
-            found = self._rooms.get(room)
+            found = rooms.get(room)
             if found is None:
-                found = self._rooms[room] = _Room()
+                found = rooms[room] = _Room()
             found.entries.append(entry)
-        bounds, first = self.bounds, self._entries[0]
-        if self.size > bounds.size or len(self._entries) > bounds.events or entry.at - first.at > bounds.seconds:
+        if self.size > bounds.size or len(entries) > bounds.events or entry.at - entries[0].at > bounds.seconds:
             self.trim()
 
     def trim(self) -> None:
-        """Drop what is too old or too much."""
-        entries, bounds = self._entries, self.bounds
+        """Drop what is too old or too much; of what is too much a part of a hundred at once, as to begin takes long."""
+        entries, rooms, bounds = self._entries, self._rooms, self.bounds
         earliest = monotonic() - bounds.seconds
-        while entries and (entries[0].at < earliest or len(entries) > bounds.events or self.size > bounds.size):
-            self._drop_first()
-
-    def _drop_first(self) -> None:
-        entry = self._entries.popleft()
-        self.size -= entry.size
-        for room in entry.rooms:
-            if self._rooms[room].drop_first():
-                del self._rooms[room]
-        self.forget(entry.number, entry.rooms)
+        is_over = len(entries) > bounds.events or self.size > bounds.size
+        part = 1 - TRIMMED_PART if is_over else 1
+        events, size = ceil(bounds.events * part), bounds.size * part
+        while entries and (len(entries) > events or self.size > size or entries[0].at < earliest):
+            entry = entries.popleft()
+            self.size -= entry.size
+            for room in entry.rooms:
+                if rooms[room].drop_first():
+                    del rooms[room]
+            self.forget(entry.number, entry.rooms)
 
     def forget(self, number: int, rooms: Iterable[str]) -> None:
         """Take note that what was published in these rooms with that number is not here."""
+        trimmed = self._trimmed
         for room in rooms:
-            self._trimmed[room] = number, self._trimmed.get(room, _NONE)[1] + 1
-            self._trimmed.move_to_end(room)
-        while len(self._trimmed) > MAX_FORGOTTEN_ROOMS:
-            _, (forgotten, _) = self._trimmed.popitem(last=False)
+            trimmed[room] = number, trimmed.get(room, _NONE)[1] + 1
+            trimmed.move_to_end(room)
+        while len(trimmed) > MAX_FORGOTTEN_ROOMS:
+            _, (forgotten, _) = trimmed.popitem(last=False)
             self.floor = max(self.floor, forgotten)
 
     def lost_since(self, number: int) -> dict[str, int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Sequence
 from typing import Any
 
 from repo_notify.engine.engine_io.connection import Connection
@@ -285,31 +285,42 @@ class RoomManager:
                 _send_each([member], Outgoing(self._asking(packet, member, callback)), space.positions)
                 for member in members
             ])
-        return self.fan_out(namespace, packet.data, rooms, skip[0] if skip else None)
+        with self._lock:
+            return self.fan_out((namespace,), packet.data, rooms, skip[0] if skip else None)
 
-    def fan_out(self, namespace: str, data: Any, rooms: Iterable[Hashable], skip: str | None = None) -> int:
+    def fan_out(
+        self, namespaces: Iterable[str], data: Any, rooms: Sequence[Hashable], skip: str | None = None
+    ) -> int:
         """Send an event's data to the members of rooms that are nobody's id, once each; returns to how many.
 
-        The connection that has the id `skip`, be it its own or in the namespace, is left out.
+        That is done in each of the namespaces, within `lock`. The connection that has the id `skip`, be it its own or
+        in the namespace, is left out.
         """
-        with self._lock:
+        update = data.update if isinstance(data, EventData) else None
+        total = 0
+        for namespace in namespaces:
             space = self._namespaces.get(namespace)
-            found = [room for room in rooms if room in space.rooms] if space is not None else []
-            if space is None or not found:
-                return 0
-            update = data.update if isinstance(data, EventData) else None
-            # A connection may be in several namespaces.
-            out = Outgoing(
-                SioPacket(SioType.EVENT, namespace, data=data), (namespace, update) if update is not None else None
-            )
+            if space is None:
+                continue
+            # Most events go to one room: a list of those that are there takes longer than all else here.
+            found = rooms if len(rooms) == 1 else [room for room in rooms if room in space.rooms]
+            if not found or found[0] not in space.rooms:
+                continue
+            out = Outgoing(SioPacket(SioType.EVENT, namespace, None, data))
+            if update is not None:
+                # A connection may be in several namespaces.
+                out.update = namespace, update
+            sent = None
             if len(found) == 1:
                 path: FastPath | None = space.fast_paths.get(found[0])
                 if path is None or (path.others and path.is_outdated):
                     path = space.fast_paths[found[0]] = FastPath(space.rooms[found[0]])
                 sent = path.send(out, space.by_any_id(skip) if skip is not None else None, space.positions)
-                if sent is not None:
-                    return sent
-            return _send_each(self._select(namespace, found, () if skip is None else (skip,)), out, space.positions)
+            if sent is None:
+                members = self._select(namespace, found, () if skip is None else (skip,))
+                sent = _send_each(members, out, space.positions)
+            total += sent
+        return total
 
     def _asking(self, packet: SioPacket, member: Member, callback: Callback | None) -> SioPacket:
         with self._lock:

@@ -205,14 +205,13 @@ class EngineIO4:
         elif data is not None:
             attachments = found = Attachments()
             text = jsoncodec.dumps(data, found.placeholder, ascii_only=self.ascii_only)
-        count = ""
-        if attachments:
-            if kind not in BINARY_FORM:
-                raise ValueError(f"a {kind.name} packet carries no binary data")
-            kind, count = BINARY_FORM[kind], f"{len(attachments)}-"
         namespace = "" if packet.namespace == "/" else f"{packet.namespace},"
         number = "" if packet.id is None else packet.id
-        return [f"{_DIGITS[kind]}{count}{namespace}{number}{text}", *attachments]
+        if not attachments:
+            return [f"{_DIGITS[kind]}{namespace}{number}{text}"]
+        if kind not in BINARY_FORM:
+            raise ValueError(f"a {kind.name} packet carries no binary data")
+        return [f"{_DIGITS[BINARY_FORM[kind]]}{len(attachments)}-{namespace}{number}{text}", *attachments]
 
     def decode_message(self, text: str, max_attachments: int) -> SioPacket:
         """The inverse of its text part; ProtocolError."""

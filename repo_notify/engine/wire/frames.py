@@ -18,6 +18,7 @@ _MAX_CONTROL = 125
 _FIN, _RESERVED, _OPCODE, _MASK, _LENGTH = 0x80, 0x70, 0x0F, 0x80, 0x7F
 _SHORT, _LONG = 126, 127
 _U16, _U64 = Struct(">H"), Struct(">Q")
+_HEAD, _HEAD_U16, _HEAD_U64 = Struct(">BB"), Struct(">BBH"), Struct(">BBQ")
 # By the short length that announces it: the form of an extended one, and the least that is written so.
 _EXTENDED = {_SHORT: (_U16, _SHORT), _LONG: (_U64, 0x10000)}
 _WHOLE_CONTROL = frozenset({_FIN | opcode for opcode in _CONTROL})
@@ -88,10 +89,10 @@ def build(data: Frame, opcode: int | None = None) -> bytes:
         opcode = BINARY if payload is data else TEXT
     length = len(payload)
     if length < _SHORT:
-        return bytes((_FIN | opcode, length)) + payload
+        return _HEAD.pack(_FIN | opcode, length) + payload
     if length <= 0xFFFF:
-        return bytes((_FIN | opcode, _SHORT)) + _U16.pack(length) + payload
-    return bytes((_FIN | opcode, _LONG)) + _U64.pack(length) + payload
+        return _HEAD_U16.pack(_FIN | opcode, _SHORT, length) + payload
+    return _HEAD_U64.pack(_FIN | opcode, _LONG, length) + payload
 
 
 def build_close(code: int) -> bytes:

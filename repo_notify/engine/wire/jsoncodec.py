@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from _json import encode_basestring, encode_basestring_ascii, make_encoder
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import accumulate
@@ -45,11 +46,20 @@ def _finite(digits: str) -> float:
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite)
 _COMPACT = (",", ":")
+
+
+def _encode_by(ascii_only: bool) -> make_encoder:
+    """What the library's encoder makes anew for each value, which takes as long as a short value does.
+
+    It does not look for circles, which are found where the value is too deep.
+    """
+    of = json.JSONEncoder(allow_nan=False, separators=_COMPACT)
+    encode = encode_basestring_ascii if ascii_only else encode_basestring
+    return make_encoder(None, of.default, encode, None, of.key_separator, of.item_separator, False, False, False)
+
+
 # By whether the output is ASCII.
-_ENCODERS = {
-    ascii_only: json.JSONEncoder(allow_nan=False, separators=_COMPACT, ensure_ascii=ascii_only)
-    for ascii_only in (True, False)
-}
+_ENCODE = {ascii_only: _encode_by(ascii_only) for ascii_only in (True, False)}
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -152,7 +162,7 @@ def dumps(value: object, default: Default | None = None, *, ascii_only: bool = T
     Raises TypeError or ValueError (NaN, infinities, circular references) as json.dumps does.
     """
     try:
-        text = _ENCODERS[ascii_only].encode(value)
+        text = "".join(_ENCODE[ascii_only](value, 0))
     except (RecursionError, TypeError):
         text = _dumps(value, default, ascii_only)
     # Such characters stand within strings only.

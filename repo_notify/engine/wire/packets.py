@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Sequence
 from enum import IntEnum
+from functools import lru_cache
 from typing import Any, NamedTuple, Protocol
 
 from .errors import ProtocolError
 from .frames import Frame
 from .jsoncodec import dumps
+
+# The JSON of the names of events that are no longer is remembered, in characters.
+MAX_KNOWN_NAME = 300
 
 # A container and the key or index in it.
 Place = tuple[Any, Any]
@@ -103,9 +107,13 @@ class Argument:
         found = self._in_ascii if ascii_only else self._in_utf8
         if found is not None:
             return found
-        attachments = Attachments()
-        text = dumps(self._value, attachments.placeholder, ascii_only=ascii_only)
-        found = text, attachments or ()
+        attachments: Sequence[bytes] = ()
+        try:
+            text = dumps(self._value, ascii_only=ascii_only)
+        except TypeError:
+            attachments = parts = Attachments()
+            text = dumps(self._value, parts.placeholder, ascii_only=ascii_only)
+        found = text, attachments
         if not attachments and ("\\u" not in text if ascii_only else text.isascii()):
             # Alike in either, so that the value, which may be large, is not needed again.
             self._in_ascii = self._in_utf8 = found
@@ -115,6 +123,11 @@ class Argument:
         else:
             self._in_utf8 = found
         return found
+
+
+@lru_cache(1024)
+def _name_json(name: str, ascii_only: bool) -> str:
+    return dumps(name, ascii_only=ascii_only)
 
 
 class EventData:
@@ -134,12 +147,14 @@ class EventData:
     def size(self) -> int:
         """How much its argument is, in bytes of ASCII."""
         text, attachments = self._argument.json(ascii_only=False)
-        return len(text) + sum(map(len, attachments))
+        return len(text) + sum(map(len, attachments)) if attachments else len(text)
 
     def json(self, ascii_only: bool) -> Written:
         """As of an argument."""
         text, attachments = self._argument.json(ascii_only)
-        return f"[{dumps(self._name, ascii_only=ascii_only)},{text}]", attachments
+        name = self._name
+        known = _name_json if len(name) <= MAX_KNOWN_NAME else _name_json.__wrapped__
+        return f"[{known(name, ascii_only)},{text}]", attachments
 
 
 def find_places(data: Any, attachments: int) -> list[Place]:
