@@ -41,7 +41,8 @@ from .sessions.bindings import Identities
 from .sessions.ends import SessionEnds
 from .sessions.reads import SessionReads
 from .sessions.sources import sources_of
-from .settings import HISTORY_MONGODB, Settings, read
+from .setting_values import HISTORY_MONGODB
+from .settings import Settings, read
 from .shown import show
 from .sockets import OwnSockets, Sockets
 from .state import State

@@ -22,7 +22,8 @@ from gevent.event import Event
 from gevent.os import make_nonblocking, nb_read
 
 from .errors import NotifyError, SettingsError
-from .settings import HISTORY_MONGODB, Settings
+from .setting_values import HISTORY_MONGODB
+from .settings import Settings
 
 logger = logging.getLogger(__name__)
 

@@ -27,7 +27,8 @@ from repo_notify.errors import QueueUnavailable, SettingsError
 from repo_notify.sessions.express import ExpressSessions
 from repo_notify.sessions.flask import HandshakeSessions
 from repo_notify.sessions.host_users import IdentityLoader, session_user
-from repo_notify.settings import HISTORY_MONGODB, Settings
+from repo_notify.setting_values import HISTORY_MONGODB
+from repo_notify.settings import Settings
 from repo_notify.web.readiness import FAILED_LOGIN, REFUSES_ACCOUNTS, REFUSES_TEAMSPACES, SESSIONS_SILENT
 from repo_notify.wiring import load_legacy
 

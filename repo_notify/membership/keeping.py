@@ -27,7 +27,8 @@ from repo_notify.delivery.history.writer import Writer
 from repo_notify.delivery.inlet import Inlet
 from repo_notify.delivery.stream import Receiver, Stream
 from repo_notify.metrics import Metrics
-from repo_notify.settings import HISTORY_MONGODB, HISTORY_OFF, Settings
+from repo_notify.setting_values import HISTORY_MONGODB, HISTORY_OFF
+from repo_notify.settings import Settings
 from repo_notify.sockets import Prepared, Sockets
 
 logger = logging.getLogger(__name__)
