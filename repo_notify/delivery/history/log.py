@@ -9,7 +9,6 @@ from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from math import ceil
 from operator import attrgetter
 from time import monotonic
 from typing import Any
@@ -18,8 +17,8 @@ from typing import Any
 MAX_FORGOTTEN_ROOMS = 50_000
 # What an entry takes beside its text, in bytes.
 OVERHEAD = 400
-# How much is dropped at once where there is too much.
-TRIMMED_PART = 0.01
+# Where there are too many, a part of so many is dropped at once.
+TRIMMED_PART = 100
 
 _number = attrgetter("number")
 _NONE = (0, 0)
@@ -128,13 +127,12 @@ class Log:
             self.trim()
 
     def trim(self) -> None:
-        """Drop what is too old or too much; of what is too much a part of a hundred at once, as to begin takes long."""
+        """Drop what is too old or too much; of too many some at once, as to begin takes longer than to go on."""
         entries, rooms, bounds = self._entries, self._rooms, self.bounds
-        earliest = monotonic() - bounds.seconds
-        is_over = len(entries) > bounds.events or self.size > bounds.size
-        part = 1 - TRIMMED_PART if is_over else 1
-        events, size = ceil(bounds.events * part), bounds.size * part
-        while entries and (len(entries) > events or self.size > size or entries[0].at < earliest):
+        earliest, most = monotonic() - bounds.seconds, bounds.events
+        if len(entries) > most:
+            most -= most // TRIMMED_PART
+        while entries and (len(entries) > most or self.size > bounds.size or entries[0].at < earliest):
             entry = entries.popleft()
             self.size -= entry.size
             for room in entry.rooms:
