@@ -18,6 +18,8 @@ from benchmarks.load.recovering import HandshakeRefused, Recovering, Ticket
 CHUNK = 1 << 18
 LOOK_SECONDS = 0.1
 ENTERING_AT_ONCE = 64
+# Of the others so many are read before it is looked again whether somebody who comes first has heard something.
+FEW = 5
 # After the last event: nothing new for so long ends a run.
 QUIET_SECONDS = 1.0
 # Of the random times: each run has the same.
@@ -26,12 +28,13 @@ SEED = 1
 
 @dataclass
 class Member:
-    """A client; it has a socket while it is not away."""
+    """A client; it has a socket while it is not away. Who comes `first` is read before the others."""
 
     number: int
     protocol: Recovering
     socket: socket.socket | None = None
     connecting: bool = False
+    first: bool = False
 
 
 class Heard(NamedTuple):
@@ -49,7 +52,9 @@ class Crowd(Generic[M]):
 
     def __init__(self, host: str, port: int) -> None:
         self._address = host, port
-        self._epoll = select.epoll()
+        self._epoll, self._first = select.epoll(), select.epoll()
+        # Whoever waits for any of them wakes for those that come first.
+        self._epoll.register(self._first, select.EPOLLIN)
         self._open: dict[int, M] = {}
         self._returns: list[tuple[float, int, M]] = []
 
@@ -64,9 +69,10 @@ class Crowd(Generic[M]):
             assert member.socket is not None
             member.socket.close()
         self._epoll.close()
+        self._first.close()
 
-    def connect(self, member: M) -> None:
-        """Begin a connection."""
+    def connect(self, member: M, *, first: bool = False) -> None:
+        """Begin a connection, of a client that comes `first` until it is put `behind`."""
         found = socket.socket()
         found.setblocking(False)
         found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -75,9 +81,19 @@ class Crowd(Generic[M]):
         found.bind((f"127.0.{1 + member.number // 200}.{1 + member.number % 200}", 0))
         # Where nobody listens, the first `send` says so.
         found.connect_ex(self._address)
-        member.socket, member.connecting = found, True
+        member.socket, member.connecting, member.first = found, True, first
         self._open[found.fileno()] = member
-        self._epoll.register(found, select.EPOLLOUT)
+        self._set_of(member).register(found, select.EPOLLOUT)
+
+    def _set_of(self, member: M) -> select.epoll:
+        return self._first if member.first else self._epoll
+
+    def behind(self, member: M) -> None:
+        """Have a client, which is connected, come first no longer."""
+        assert member.socket is not None
+        self._first.unregister(member.socket)
+        self._epoll.register(member.socket, select.EPOLLIN)
+        member.first = False
 
     def lose(self, member: M, away: float) -> None:
         """Close a connection; the client is due back in `away` seconds."""
@@ -88,11 +104,11 @@ class Crowd(Generic[M]):
         member.socket = None
         heapq.heappush(self._returns, (time.monotonic() + away, member.number, member))
 
-    def bring_back(self) -> Iterator[M]:
+    def bring_back(self, *, first: bool = False) -> Iterator[M]:
         """Begin a connection for each client that is due back; yield it."""
         while self._returns and self._returns[0][0] <= time.monotonic():
             _, _, member = heapq.heappop(self._returns)
-            self.connect(member)
+            self.connect(member, first=first)
             yield member
 
     def look(self, seconds: float = LOOK_SECONDS) -> Iterator[tuple[M, Heard | None]]:
@@ -101,13 +117,19 @@ class Crowd(Generic[M]):
         It waits no longer than until somebody is due back. Raises `LoadError` where no client would go on.
         """
         due = self._returns[0][0] - time.monotonic() if self._returns else math.inf
-        for number, _ in self._epoll.poll(max(0.0, min(seconds, due))):
-            member = self._open[number]
-            try:
-                heard = self._exchange(member)
-            except (OSError, HandshakeRefused):
-                heard = None
-            yield member, heard
+        ready = [number for number, _ in self._epoll.poll(max(0.0, min(seconds, due)))]
+        for place, number in enumerate(ready):
+            if place % FEW == 0:
+                yield from map(self._hear, [found for found, _ in self._first.poll(0)])
+            if number != self._first.fileno():
+                yield self._hear(number)
+
+    def _hear(self, number: int) -> tuple[M, Heard | None]:
+        member = self._open[number]
+        try:
+            return member, self._exchange(member)
+        except (OSError, HandshakeRefused):
+            return member, None
 
     def _exchange(self, member: M) -> Heard:
         """Begin what a connection says, or read once and answer; raises `OSError` at its end."""
@@ -115,7 +137,7 @@ class Crowd(Generic[M]):
         if member.connecting:
             member.socket.send(member.protocol.begin())
             member.connecting = False
-            self._epoll.modify(member.socket, select.EPOLLIN)
+            self._set_of(member).modify(member.socket, select.EPOLLIN)
             return Heard([], time.monotonic_ns())
         data = member.socket.recv(CHUNK)
         at = time.monotonic_ns()

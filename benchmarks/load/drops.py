@@ -187,7 +187,7 @@ class _Drops:
         self._crowd.lose(client, self._plan.away)
 
     def _bring_back(self) -> None:
-        for client in self._crowd.bring_back():
+        for client in self._crowd.bring_back(first=True):
             now = time.monotonic_ns()
             self._news = now / 1e9
             if self._began is not None:
@@ -202,6 +202,8 @@ class _Drops:
                 continue
             for ticket in heard.tickets:
                 client.ledger.hear(ticket.number, heard.at)
+            if client.first and client.protocol.entered and client.ledger.caught_up:
+                self._crowd.behind(client)
             if heard.tickets:
                 self._news = heard.at / 1e9
                 if self._began is None:

@@ -28,6 +28,11 @@ class Ledger:
         """How many of the expected events came."""
         return sum(self.received[number] for number in self.expected)
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether nothing that was missed is still to come."""
+        return not self._missed
+
     def back(self, now: int, began: int, interval_ns: int) -> None:
         """Note a reconnection's start; event number n was due `n * interval_ns` after `began`."""
         self._returned = now

@@ -128,8 +128,9 @@ SCENARIO = Scenario(
     "was a member or away, rounded down; repeats are those that came again. A replay lasts from the TCP connect to the "
     "last event that was due while the client was away, and never ends where one of these does not come before the "
     "next drop. Ours asks MongoDB, an embedded one on the same machine, for the rights of who comes back before it "
-    "replays anything; Node asks nobody. Unlike elsewhere, the clients decode all that they get. Measured once, one "
-    "peer after the other.",
+    "replays anything; Node asks nobody. Unlike elsewhere, the clients decode all that they get. Who comes back is "
+    "read before the others: how long one process takes to decode what a thousand hear says nothing of the server. "
+    "Measured once, one peer after the other.",
     metrics={
         DELIVERED: COMPLETENESS,
         REPEATS: COUNT,
