@@ -141,7 +141,7 @@ def test_a_rolling_restart_keeps_nobody_away_for_long(
         found = report(clients)
         logs = "".join((tmp_path / name).read_text() for name in ("chat.log", "chat-error.log"))
     for client in found:
-        assert client["losses"], f"{client['way']} was not interrupted at all"
+        assert client["losses"], ("not interrupted at all", client)
         # Behind a join since a position the acknowledgement follows what is replayed, and says nothing of the absence.
         assert shares_history or client["absent"] < MOST_SECONDS, client
         assert client["silent"] < MOST_SECONDS, client
