@@ -6,9 +6,11 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from tests.support.fork_server import COVERAGE
 
@@ -25,5 +27,13 @@ def pytest_configure() -> None:
     measuring.save()
     # Another measurement would tell its own ways to the processes that are started.
     told = {name: os.environ[name] for name in COVERAGE if name in os.environ}
-    coverage.Coverage(concurrency=["thread"], auto_data=True, config_file=str(ROOT / "pyproject.toml")).start()
+    # Not by `auto_data`: that would forget what was measured whenever it goes on (`unmeasured`).
+    on_threads = coverage.Coverage(concurrency=["thread"], config_file=str(ROOT / "pyproject.toml"))
+    on_threads.start()
+    atexit.register(_end, on_threads)
     os.environ.update(told)
+
+
+def _end(measuring: Any) -> None:
+    measuring.stop()
+    measuring.save()
