@@ -109,8 +109,11 @@ class _Socket(socketio.Client):
 
     def _handle_eio_disconnect(self, reason: Any) -> None:
         stock: Any = super()
-        stock._handle_eio_disconnect(reason)
-        self._gone.set()
+        try:
+            stock._handle_eio_disconnect(reason)
+        finally:
+            # The stock client keeps to itself what goes wrong here.
+            self._gone.set()
 
 
 @dataclass
