@@ -171,10 +171,10 @@ class Histogram(Collector):
     def _put_away(self) -> None:
         recent = self._recent
         with self._lock:
-            found = [recent.popleft() for _ in range(len(recent))]
-            self._sum += sum(found)
-            for seconds in found:
+            for _ in range(len(recent)):
+                seconds = recent.popleft()
                 self._counts[bisect_left(self._bounds, seconds)] += 1
+                self._sum += seconds
 
     def describe(self) -> Iterable[Metric]:
         """Return the metric without a number."""

@@ -10,7 +10,7 @@ import pytest
 from tests.support import command
 from tests.support.paths_document import DOCUMENT, listed
 
-MOST = {"join": 64, "publish": 37}
+MOST = {"join": 62, "publish": 35}
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from operator import attrgetter
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from repo_notify.engine.wire.remembered import remembered
@@ -90,9 +90,9 @@ def failure(request: JoinRequest, error: ChatError) -> Sequence[Reply]:
     return (Reply("error", {**error.reply(), "details": request.echo}),)
 
 
-def taking(names: Sequence[str]) -> Callable[[Any], tuple[Any, ...]]:
-    """Return what takes attributes of these names of an object, in C where there are several."""
-    return attrgetter(*names) if len(names) > 1 else lambda found: tuple(getattr(found, name) for name in names)
+def taking(names: Sequence[str]) -> Callable[[Mapping[str, Any]], tuple[Any, ...]]:
+    """Return what takes the values of these names, in C where there are several; it raises `KeyError`."""
+    return itemgetter(*names) if len(names) > 1 else lambda values: tuple(values[name] for name in names)
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class Dialects:
     def deliveries(self, event: Event) -> list[Delivery]:
         """Return everything that goes out for `event`."""
         kind = type(event)
-        return follow(self._routes(kind, *self._take_ids[kind](event)), event)
+        return follow(self._routes(kind, *self._take_ids[kind](vars(event))), event)
 
     @cached_property
     def _ids(self) -> Mapping[type[Event], tuple[str, ...]]:
@@ -176,7 +176,7 @@ class Dialects:
         }
 
     @cached_property
-    def _take_ids(self) -> Mapping[type[Event], Callable[[Event], tuple[Any, ...]]]:
+    def _take_ids(self) -> Mapping[type[Event], Callable[[Mapping[str, Any]], tuple[Any, ...]]]:
         return {event: taking(names) for event, names in self._ids.items()}
 
     @cached_property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from operator import itemgetter
 from typing import Any, NamedTuple
 
 from marshmallow import Schema, ValidationError, fields
@@ -12,7 +11,7 @@ from repo_notify.engine.wire.remembered import remembered
 from repo_notify.errors import InvalidEvent
 from repo_notify.events import EVENT_TYPES, Event
 
-from .dialect import REMEMBERED_LENGTH
+from .dialect import REMEMBERED_LENGTH, taking
 from .rows import Row
 from .schemas import Id, ProjectId, event_schema
 from .v5 import ROWS
@@ -84,10 +83,8 @@ def _usual_of(schema: Schema) -> _Usual | None:
         return found
 
     needs: tuple[str, ...] = getattr(schema.fields["data"], "needs", ())
-    several = itemgetter(*names)
-    take_ids = several if len(names) > 1 else lambda values: (several(values),)
     remembered_ids = remembered(REMEMBERED_LENGTH)(load_ids)
-    return _Usual(frozenset(schema.fields), take_ids, remembered_ids, frozenset(needs).issubset)
+    return _Usual(frozenset(schema.fields), taking(names), remembered_ids, frozenset(needs).issubset)
 
 
 _USUAL = {event: _usual_of(schema) for event, schema in EVENT_SCHEMAS.items()}

@@ -19,7 +19,8 @@ STORED_SECONDS = 5.0
 class History(Log):
     """What was published lately. Everything here is asked and changed within the order of publications.
 
-    Where there is a store, `writer` writes it there, from `resume` or `begin` on.
+    `position` says how far everything that was published goes. Where there is a store, `writer` writes it there, from
+    `resume` or `begin` on.
     """
 
     def __init__(self, bounds: Bounds) -> None:
@@ -34,23 +35,8 @@ class History(Log):
 
     def _call(self, name: str) -> None:
         self.name = name
-        self._use(positions.writer(name))
-
-    def _use(self, at: Callable[[int], str]) -> None:
-        """Write positions so."""
-        self._at = at
-        # The last one, by its number.
-        self._written = self.number, at(self.number)
-
-    @property
-    def position(self) -> str:
-        """How far everything that was published goes; written when it is asked for, as not each is."""
-        number, written = self._written
-        if number != self.number:
-            number = self.number
-            written = self._at(number)
-            self._written = number, written
-        return written
+        self._at = positions.writer(name)
+        self.position = self._at(self.number)
 
     def read(self, position: object) -> int:
         """Return the number of a position; raises `Gap` for one of another history, or for none."""
@@ -122,11 +108,10 @@ class History(Log):
 
         `said` is its name and payload, for a store; the rest as in `Entry`. `at` is now, where it is None.
         """
-        number = self.number + 1
-        if number < self._least:
-            number = self._least
+        number = max(self.number + 1, self._least)
         size += OVERHEAD
         self.append(Entry(number, monotonic() if at is None else at, rooms, prepared, size, emitter, named_by, update))
+        self.position = self._at(number)
         if self.writer is not None:
             self.writer.add(Stored(number, time(), rooms, size, *said, emitter, named_by, update))
 
@@ -134,5 +119,6 @@ class History(Log):
         """Something was published elsewhere and did not arrive: every position from before is a gap now."""
         self.holes += 1
         super().hole()
+        self.position = self._at(self.number)
         if self.writer is not None:
             self.writer.hole(self.number)

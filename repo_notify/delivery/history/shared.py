@@ -32,7 +32,8 @@ class SharedHistory(History):
     def _call(self, name: str) -> None:
         self.name = name
         shared, local = positions.writer(name), positions.writer(name, self.process)
-        self._use(lambda number: (local if places.is_local(number) else shared)(number))
+        self._at = lambda number: (local if places.is_local(number) else shared)(number)
+        self.position = self._at(self.number)
 
     def adopt(self, found: Meta, lost: Iterable[tuple[str, int]]) -> None:
         """Begin anew as that history; `lost` are rooms, each with the last message that is not there any more."""

@@ -3,25 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
 
 from .codec import Codec
 from .frames import Frame, build
 from .packets import EioPacket, EioType, SioPacket
 
 
+@dataclass(eq=False, slots=True)
 class Outgoing:
     """A packet on its way to any number of connections, encoded once per codec, its attachments with it.
 
     One with an equal `update`, where there is one, supersedes it where it still waits.
     """
 
-    __slots__ = ("_packets", "_wire", "content", "update")
-
-    def __init__(self, content: SioPacket | EioPacket, update: Hashable | None = None) -> None:
-        self.content = content
-        self.update = update
-        self._packets: dict[Codec, list[EioPacket]] = {}
-        self._wire: dict[Codec, bytes] = {}
+    content: SioPacket | EioPacket
+    update: Hashable | None = None
+    _packets: dict[Codec, list[EioPacket]] = field(default_factory=dict)
+    _wire: dict[Codec, bytes] = field(default_factory=dict)
 
     @property
     def parts(self) -> Sequence[Outgoing]:

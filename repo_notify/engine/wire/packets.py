@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Container, Hashable, Sequence
 from enum import IntEnum
-from functools import lru_cache
+from functools import partial
 from typing import Any, NamedTuple, Protocol
 
 from .errors import ProtocolError
 from .frames import Frame
 from .jsoncodec import dumps
+from .remembered import remembered
 
 # The JSON of the names of events that are no longer is remembered, in characters.
 MAX_KNOWN_NAME = 300
@@ -125,9 +126,10 @@ class Argument:
         return found
 
 
-@lru_cache(1024)
-def _name_json(name: str, ascii_only: bool) -> str:
-    return dumps(name, ascii_only=ascii_only)
+# By whether it is ASCII.
+_NAME_JSON = {
+    ascii_only: remembered(MAX_KNOWN_NAME)(partial(dumps, ascii_only=ascii_only)) for ascii_only in (True, False)
+}
 
 
 class EventData:
@@ -152,9 +154,7 @@ class EventData:
     def json(self, ascii_only: bool) -> Written:
         """As of an argument."""
         text, attachments = self._argument.json(ascii_only)
-        name = self._name
-        known = _name_json if len(name) <= MAX_KNOWN_NAME else _name_json.__wrapped__
-        return f"[{known(name, ascii_only)},{text}]", attachments
+        return f"[{_NAME_JSON[ascii_only](self._name)},{text}]", attachments
 
 
 def find_places(data: Any, attachments: int) -> list[Place]:
