@@ -29,6 +29,8 @@ from tests.support.until import until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 EVENT = "containerUpdateTicket"
+# How a `basic.ack` begins: its class and its method (AMQP 0-9-1 section 1.8.3.13).
+ACKNOWLEDGEMENT = bytes((0, 60, 0, 80))
 Make = Callable[..., "Service"]
 
 
@@ -216,7 +218,9 @@ def test_a_connection_that_is_cut_brings_nothing_twice(make: Make, broker: str) 
     with TcpProxy(int(broker.rstrip("/").rsplit(":", 1)[1])) as proxy:
         service = make(here=f"amqp://guest:guest@127.0.0.1:{proxy.port}//")
         clients = [service.client(served) for served in service.both]
+        acknowledged = proxy.passing(ACKNOWLEDGEMENT)
         service.say(1)
+        assert acknowledged.wait(SECONDS)
         # What is on its way does not arrive, and comes again, to the other process.
         proxy.freeze()
         service.say(2)

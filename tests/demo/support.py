@@ -13,7 +13,7 @@ from repo_notify.demo.seed import BRIDGE, DECK, PLAN, STRUCTURE, TOWER, WHOLE
 from tests.support.chat import ChatClient
 
 COOKIE = "connect.sid"
-SECONDS = 10.0
+SECONDS = 30.0
 
 Document = dict[str, Any]
 Listen = Callable[["Client"], ChatClient]

@@ -16,7 +16,7 @@ import websocket
 
 from tests.support.fork_server import fork_server
 
-SECONDS = 10.0
+SECONDS = 30.0
 EIO4 = {"EIO": "4"}
 Frame = str | bytes
 

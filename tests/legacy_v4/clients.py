@@ -16,7 +16,7 @@ import websocket
 
 from repo_notify.demo.seed import STRUCTURE
 
-SECONDS = 10.0
+SECONDS = 30.0
 ROOM = {"account": "acme", "model": STRUCTURE}
 NAMESPACE = "/legacy_v4"
 Frame = str | bytes

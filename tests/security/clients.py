@@ -8,7 +8,7 @@ from typing import Any
 
 import websocket
 
-SECONDS = 10.0
+SECONDS = 30.0
 
 
 def attached(eio: int, data: bytes) -> bytes:

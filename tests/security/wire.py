@@ -8,7 +8,7 @@ from http.client import HTTPResponse
 from time import monotonic
 from typing import NamedTuple
 
-SECONDS = 15.0
+SECONDS = 30.0
 _CHUNK = 65_536
 
 

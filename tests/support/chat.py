@@ -15,7 +15,7 @@ import socketio
 
 from tests.support.tls import client_context
 
-SECONDS = 15.0
+SECONDS = 30.0
 Heard = tuple[str, tuple[Any, ...]]
 
 # The stock client takes 16 packets from one poll and gives up on more; JavaScript's takes any number.

@@ -29,7 +29,7 @@ from signal import signal as handle
 from types import FrameType
 from typing import IO, Any
 
-SECONDS = 15
+SECONDS = 30
 MESSAGE_BYTES = 1 << 20
 # By these coverage reaches a process.
 COVERAGE = ("COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG")

@@ -8,7 +8,7 @@ from typing import Any
 
 import websocket
 
-SECONDS = 10.0
+SECONDS = 30.0
 PING, PONG = "2", "3"
 _POSITION = re.compile(r'42(/[^,]*,)?\["position",')
 

@@ -15,7 +15,7 @@ import requests
 
 from tests.support.fork_server import Forked, fork_server
 
-SECONDS = 15
+SECONDS = 30
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,7 @@ class TcpProxy(Proxy):
         super().__init__(("127.0.0.1", target))
         self._lose_from: int | None = None
         self._refuses_then = False
+        self._awaited: dict[bytes, threading.Event] = {}
 
     def freeze(self, *, new_too: bool = False) -> None:
         """Let the connections that are open stay open and silent; later ones work unless `new_too`."""
@@ -154,6 +155,11 @@ class TcpProxy(Proxy):
         self._refuses_then = refuse
         self._lose_from = size
 
+    def passing(self, sent: bytes) -> threading.Event:
+        """Return what is set once these bytes, in one piece, went from a client to the broker from now on."""
+        passed = self._awaited[sent] = threading.Event()
+        return passed
+
     def admit(self) -> None:
         """Let connections in again."""
         self._refusing.clear()
@@ -168,6 +174,9 @@ class TcpProxy(Proxy):
                     self._refusing.set()
             pair.forwards.wait()
             pair.server.sendall(data)
+            for sent, passed in list(self._awaited.items()):
+                if sent in data:
+                    passed.set()
 
     def _answer(self, pair: Pair) -> None:
         while (data := pair.server.recv(65536)) and not pair.loses_answer:

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from time import monotonic
 
-SECONDS = 15.0
+SECONDS = 30.0
 PAUSE_SECONDS = 0.05
 
 
