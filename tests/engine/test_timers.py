@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import pytest
@@ -47,7 +48,7 @@ def kept() -> Iterator[Kept]:
 
     made = Kept(spawn)
     yield made
-    for timer in list(made.timers._heap):
+    for timer in chain.from_iterable(map(list, list(made.timers._ticks.values()))):
         timer.cancel()
     made.signal.set()
     for thread in threads:
@@ -92,6 +93,18 @@ def test_one_that_is_cancelled_while_they_are_cleared_away_is_not_called(
     kept.timers.after(0.1, lambda: called.append("last"))
     until(lambda: called == ["last"], lambda: called)
     until(lambda: len(kept.timers) <= FEW)
+
+
+def test_many_that_were_moved_let_others_run(kept: Kept) -> None:
+    called: list[int] = []
+    moved = [kept.timers.after(0.2, nothing) for _ in range(MANY)]
+    for timer in moved:
+        assert kept.timers.move(timer, LONG, nothing) is timer
+    kept.timers.after(0.3, lambda: called.append(1))
+    until(lambda: called == [1], lambda: called)
+    assert kept.signal.given_way >= MANY // SLICE - 1
+    assert len(kept.timers) == MANY
+    assert all(timer.at == timer.due for timer in moved)
 
 
 def test_what_is_due_at_about_the_same_time_is_called_together(kept: Kept) -> None:

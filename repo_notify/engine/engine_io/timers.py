@@ -6,6 +6,7 @@ import heapq
 import logging
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
@@ -26,7 +27,7 @@ class Signal(Protocol):
 
 # So many cancelled timers are not worth clearing away.
 FEW = 64
-# How many timers are looked at in one go while they are cleared away.
+# How many timers are looked at in one go that are not to be called: cancelled, or moved.
 SLICE = 500
 # How long others may run then, and between calls.
 GIVE_WAY_SECONDS = 0.0005
@@ -49,12 +50,9 @@ class Timer:
 
     def __init__(self, timers: Timers, due: float, call: Callable[[], None]) -> None:
         self._timers = timers
-        # `at` is where it stands in the heap; `due` may have moved on since.
+        # `at` is the tick that it stands in; `due` may have moved on since.
         self.at = self.due = due
         self.call: Callable[[], None] | None = call
-
-    def __lt__(self, other: Timer) -> bool:
-        return self.at < other.at
 
     def cancel(self) -> None:
         """Never call; what the call would have needed is free at once."""
@@ -73,7 +71,8 @@ def _due(seconds: float) -> float:
 class Timers:
     """Calls at due times, from one background task that lives only while something is due. Calls must not block.
 
-    `len()` is how many wait, those among them that were cancelled and not yet cleared away included.
+    What is due at the end of the same tick stands together, and only the ticks are in an order. `len()` is how many
+    wait, those among them that were cancelled and not yet cleared away included.
     """
 
     def __init__(
@@ -82,27 +81,27 @@ class Timers:
         self._spawn = spawn
         self._signal = signal
         self._logger = logger
-        self._heap: list[Timer] = []
-        # What is still to be looked at while the cancelled are cleared away, the first to be called last.
-        self._before: list[Timer] = []
+        self._ticks: dict[float, deque[Timer]] = {}
+        # When they end, as a heap.
+        self._ends: list[float] = []
+        self._number = self._cancelled = 0
         self._crowded = False
-        self._cancelled = 0
         self._lock = lock
         self._running = False
 
     def __len__(self) -> int:
-        return len(self._heap) + len(self._before)
+        return self._number
 
     def after(self, seconds: float, call: Callable[[], None]) -> Timer:
         """Call `call` in `seconds`."""
         timer = Timer(self, _due(seconds), call)
         with self._lock:
-            heapq.heappush(self._heap, timer)
-            first = self._heap[0] is timer
+            self._number += 1
+            is_first = self._put(timer)
             start, self._running = not self._running, True
         if start:
             self._spawn(self._run)
-        elif first:
+        elif is_first:
             self._signal.set()
         return timer
 
@@ -119,35 +118,49 @@ class Timers:
         timer.cancel()
         return self.after(seconds, call)
 
+    def _put(self, timer: Timer) -> bool:
+        """Put a timer into its tick; return whether that is a new one, before all others."""
+        together = self._ticks.get(timer.at)
+        if together is not None:
+            together.append(timer)
+            return False
+        self._ticks[timer.at] = deque((timer,))
+        heapq.heappush(self._ends, timer.at)
+        return self._ends[0] == timer.at
+
     def cancelled(self) -> None:
         """Take note that one was cancelled: when they are the most, the background task clears them away."""
         with self._lock:
             self._cancelled += 1
-            if self._crowded or self._cancelled <= FEW or self._cancelled * 2 <= len(self):
+            if self._crowded or self._cancelled <= FEW or self._cancelled * 2 <= self._number:
                 return
             self._crowded = True
         self._signal.set()
 
     def _clear_away(self) -> None:
-        """Make the heap anew without the cancelled, in slices; what is due meanwhile is called after it.
+        """Forget the cancelled, in slices; what is due meanwhile is called after it.
 
         Thousands in one go would hold up everybody else for ten milliseconds.
         """
-        with self._lock:
-            self._before, self._heap = self._heap, []
-            # They are freed from the end, piece by piece; and pushed from the earliest on, which compares the least.
-            self._before.reverse()
-        while self._before:
-            with self._lock:
-                for timer in reversed(self._before[-SLICE:]):
+        looked = 0
+        for together in list(self._ticks.values()):
+            # No other task takes any out, and what is put in stands behind those that are there.
+            for _ in range(len(together)):
+                with self._lock:
+                    timer = together.popleft()
                     if timer.call is None:
-                        self._cancelled -= 1
+                        self._forget()
                     else:
-                        heapq.heappush(self._heap, timer)
-                del self._before[-SLICE:]
-            if self._before:
-                self._give_way()
+                        together.append(timer)
+                looked += 1
+                if looked % SLICE == 0:
+                    self._give_way()
         self._crowded = False
+
+    def _forget(self) -> None:
+        """Take note that one that was cancelled is out of its tick."""
+        self._number -= 1
+        self._cancelled -= 1
 
     def _give_way(self) -> None:
         # Whoever sets it wants the task to look at what is due, which it does afterwards.
@@ -174,21 +187,29 @@ class Timers:
                 self._logger.exception("a timer's call failed")
 
     def _next(self) -> Callable[[], None] | float | None:
-        """The call that is due, or the seconds until one will be; None, and the task's end, when nothing will be."""
+        """The call that is due, or the seconds to wait for one; None, and the task's end, when nothing will be."""
         with self._lock:
-            while self._heap:
-                first = self._heap[0]
+            for _ in range(SLICE):
+                if not self._ends:
+                    self._running = False
+                    return None
+                end = self._ends[0]
+                together = self._ticks[end]
+                if not together:
+                    del self._ticks[heapq.heappop(self._ends)]
+                    continue
+                first = together[0]
                 if first.call is None:
-                    heapq.heappop(self._heap)
-                    self._cancelled -= 1
-                elif first.at != first.due:
+                    self._forget()
+                elif first.due != end:
                     first.at = first.due
-                    heapq.heapreplace(self._heap, first)
-                elif (wait := first.at - time.monotonic()) > 0:
+                    self._put(first)
+                elif (wait := end - time.monotonic()) > 0:
                     return wait
                 else:
-                    heapq.heappop(self._heap)
+                    together.popleft()
+                    self._number -= 1
                     call, first.call = first.call, None
                     return call
-            self._running = False
-            return None
+                together.popleft()
+            return GIVE_WAY_SECONDS
