@@ -28,6 +28,8 @@ from .wiring import wire
 logger = logging.getLogger(__name__)
 
 NAME = "repo_notify"
+# The header `x-socket-id`, as WSGI has it (PEP 3333).
+SOCKET_ID = "HTTP_X_SOCKET_ID"
 LOGGED_OUT = "You have been logged out"
 LOGGED_IN_ELSEWHERE = "You have logged in else where"
 
@@ -148,7 +150,7 @@ class RepoNotify:
         if not has_request_context():
             if not state.background.serving:
                 state.background.warn_unheard(event)
-        elif socket_id := request.headers.get("x-socket-id"):
+        elif socket_id := request.environ.get(SOCKET_ID):
             named_by = _requester(state)
         state.publisher.publish(event, emitter=socket_id, named_by=named_by)
 
@@ -211,7 +213,7 @@ class RepoNotify:
 
     def _bind(self, state: State) -> None:
         identity = state.users.current()
-        socket_id = request.headers.get("x-socket-id")
+        socket_id = request.environ.get(SOCKET_ID)
         if identity is not None and socket_id:
             state.publisher.bind(socket_id, identity)
 
@@ -219,7 +221,7 @@ class RepoNotify:
         state = self._state()
         state.background.serving = True
         found = _session()
-        if "x-socket-id" in request.headers or getattr(found, "modified", False):
+        if SOCKET_ID in request.environ or getattr(found, "modified", False):
             accessed = getattr(found, "accessed", False)
             try:
                 self._bind(state)
