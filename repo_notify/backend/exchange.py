@@ -357,6 +357,7 @@ class _Consumer:
             if isinstance(item, Delivery):
                 taker.take(item)
             else:
+                taker.hear(item)
                 self._hand_over(library, item)
             if monotonic() > busy_until:
                 self._of.sleep(_GIVE_WAY_SECONDS)

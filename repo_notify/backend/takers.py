@@ -13,9 +13,12 @@ from repo_notify.delivery.inlet import Brought, Entry, Inlet
 from repo_notify.logs import Rarely
 from repo_notify.metrics import Metrics
 
-from .frames import Delivery
+from .frames import Delivery, Frame
 
 logger = logging.getLogger(__name__)
+
+# How `basic.qos-ok` begins: its class and its method (AMQP 0-9-1 section 1.8.3.2).
+_QOS_OK = b"\x00\x3c\x00\x0b"
 
 # How often messages are acknowledged, and how often a stream that was away is tried again.
 SETTLE_SECONDS, RETRY_SECONDS = 0.05, 0.5
@@ -36,6 +39,9 @@ class Taker(Protocol):
 
     def take(self, delivery: Delivery) -> None:
         """Take a message."""
+
+    def hear(self, frame: Frame) -> None:
+        """Take note of what the broker says beside deliveries."""
 
     def settle(self) -> bool:
         """Do what is left to do; return whether more may be taken."""
@@ -65,6 +71,9 @@ class AtOnce:
             if self._rarely("failure"):
                 logger.exception("a message of the backend could not be carried out")
 
+    def hear(self, frame: Frame) -> None:
+        """Nothing was asked."""
+
     def settle(self) -> bool:
         """Nothing is left."""
         return True
@@ -88,6 +97,8 @@ class IntoStream:
     def __init__(self, channel: Any, inlet: Inlet, is_event: Callable[[bytes], bool]) -> None:
         self._channel, self._inlet, self._is_event = channel, inlet, is_event
         self._entry: Entry | None = None
+        # Whether the broker has answered since: what arrived was still this connection's.
+        self._is_turn = False
         self._arrived: deque[Delivery] = deque()
         self._unsettled: deque[_Unsettled] = deque()
         self._next = 0.0
@@ -100,8 +111,13 @@ class IntoStream:
     def take(self, delivery: Delivery) -> None:
         """Take a message, and bring it in unless others wait before it."""
         self._arrived.append(delivery)
-        if self._entry is not None and len(self._arrived) == 1:
+        if self._entry is not None and self._is_turn and len(self._arrived) == 1:
             self._bring(self._entry)
+
+    def hear(self, frame: Frame) -> None:
+        """Take note that the broker knows the connection, if that is what it says."""
+        if frame.payload.startswith(_QOS_OK):
+            self._is_turn = True
 
     def settle(self) -> bool:
         """Bring in what waits, acknowledge what the stream has, and return whether more may be taken."""
@@ -113,14 +129,26 @@ class IntoStream:
             except StoreUnavailable:
                 # The stream itself tries again, and logs that it does.
                 self._next = now + RETRY_SECONDS
-        return not self._arrived
+        return not self._arrived or (self._entry is not None and not self._is_turn)
 
     def _settle(self) -> None:
         # Not before the first message: whoever only waits for its turn must not be in the way.
         if self._entry is None:
             self._entry = self._inlet.enter()
-        self._bring(self._entry)
-        self._acknowledge(self._entry)
+            self._ask()
+        if self._is_turn:
+            self._bring(self._entry)
+            self._acknowledge(self._entry)
+
+    def _ask(self) -> None:
+        """Have the broker say that it knows the connection, as it does when no limit is asked for anew.
+
+        A process that stood still finds messages that the broker has given to another one since, which may have entered
+        before.
+        """
+        from amqp import spec
+
+        self._channel.send_method(spec.Basic.Qos, "lBb", (0, 0, False))
 
     def _bring(self, entry: Entry) -> None:
         while self._arrived:

@@ -220,7 +220,7 @@ def test_a_connection_that_is_cut_brings_nothing_twice(make: Make, broker: str) 
         clients = [service.client(served) for served in service.both]
         acknowledged = proxy.passing(ACKNOWLEDGEMENT)
         service.say(1)
-        assert acknowledged.wait(SECONDS)
+        assert acknowledged.acquire(timeout=SECONDS)
         # What is on its way does not arrive, and comes again, to the other process.
         proxy.freeze()
         service.say(2)
@@ -233,6 +233,29 @@ def test_a_connection_that_is_cut_brings_nothing_twice(make: Make, broker: str) 
         for client in clients:
             assert heard(client, 4) == [1, 2, 3, 4]
             assert client.heard_so_far() == []
+
+
+def test_what_a_process_finds_when_it_goes_on_is_no_longer_its_own(make: Make, broker: str) -> None:
+    with TcpProxy(int(broker.rstrip("/").rsplit(":", 1)[1])) as proxy:
+        service = make(here=f"amqp://guest:guest@127.0.0.1:{proxy.port}//")
+        client = service.client(service.there)
+        delivered = proxy.passing(b'"n":1', back=True)
+        service.here.process.send_signal(signal.SIGSTOP)
+        try:
+            # It waits in both sockets of a process that stands still; the other queue is its own.
+            service.say(1)
+            assert all(delivered.acquire(timeout=SECONDS) for _ in range(2))
+            with proxy.refusing():
+                service.say(2)
+                assert heard(client, 2) == [1, 2]
+        finally:
+            service.here.process.send_signal(signal.SIGCONT)
+        until(lambda: proxy.accepted == 4)
+        until_ready(service.here)
+        service.say(3)
+        assert heard(client, 1) == [3]
+        assert client.heard_so_far() == []
+        assert service.kept() == 3
 
 
 def test_while_redis_is_away_events_wait(make: Make, address: str) -> None:

@@ -123,7 +123,8 @@ class TcpProxy(Proxy):
         super().__init__(("127.0.0.1", target))
         self._lose_from: int | None = None
         self._refuses_then = False
-        self._awaited: dict[bytes, threading.Event] = {}
+        # What is awaited of clients, and of the broker.
+        self._awaited: tuple[dict[bytes, threading.Semaphore], ...] = ({}, {})
 
     def freeze(self, *, new_too: bool = False) -> None:
         """Let the connections that are open stay open and silent; later ones work unless `new_too`."""
@@ -155,10 +156,15 @@ class TcpProxy(Proxy):
         self._refuses_then = refuse
         self._lose_from = size
 
-    def passing(self, sent: bytes) -> threading.Event:
-        """Return what is set once these bytes, in one piece, went from a client to the broker from now on."""
-        passed = self._awaited[sent] = threading.Event()
+    def passing(self, sent: bytes, *, back: bool = False) -> threading.Semaphore:
+        """Return what counts how often a piece with these bytes goes from a client to the broker, or `back`."""
+        passed = self._awaited[back][sent] = threading.Semaphore(0)
         return passed
+
+    def _passed(self, data: bytes, *, back: bool) -> None:
+        for sent, passed in list(self._awaited[back].items()):
+            if sent in data:
+                passed.release()
 
     def admit(self) -> None:
         """Let connections in again."""
@@ -174,11 +180,10 @@ class TcpProxy(Proxy):
                     self._refusing.set()
             pair.forwards.wait()
             pair.server.sendall(data)
-            for sent, passed in list(self._awaited.items()):
-                if sent in data:
-                    passed.set()
+            self._passed(data, back=False)
 
     def _answer(self, pair: Pair) -> None:
         while (data := pair.server.recv(65536)) and not pair.loses_answer:
             pair.forwards.wait()
             pair.client.sendall(data)
+            self._passed(data, back=True)
