@@ -199,7 +199,9 @@ class Timers:
                     del self._ticks[heapq.heappop(self._ends)]
                     continue
                 first = together[0]
-                if first.call is None:
+                # Once: another thread may cancel it meanwhile.
+                call = first.call
+                if call is None:
                     self._forget()
                 elif first.due != end:
                     first.at = first.due
@@ -209,7 +211,7 @@ class Timers:
                 else:
                     together.popleft()
                     self._number -= 1
-                    call, first.call = first.call, None
+                    first.call = None
                     return call
                 together.popleft()
             return GIVE_WAY_SECONDS
