@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from operator import attrgetter
 
 from benchmarks.bench import Bench, Contestant
 from benchmarks.figures import MICROSECONDS
@@ -23,7 +24,7 @@ def case(connections: int) -> str:
 def run(bench: Bench) -> None:
     """Measure each peer alone: the others' heartbeats would take the processor's caches from it."""
     config = replace(bench.config, ping_seconds=bench.sizes.heartbeat_seconds)
-    for peer in bench.peers:
+    for peer in filter(attrgetter("serves"), bench.peers):
         with bench.alone(peer, config) as contestant:
             if contestant is not None:
                 _measure(bench, contestant)
