@@ -101,12 +101,14 @@ class IntoStream:
         self._is_turn = False
         self._arrived: deque[Delivery] = deque()
         self._unsettled: deque[_Unsettled] = deque()
+        # What is acknowledged, but has its mark.
+        self._acknowledged: list[Brought] = []
         self._next = 0.0
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is left to be settled."""
-        return not self._arrived and not self._unsettled
+        return not self._arrived and not self._unsettled and not self._acknowledged
 
     def take(self, delivery: Delivery) -> None:
         """Take a message, and bring it in unless others wait before it."""
@@ -169,7 +171,11 @@ class IntoStream:
             settled.append(each)
         if settled:
             if brought := [each.brought for each in settled if each.brought is not None]:
-                entry.release(brought)
+                entry.confirm()
             self._channel.basic_ack(settled[-1].tag, multiple=True)
+            self._acknowledged += brought
             for _ in settled:
                 self._unsettled.popleft()
+        if self._acknowledged:
+            entry.release(self._acknowledged, is_all=not self._arrived and not self._unsettled)
+            self._acknowledged.clear()

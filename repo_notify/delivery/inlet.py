@@ -1,10 +1,10 @@
 """The way into the stream for what a queue outside brings: each message once, whichever process consumes the queue.
 
 One process at a time does, and acknowledges a message when the stream has it; who takes over gets those again that were
-not acknowledged. So each message is marked in the stream's Redis from its addition until just before its
+not acknowledged. So each message is marked in the stream's Redis from its addition until just after its
 acknowledgement. A mark is made of the body alone: messages that are alike to the byte are alike to everybody, and are
-counted. A mark is released before the acknowledgement, never after it: who dies in between causes a repeat, and not a
-hole.
+counted. Who dies between the two leaves marks of messages that do not come again; whoever has nothing left to
+acknowledge removes them, before another message of that very body is taken for them.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from . import messages
 from .history.redis_stream import RedisStream
 from .stream import Stream
 from .stream_sender import Ticket
+
+_SUPERSEDED = "another process consumes the backend's messages now"
 
 
 class Superseded(Exception):
@@ -72,7 +74,12 @@ class Entry:
         """Return whether the stream has the message."""
         return brought.ticket is None or self._stream.has(brought.ticket)
 
-    def release(self, brought: Sequence[Brought]) -> None:
-        """Take note that messages are acknowledged next; raises `Superseded`, or `StoreUnavailable`."""
-        if not self._redis.release(self._name, [each.mark for each in brought]):
-            raise Superseded("another process consumes the backend's messages now")
+    def confirm(self) -> None:
+        """Make sure that the stream has what `has` says; raises `Superseded`, or `StoreUnavailable`."""
+        if not self._redis.is_last(self._name):
+            raise Superseded(_SUPERSEDED)
+
+    def release(self, brought: Sequence[Brought], *, is_all: bool) -> None:
+        """Take note that messages are acknowledged; raises as `confirm`. With `is_all` no other one waits for that."""
+        if not self._redis.release(self._name, [each.mark for each in brought], is_all=is_all):
+            raise Superseded(_SUPERSEDED)

@@ -91,7 +91,7 @@ def test_one_that_is_like_another_is_another(processes: list[Process]) -> None:
 
 def test_what_was_released_is_not_known_any_more(processes: list[Process]) -> None:
     entry = processes[0].inlet.enter()
-    entry.release([bring(entry)])
+    entry.release([bring(entry)], is_all=False)
     assert bring(processes[1].inlet.enter(), again=True).ticket is not None
     until(hear(processes, [1, 1]))
 
@@ -101,9 +101,22 @@ def test_who_was_superseded_brings_nothing_and_acknowledges_nothing(processes: l
     before, after = first.inlet.enter(), second.inlet.enter()
     late = bring(before)
     with pytest.raises(Superseded):
-        before.release([late])
+        before.confirm()
+    with pytest.raises(Superseded):
+        before.release([late], is_all=True)
     bring(after, b'{"n":2}')
     until(hear(processes, [2]))
+
+
+def test_who_has_nothing_left_removes_the_marks_of_who_died(processes: list[Process]) -> None:
+    first, second = processes
+    # It is acknowledged, but dies before it can say so.
+    bring(first.inlet.enter())
+    after = second.inlet.enter()
+    other = b'{"n":2}'
+    after.release([bring(after, other)], is_all=True)
+    assert bring(first.inlet.enter(), again=True).ticket is not None
+    until(hear(processes, [1, 2, 1]))
 
 
 def test_a_new_queue_has_no_marks(processes: list[Process]) -> None:

@@ -58,7 +58,8 @@ return 1
 """
 _RELEASE = """
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return 0 end
-for i = 3, #ARGV do
+if ARGV[3] == '1' then redis.call('DEL', KEYS[2]) end
+for i = 4, #ARGV do
     if redis.call('HINCRBY', KEYS[2], ARGV[i], -1) <= 0 then redis.call('HDEL', KEYS[2], ARGV[i]) end
 end
 redis.call('EXPIRE', KEYS[1], ARGV[2])
@@ -158,11 +159,21 @@ class RedisStream:
             found: Any = pipeline.execute()[1]
         return {mark.decode(): int(number) for mark, number in found.items()}
 
-    def release(self, entry: str, marks: Sequence[str]) -> bool:
-        """Forget that messages with these marks were added; return False where another entry is the last one."""
-        keys = [self._service.inlet, self._service.marks]
+    def is_last(self, entry: str) -> bool:
+        """Return whether no other entry has followed: everything that it has added is there."""
         with within():
-            return bool(self._release(keys=keys, args=[entry, ORIGIN_SECONDS, *marks]))
+            found: Any = self._client.get(self._service.inlet)
+        return bool(found == entry.encode())
+
+    def release(self, entry: str, marks: Sequence[str], *, is_all: bool) -> bool:
+        """Forget that messages with these marks were added, or any with `is_all`.
+
+        Returns False, and forgets none, where another entry has followed.
+        """
+        keys = [self._service.inlet, self._service.marks]
+        args = [entry, ORIGIN_SECONDS, int(is_all), *([] if is_all else marks)]
+        with within():
+            return bool(self._release(keys=keys, args=args))
 
     def forget_marks(self) -> None:
         """Forget every mark: the queue whose messages had them is there no more."""
