@@ -171,7 +171,7 @@ class RedisStream:
         Returns False, and forgets none, where another entry has followed.
         """
         keys = [self._service.inlet, self._service.marks]
-        args = [entry, ORIGIN_SECONDS, int(is_all), *([] if is_all else marks)]
+        args: list[str | int] = [entry, ORIGIN_SECONDS, int(is_all), *([] if is_all else marks)]
         with within():
             return bool(self._release(keys=keys, args=args))
 
