@@ -29,7 +29,9 @@ from tests.support.unmeasured import unmeasured_children
 from tests.support.until import until
 
 SIEGE_SECONDS = float(os.environ.get("REPO_NOTIFY_TEST_SIEGE_SECONDS", "10"))
-pytestmark = [pytest.mark.slow, pytest.mark.unmeasured, pytest.mark.timeout(120 + 2 * SIEGE_SECONDS)]
+pytestmark = [
+    pytest.mark.slow, pytest.mark.unmeasured, pytest.mark.alone, pytest.mark.timeout(120 + 2 * SIEGE_SECONDS)
+]
 
 ROOM = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}
 MEMBERS = HOSTILES = 100
