@@ -17,6 +17,8 @@ _END: Final = 0xCE
 # Of a content's header: class, weight, size of the body.
 _CONTENT: Final = struct.Struct(">HHQ")
 _DELIVER: Final = b"\x00\x3c\x00\x3c"
+# How `basic.qos-ok` begins: its class and its method (section 1.8.3.2).
+QOS_OK: Final = b"\x00\x3c\x00\x0b"
 # Behind the consumer's name: the delivery's number, and whether it was delivered before.
 _NUMBER: Final = struct.Struct(">QB")
 # Brokers and clients settle for 128 KiB.

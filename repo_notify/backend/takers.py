@@ -13,12 +13,9 @@ from repo_notify.delivery.inlet import Brought, Entry, Inlet
 from repo_notify.logs import Rarely
 from repo_notify.metrics import Metrics
 
-from .frames import Delivery, Frame
+from .frames import QOS_OK, Delivery, Frame
 
 logger = logging.getLogger(__name__)
-
-# How `basic.qos-ok` begins: its class and its method (AMQP 0-9-1 section 1.8.3.2).
-_QOS_OK = b"\x00\x3c\x00\x0b"
 
 # How often messages are acknowledged, and how often a stream that was away is tried again.
 SETTLE_SECONDS, RETRY_SECONDS = 0.05, 0.5
@@ -96,9 +93,9 @@ class IntoStream:
 
     def __init__(self, channel: Any, inlet: Inlet, is_event: Callable[[bytes], bool]) -> None:
         self._channel, self._inlet, self._is_event = channel, inlet, is_event
+        # Until the broker has answered since: then what arrived was still this connection's.
+        self._entering: Entry | None = None
         self._entry: Entry | None = None
-        # Whether the broker has answered since: what arrived was still this connection's.
-        self._is_turn = False
         self._arrived: deque[Delivery] = deque()
         self._unsettled: deque[_Unsettled] = deque()
         # What is acknowledged, but has its mark.
@@ -113,13 +110,14 @@ class IntoStream:
     def take(self, delivery: Delivery) -> None:
         """Take a message, and bring it in unless others wait before it."""
         self._arrived.append(delivery)
-        if self._entry is not None and self._is_turn and len(self._arrived) == 1:
+        if self._entry is not None and len(self._arrived) == 1:
             self._bring(self._entry)
 
     def hear(self, frame: Frame) -> None:
         """Take note that the broker knows the connection, if that is what it says."""
-        if frame.payload.startswith(_QOS_OK):
-            self._is_turn = True
+        if frame.payload.startswith(QOS_OK):
+            self._entry, self._entering = self._entering, None
+            self._next = 0.0
 
     def settle(self) -> bool:
         """Bring in what waits, acknowledge what the stream has, and return whether more may be taken."""
@@ -131,16 +129,16 @@ class IntoStream:
             except StoreUnavailable:
                 # The stream itself tries again, and logs that it does.
                 self._next = now + RETRY_SECONDS
-        return not self._arrived or (self._entry is not None and not self._is_turn)
+        return not self._arrived or self._entering is not None
 
     def _settle(self) -> None:
-        # Not before the first message: whoever only waits for its turn must not be in the way.
-        if self._entry is None:
-            self._entry = self._inlet.enter()
-            self._ask()
-        if self._is_turn:
+        if self._entry is not None:
             self._bring(self._entry)
             self._acknowledge(self._entry)
+        elif self._entering is None:
+            # Not before the first message: whoever only waits for its turn must not be in the way.
+            self._entering = self._inlet.enter()
+            self._ask()
 
     def _ask(self) -> None:
         """Have the broker say that it knows the connection, as it does when no limit is asked for anew.

@@ -3,8 +3,8 @@
 One process at a time does, and acknowledges a message when the stream has it; who takes over gets those again that were
 not acknowledged. So each message is marked in the stream's Redis from its addition until just after its
 acknowledgement. A mark is made of the body alone: messages that are alike to the byte are alike to everybody, and are
-counted. Who dies between the two leaves marks of messages that do not come again; whoever has nothing left to
-acknowledge removes them, before another message of that very body is taken for them.
+counted. Who dies between the two leaves marks of messages that do not come again. Whoever has nothing left to
+acknowledge removes them; a message of that very body that comes again before is taken for one of them.
 """
 
 from __future__ import annotations
