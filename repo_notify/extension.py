@@ -22,14 +22,13 @@ from .sessions.ends import SessionStore
 from .sessions.host_users import IdentityLoader, session_user
 from .settings import read
 from .state import State
+from .web.direct import SOCKET_ID
 from .web.facade import DeferredSocketIO
 from .wiring import wire
 
 logger = logging.getLogger(__name__)
 
 NAME = "repo_notify"
-# The header `x-socket-id`, as WSGI has it (PEP 3333).
-SOCKET_ID = "HTTP_X_SOCKET_ID"
 LOGGED_OUT = "You have been logged out"
 LOGGED_IN_ELSEWHERE = "You have logged in else where"
 

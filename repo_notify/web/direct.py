@@ -53,8 +53,10 @@ _SIGNALS = (
 )
 # Whose sessions are opened by a cookie, and by nothing else.
 _OF_COOKIES = ("flask.sessions", "flask_session.")
+# The header `x-socket-id`, as WSGI has it (PEP 3333).
+SOCKET_ID = "HTTP_X_SOCKET_ID"
 # A session, a socket to be bound, and a test's client that looks at `flask.request` afterwards.
-_WANTS_FLASK = frozenset({"HTTP_COOKIE", "HTTP_X_SOCKET_ID", "werkzeug.debug.preserve_context"})
+_WANTS_FLASK = frozenset({"HTTP_COOKIE", SOCKET_ID, "werkzeug.debug.preserve_context"})
 # What Flask checks of a request before it is anybody's.
 _LIMITS = ("MAX_CONTENT_LENGTH", "TRUSTED_HOSTS")
 
