@@ -6,9 +6,11 @@ A storm of handshakes keeps the event loop busy for seconds, with answers that h
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import copy_context
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import pymongo
 import socketio
@@ -24,6 +26,8 @@ MAX_HANGING = 64
 
 T = TypeVar("T")
 Bounded = Callable[[Callable[[], T], float], T]
+# Runs a call in a task of its own, a thread or a greenlet, and returns the task.
+Start = Callable[[Callable[[], None]], Any]
 
 
 class TooSlow(Exception):
@@ -35,9 +39,28 @@ def bounded_by(server: socketio.Server) -> Bounded[Any]:
     return in_threads(server.start_background_task) if server.eio.async_mode == "threading" else _OnGevent()
 
 
-def in_threads(start: Callable[[Callable[[], None]], Any]) -> Bounded[Any]:
+def in_threads(start: Start) -> Bounded[Any]:
     """Return what runs a read in a thread of its own that `start` starts, and waits for so many seconds at most."""
     return _Threads(start)
+
+
+def in_a_thread(call: Callable[[], None]) -> None:
+    """Run a call in a thread that does not keep the process alive."""
+    threading.Thread(target=call, daemon=True).start()
+
+
+@contextmanager
+def beside(start: Start, read: Callable[[], T]) -> Iterator[Callable[[], T]]:
+    """Run a read in a task of its own that `start` starts, while the block runs; yields what waits for its answer.
+
+    The limit of time that holds for the block (`by_the_driver`) holds for the read; a greenlet ends with the block.
+    """
+    context = copy_context()
+    task: _Task[T] = _Task(start, lambda: context.run(read))
+    try:
+        yield task.answer
+    finally:
+        task.end()
 
 
 def unbounded(read: Callable[[], T], _: float) -> T:
@@ -153,10 +176,45 @@ class _Alarm:
         self._set(max(left, LAST_TURN_SECONDS))
 
 
+class _Task(Generic[T]):
+    """A read in a task of its own."""
+
+    def __init__(self, start: Start, read: Callable[[], T]) -> None:
+        self._read = read
+        self._done = threading.Event()
+        self._found: list[T] = []
+        self._raised: list[Exception] = []
+        self._task = start(self._work)
+
+    def is_done_within(self, seconds: float) -> bool:
+        return self._done.wait(max(0.0, seconds))
+
+    def answer(self) -> T:
+        """Wait for what the read returns, or raises."""
+        self._done.wait()
+        if self._raised:
+            # Popped, so that the error and this frame do not keep one another.
+            raise self._raised.pop()
+        return self._found[0]
+
+    def end(self) -> None:
+        """End a read that nobody waits for any more; a thread goes on until the driver ends it."""
+        if not self._done.is_set() and hasattr(self._task, "kill"):
+            self._task.kill(block=False)
+
+    def _work(self) -> None:
+        try:
+            self._found.append(self._read())
+        except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
+            self._raised.append(error)
+        finally:
+            self._done.set()
+
+
 class _Threads:
     """Reads in threads of their own, which are waited for only so long."""
 
-    def __init__(self, start: Callable[[Callable[[], None]], Any]) -> None:
+    def __init__(self, start: Start) -> None:
         self._start = start
         self._free = threading.BoundedSemaphore(MAX_HANGING)
 
@@ -164,25 +222,16 @@ class _Threads:
         deadline = monotonic() + seconds
         if not self._free.acquire(timeout=seconds):
             raise TooSlow(f"{MAX_HANGING} reads wait for their answers")
-        done = threading.Event()
-        found: list[T] = []
-        raised: list[Exception] = []
 
-        def work() -> None:
+        def work() -> T:
             try:
                 # A store in MongoDB ends by itself then, whoever made its client.
                 with pymongo.timeout(seconds):
-                    found.append(read())
-            except Exception as error:  # noqa: BLE001 - it is raised where it is waited for
-                raised.append(error)
+                    return read()
             finally:
                 self._free.release()
-                done.set()
 
-        self._start(work)
-        if not done.wait(max(0.0, deadline - monotonic())):
+        task: _Task[T] = _Task(self._start, work)
+        if not task.is_done_within(deadline - monotonic()):
             raise TooSlow(f"no answer in {seconds:g} s")
-        if raised:
-            # Popped, so that the error and this frame do not keep one another.
-            raise raised.pop()
-        return found[0]
+        return task.answer()

@@ -141,6 +141,7 @@ def wire(app: Flask, settings: Settings, host: SocketIO | None) -> State:
         legacy=settings.legacy_permissions,
         give_way=give_way,
         bounded=bounded_in_mongodb(socketio.server),
+        start=socketio.server.start_background_task,
         reserved=settings.history_database if settings.history == HISTORY_MONGODB else None,
     )
     sockets = _sockets_of(socketio.server, dialects.namespaces)

@@ -136,6 +136,20 @@ def test_a_change_of_primary_misses_nothing_and_is_no_loss(
     until(lambda: is_up(people.served))
 
 
+def test_nothing_is_read_on_for_nobody(people: People, database: MongoProxy, teamspaces: Make) -> None:
+    place = place_of(teamspaces())
+    uma = people.client("uma")
+    uma.join(place.in_model)
+    before = database.open
+    database.hold_collection("projects")
+    other = {**place.in_model, "model": place.other_model}
+    assert uma.ask("join", other)["code"] == "SERVICE_UNAVAILABLE"
+    database.release()
+    # Its connection is of no use to anybody else.
+    until(lambda: database.open == before - 1, lambda: (database.open, before))
+    until(lambda: uma.ask("join", other).get("event") == "success")
+
+
 @pytest.mark.parametrize("reason", TOKENS_LOST)
 def test_where_history_is_lost_everybody_is_looked_at_and_it_is_counted(
     people: People, database: MongoProxy, teamspaces: Make, reason: str

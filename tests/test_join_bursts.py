@@ -15,11 +15,13 @@ import pytest
 import requests
 
 from repo_notify.access.permissions import REFUSAL_SECONDS
+from repo_notify.membership.recovery import FRESH_SECONDS
 from tests.conftest import ENGINES
 from tests.support.chat import ChatClient
 from tests.support.metrics import metric
 from tests.support.mongo_proxy import MongoProxy
 from tests.support.raw import RawSocket
+from tests.support.returning import Returning
 from tests.support.served import SECONDS, Served, User
 from tests.support.teamspaces import Teamspace
 from tests.support.until import until
@@ -28,6 +30,7 @@ Json = Any
 Make = Callable[..., Teamspace]
 Serve = Callable[..., Served]
 ROOMS = 500
+AWAY = 30
 MOST_QUERIES = 20
 BRIEF = {"REPO_NOTIFY_SHUTDOWN_TIMEOUT": 0.2}
 UNAVAILABLE = "SERVICE_UNAVAILABLE"
@@ -306,3 +309,30 @@ def test_a_sweep_costs_few_queries_and_misses_nobody(
         wanted = {"_id": {"$in": sorted(lost)}}
         place.mongo[place.name]["settings"].update_many(wanted, {"$set": {"permissions": []}})
     assert {answer["details"]["data"]["model"] for answer in answers_of(client, len(lost))} == lost
+
+
+def test_those_who_come_back_have_their_rights_read_together(
+    serve_host: Serve, database: MongoProxy, teamspaces: Make
+) -> None:
+    teamspace = teamspaces()
+    models = models_of(teamspace, AWAY, **readable_by("reader"))
+    rooms = in_models(teamspace, teamspace.project(models), models)
+    served = serve_host(REPO_NOTIFY_MONGO_URI=database.uri, **BRIEF)
+    cookie = User(served).log_in("reader").cookie
+    clients = [Returning(served.url, cookie).connect() for _ in rooms]
+    for client, room in zip(clients, rooms, strict=True):
+        client.join(room)
+    joined = monotonic()
+    for client in clients:
+        client.drop()
+    until(lambda: metric(served, "repo_notify_lost_clients") == AWAY)
+    # What was read for the joins is too old by then.
+    until(lambda: monotonic() > joined + FRESH_SECONDS)
+    database.finds.clear()
+    began = monotonic()
+    for client in clients:
+        assert client.connect().recovered
+    times = 1 + int((monotonic() - began) / FRESH_SECONDS)
+    assert database.finds["settings"] <= times, (database.finds, times)
+    for client in clients:
+        client.close()

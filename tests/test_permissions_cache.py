@@ -6,6 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from math import inf
 from time import monotonic
 from typing import Any
 from uuid import UUID, uuid4
@@ -19,9 +20,11 @@ from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import Store, connect
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.metrics import Metrics
+from tests.support.mongo_proxy import Failure, MongoProxy
 from tests.support.ports import free_port
 from tests.support.served import SECONDS
 from tests.support.unmeasured import unmeasured
+from tests.support.until import until
 
 TOWER, STRUCTURE = str(uuid4()), str(uuid4())
 
@@ -139,6 +142,78 @@ def test_a_change_that_is_told_counts_at_once(
     assert permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE)
     permissions.invalidate(teamspace)
     assert not permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE)
+
+
+def test_both_queries_of_a_model_are_on_their_way_at_the_same_time(
+    make: Callable[..., Permissions], teamspace: str, queries: Queries
+) -> None:
+    permissions = make()
+    queries.gate.clear()
+    with unmeasured(), ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(permissions.may_read_model, "user1", teamspace, TOWER, STRUCTURE)
+        until(lambda: queries.seen == {"settings": 1, "projects": 1}, lambda: queries.seen)
+        queries.gate.set()
+        assert answer.result(SECONDS)
+
+
+def nearly_too_old(before: float) -> None:
+    """Wait until what was asked for since `before` has more than half of the age that it may have."""
+    asked = monotonic()
+    until(lambda: monotonic() - asked > asked - before)
+
+
+def test_what_others_will_ask_for_is_read_again_before_it_is_too_old(
+    make: Callable[..., Permissions], teamspace: str, queries: Queries, mongo: MongoClient[dict[str, Any]]
+) -> None:
+    permissions = make()
+    before = monotonic()
+    assert permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE)
+    nearly_too_old(before)
+    mongo[teamspace]["settings"].delete_many({})
+    for _ in range(3):
+        permissions.announce([(teamspace, TOWER, STRUCTURE)], since=inf)
+    queries.arrived.clear()
+    queries.gate.clear()
+    with unmeasured():
+        # Nobody waits for the answer that is on its way.
+        assert permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE, since=before)
+        assert queries.arrived.wait(SECONDS)
+        assert permissions.may_read_model("user2", teamspace, TOWER, STRUCTURE, since=before)
+        queries.gate.set()
+        until(lambda: not permissions.may_read_model("user3", teamspace, TOWER, STRUCTURE, since=before))
+    assert queries.seen["settings"] == 2
+
+
+def test_what_only_one_asks_for_is_not_read_again(
+    make: Callable[..., Permissions], teamspace: str, queries: Queries
+) -> None:
+    permissions = make()
+    before = monotonic()
+    assert permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE)
+    nearly_too_old(before)
+    permissions.announce([(teamspace, TOWER, STRUCTURE)], since=inf)
+    for _ in range(3):
+        assert permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE, since=before)
+    # The next list that is read has been read by then, had there been another.
+    assert permissions.may_watch_project("pat", teamspace, TOWER)
+    assert queries.seen == {"settings": 1, "projects": 2}
+
+
+def test_an_answer_that_could_not_be_read_again_counts_for_its_time(mongo_uri: str, teamspace: str) -> None:
+    metrics = Metrics()
+    with MongoProxy(mongo_uri) as database, MongoClient[dict[str, Any]](database.uri, retryReads=False) as client:
+        store = Store(client, users_collection="users")
+        permissions = Permissions(store, metrics, ttl=60, size=10, timeout=SECONDS)
+        before = monotonic()
+        assert permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE)
+        nearly_too_old(before)
+        database.no_primary = Failure(189, "not primary")
+        for _ in range(2):
+            permissions.announce([(teamspace, TOWER, STRUCTURE)], since=inf)
+        with unmeasured():
+            assert permissions.may_read_model("user1", teamspace, TOWER, STRUCTURE, since=before)
+            until(lambda: metrics.registry.get_sample_value("repo_notify_permission_errors_total") == 1)
+        assert permissions.may_read_model("user2", teamspace, TOWER, STRUCTURE, since=before)
 
 
 def test_what_is_on_its_way_when_a_change_is_told_is_not_kept(

@@ -8,14 +8,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
 from cachetools import LRUCache
 
-from repo_notify.bounded import BUSY_SHARE, Bounded
+from repo_notify.bounded import BUSY_SHARE, Bounded, Start, beside
 from repo_notify.errors import PermissionsUnavailable
 from repo_notify.logs import Outage
 from repo_notify.metrics import Metrics
@@ -52,16 +54,20 @@ Load = Callable[[str, Mapping[Key, Any]], Mapping[Key, Any]]
 
 @dataclass(slots=True)
 class _LookUp:
-    """One access list on its way or arrived; `started` is when it was asked for, `done` is of all read together."""
+    """One access list on its way or arrived; `started` is when it was asked for, `done` is of all read together.
+
+    While it is on its way `before` is the answer that it will replace, which is believed by whom it is new enough for.
+    """
 
     started: float
     done: threading.Event = field(default_factory=threading.Event)
     value: Any = None
     failed: bool = True
+    before: _LookUp | None = None
 
 
 class LookUps:
-    """The access lists of one app. Arguments as for `Permissions`; `give_way` lets others run, `bounded` a query."""
+    """The access lists of one app. Arguments as for `Permissions`; `give_way` lets others run."""
 
     def __init__(
         self,
@@ -74,6 +80,7 @@ class LookUps:
         legacy: bool,
         give_way: Callable[[], None],
         bounded: Bounded[Any],
+        start: Start,
     ) -> None:
         self._store = store
         self._metrics = metrics
@@ -82,6 +89,7 @@ class LookUps:
         self._legacy = legacy
         self._give_way = give_way
         self._bounded = bounded
+        self._start = start
         self._outage = Outage(logger, "access lists can be read again")
         # By whether MongoDB was not asked: counted within the lock that is held anyway.
         self._asked = {"hit": 0, "miss": 0}
@@ -152,38 +160,70 @@ class LookUps:
         started: dict[Key, _LookUp] = {}
         with self._lock:
             if self._announced.ahead:
-                self._announced.forget(key)
+                self._announced.asked(key)
             look_up = self._kept.get(key)
+            if look_up is not None and (before := look_up.before) is not None and before.started >= since:
+                look_up = before
             mine = look_up is None or look_up.started < since
             if look_up is None or mine:
                 if monotonic() < self._silent_until:
                     raise PermissionsUnavailable
-                look_up = started[key] = self._kept[key] = _LookUp(started=monotonic())
-                wanted[key] = what
-                if self._announced.ahead:
-                    self._take_along(key, wanted, started, since)
+                look_up = self._begin(key, what, wanted, started, since)
+            elif key in self._announced.ahead and self._is_wanted_anew(key, look_up, since):
+                self._begin(key, what, wanted, started, since)
             self._asked["miss" if mine else "hit"] += 1
-        if mine:
-            run = bounded or self._bounded
-            self._run(started, lambda: run(lambda: load(key[1], wanted), self._timeout))
-        elif not look_up.done.is_set():
-            # Whoever reads is bounded, unless that is a host's own loader.
-            seconds = self._timeout if bounded is not None else self._timeout / BUSY_SHARE
-            if not look_up.done.wait(seconds):
-                raise PermissionsUnavailable
-        if look_up.failed:
+        if started:
+            read = partial(bounded or self._bounded, lambda: load(key[1], wanted), self._timeout)
+            if mine:
+                self._run(started, read)
+            else:
+                self._start(lambda: self._run_ahead(started, read))
+        # Whoever reads is bounded, unless that is a host's own loader.
+        seconds = self._timeout if bounded is not None else self._timeout / BUSY_SHARE
+        if not (look_up.done.is_set() or look_up.done.wait(seconds)) or look_up.failed:
             raise PermissionsUnavailable
         return look_up.value
 
+    def _begin(
+        self, key: Key, what: Any, wanted: dict[Key, Any], started: dict[Key, _LookUp], since: float
+    ) -> _LookUp:
+        """Begin to look up what is under a key, and what was announced beside it."""
+        first = started[key] = self._begun(key, _LookUp(monotonic()))
+        wanted[key] = what
+        if self._announced.ahead:
+            self._take_along(key, wanted, started, since)
+        return first
+
+    def _begun(self, key: Key, look_up: _LookUp) -> _LookUp:
+        before = self._kept.get(key)
+        if before is not None and not before.failed:
+            look_up.before = before
+        self._kept[key] = look_up
+        return look_up
+
+    def _is_wanted_anew(self, key: Key, look_up: _LookUp, since: float) -> bool:
+        """Return whether an answer, for which others will ask, is nearly too old, and nobody reads it already."""
+        if self._kept.get(key) is not look_up or not look_up.done.is_set():
+            return False
+        now = monotonic()
+        return look_up.started < _half_old(since, now) and now >= self._silent_until
+
     def _take_along(self, key: Key, wanted: dict[Key, Any], started: dict[Key, _LookUp], since: float) -> None:
-        """Add what was announced and is no fresher than what is asked for; it stays announced until it is asked for."""
+        """Add what was announced and would be too old soon; it stays announced until it is asked for."""
         first = started[key]
+        earliest = _half_old(since, first.started)
         for other, what in self._announced.beside(key, first.started):
             if len(wanted) >= self._together:
                 return
-            if self._is_due(other, since):
+            if self._is_due(other, earliest):
                 wanted[other] = what
-                started[other] = self._kept[other] = _LookUp(first.started, first.done)
+                started[other] = self._begun(other, _LookUp(first.started, first.done))
+
+    def _run_ahead(self, started: Mapping[Key, _LookUp], load: Callable[[], Mapping[Key, Any]]) -> None:
+        """Read what nobody waits for yet."""
+        # What was kept is believed for the rest of its time; that it could not be read is logged.
+        with suppress(PermissionsUnavailable):
+            self._run(started, load)
 
     def _run(self, started: Mapping[Key, _LookUp], load: Callable[[], Mapping[Key, Any]]) -> None:
         try:
@@ -196,13 +236,20 @@ class LookUps:
             self._failed(next(iter(started.values())).started, error)
             raise PermissionsUnavailable from error
         finally:
-            failed = {key: look_up for key, look_up in started.items() if look_up.failed}
-            if failed:
-                with self._lock:
-                    for key, look_up in failed.items():
-                        if self._kept.get(key) is look_up:
-                            del self._kept[key]
-            next(iter(started.values())).done.set()
+            self._ended(started)
+
+    def _ended(self, started: Mapping[Key, _LookUp]) -> None:
+        """Have those that failed leave what was kept before, and wake who waits."""
+        with self._lock:
+            for key, look_up in started.items():
+                before, look_up.before = look_up.before, None
+                if not look_up.failed or self._kept.get(key) is not look_up:
+                    continue
+                if before is not None:
+                    self._kept[key] = before
+                else:
+                    del self._kept[key]
+        next(iter(started.values())).done.set()
 
     def _arrived(self, started: Mapping[Key, _LookUp], found: Mapping[Key, Any]) -> None:
         for key, look_up in started.items():
@@ -242,16 +289,26 @@ class LookUps:
 
     def _load_models(self, teamspace: str, wanted: Mapping[Key, str]) -> dict[Key, Any]:
         keys = {stored: key for key, model in wanted.items() for stored in stored_ids(model)}
+        # Who comes back waits for both before anything is replayed.
+        with beside(self._start, lambda: self._projects_of_models(teamspace, wanted, keys)) as projects_of_models:
+            settings = self._settings(teamspace, keys)
+            projects = projects_of_models()
+        return {key: _model_access(settings.get(key), projects.of(key)) for key in wanted}
+
+    def _settings(self, teamspace: str, keys: Mapping[str, Key]) -> dict[Key, Any]:
         settings: dict[Key, Any] = {}
         for read in self._in_slices(self._store.settings_of(teamspace, list(keys))):
             key = keys.get(read.document["_id"])
             if key is not None:
                 settings.setdefault(key, read.error or model_permissions(read.document))
+        return settings
+
+    def _projects_of_models(self, teamspace: str, wanted: Mapping[Key, str], keys: Mapping[str, Key]) -> _Gathered:
         projects = _Gathered(wanted)
         for read in self._in_slices(self._store.projects_of_any(teamspace, list(keys), name_them=len(wanted) > 1)):
             held = _held(read.document, keys) if len(wanted) > 1 else wanted
             projects.add(held, read)
-        return {key: _model_access(settings.get(key), projects.of(key)) for key in wanted}
+        return projects
 
     def _in_slices(self, reads: Iterable[Read]) -> Iterable[Read]:
         """Yield what was read; the long lists of many take a while."""
@@ -282,6 +339,11 @@ class _Gathered:
     def of(self, key: Key) -> tuple[ProjectAccess, ...] | Exception:
         """Return the projects of a key."""
         return self._errors.get(key) or tuple(self._found[key])
+
+
+def _half_old(since: float, now: float) -> float:
+    """Return when an answer was asked for that has half of the age that is too old."""
+    return (since + now) / 2
 
 
 def _project_key(teamspace: str, project: UUID) -> Key:

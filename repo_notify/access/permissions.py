@@ -12,7 +12,7 @@ from time import monotonic
 from typing import Any, cast
 from uuid import UUID
 
-from repo_notify.bounded import Bounded, by_the_driver, unbounded
+from repo_notify.bounded import Bounded, Start, by_the_driver, in_a_thread, unbounded
 from repo_notify.metrics import Metrics
 from repo_notify.protocol.ids import ModelPlace, fold_uuid, is_teamspace, is_uuid, model_place
 
@@ -48,7 +48,8 @@ class Permissions:
     """Answers who may enter which room.
 
     `ttl` and `timeout` are in seconds, `size` counts access lists; `legacy` lets the older data grant too (spec section
-    6); `bounded` runs a question to the database; `reserved` is a database of the service's own, and no teamspace.
+    6); `bounded` runs a question to the database, `start` a part of one in a task of its own; `reserved` is a database
+    of the service's own, and no teamspace.
     Every question raises `PermissionsUnavailable` when the database does not answer within the timeout; its `since` is
     the monotonic time before which no answer is believed.
     """
@@ -64,13 +65,22 @@ class Permissions:
         legacy: bool = True,
         give_way: Callable[[], None] = lambda: None,
         bounded: Bounded[Any] = by_the_driver,
+        start: Start = in_a_thread,
         reserved: str | None = None,
     ) -> None:
         self._reserved = reserved.lower() if reserved is not None else None
         self.legacy = legacy
         self._ttl = ttl
         self._look_ups = LookUps(
-            store, metrics, ttl=ttl, size=size, timeout=timeout, legacy=legacy, give_way=give_way, bounded=bounded
+            store,
+            metrics,
+            ttl=ttl,
+            size=size,
+            timeout=timeout,
+            legacy=legacy,
+            give_way=give_way,
+            bounded=bounded,
+            start=start,
         )
         # A host's own rights, in the place of the documents in MongoDB.
         self.loader: PermissionLoader | None = None

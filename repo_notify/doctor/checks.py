@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import re
 import resource
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
-from typing import Any
 from urllib.parse import urlsplit
 
 from flask import Flask
@@ -17,7 +15,7 @@ from pymongo.errors import OperationFailure, PyMongoError
 from repo_notify.access.permissions import Permissions
 from repo_notify.access.store import AUTHENTICATION_FAILED, UNAUTHORISED, Store, Unreachable, connect
 from repo_notify.backend.exchange import SETTING, look_at
-from repo_notify.bounded import Bounded, TooSlow, in_threads
+from repo_notify.bounded import TooSlow, in_a_thread, in_threads
 from repo_notify.client import QueuePublisher
 from repo_notify.delivery.broker import kind, require_libraries, require_redis
 from repo_notify.delivery.history.mongodb import MongoHistory
@@ -57,11 +55,6 @@ class Subject:
     reads_sessions: bool = True
     permissions: Permissions | None = None
     express: ExpressSessions | None = None
-
-
-def in_a_thread() -> Bounded[Any]:
-    """Return what runs a read for so many seconds at most, whichever server the app is for."""
-    return in_threads(lambda work: threading.Thread(target=work, daemon=True).start())
 
 
 def look(subject: Subject) -> Iterator[Finding]:
@@ -147,7 +140,7 @@ def _sessions(subject: Subject) -> Iterator[Finding]:
 
 def _store_of_sessions(subject: Subject, sessions: HandshakeSessions) -> Finding:
     try:
-        in_a_thread()(sessions.probe, subject.settings.permission_timeout)
+        in_threads(in_a_thread)(sessions.probe, subject.settings.permission_timeout)
     # Each store raises its own kinds.
     except Exception as error:  # noqa: BLE001 - as above
         return wrong(
@@ -159,7 +152,7 @@ def _store_of_sessions(subject: Subject, sessions: HandshakeSessions) -> Finding
 def _express(subject: Subject, express: ExpressSessions) -> Iterator[Finding]:
     where = subject.settings.express_sessions
     try:
-        is_empty = in_a_thread()(express.is_empty, subject.settings.permission_timeout)
+        is_empty = in_threads(in_a_thread)(express.is_empty, subject.settings.permission_timeout)
     except OperationFailure as error:
         yield wrong(f"MongoDB refuses to read the Express app's sessions: grant `find` on {where} ({error.code})")
     except (PyMongoError, TooSlow) as error:

@@ -9,6 +9,7 @@ from flask import Flask
 from pymongo import MongoClient
 
 from repo_notify.access.store import Store, connect
+from repo_notify.bounded import in_a_thread, in_threads
 from repo_notify.errors import SettingsError
 from repo_notify.metrics import Metrics
 from repo_notify.sessions.reads import SessionReads
@@ -16,7 +17,7 @@ from repo_notify.sessions.sources import sources_of
 from repo_notify.settings import read
 from repo_notify.state import State
 
-from .checks import Subject, cookie_domain, in_a_thread, look
+from .checks import Subject, cookie_domain, look
 from .cookies import as_header, whose
 from .findings import Finding, ok, wrong
 from .public import visit
@@ -50,7 +51,7 @@ def examine_standalone(
     else:
         readable = True
     try:
-        reads = SessionReads(in_a_thread(), seconds=settings.permission_timeout)
+        reads = SessionReads(in_threads(in_a_thread), seconds=settings.permission_timeout)
         express = sources_of(app, settings, client, reads, Metrics()).express
         subject = Subject(app, settings, store, reads_sessions=readable, express=express)
         yield from _examine(subject, cookie, url, origin)

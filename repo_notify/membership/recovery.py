@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hmac
 import logging
+import math
 import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from time import monotonic
 from typing import Any
 
@@ -43,6 +45,8 @@ _SECRET_LENGTH = 22
 MAX_PID_LENGTH = 100
 # No access list older than this says that somebody may be back in a room, in seconds.
 FRESH_SECONDS = 1.0
+# So many rooms of each who is away are read with those of others; who has more has them read together anyway.
+EXPECTED_ROOMS = 50
 # How often within half of the history's time, and at least, what is too old is forgotten; in seconds.
 LOOKS = 8
 LOOK_SECONDS = 5.0
@@ -289,7 +293,7 @@ class Recoveries:
         """Return the rooms that its user may still be in, and the others; raises `Gap` where that cannot be known."""
         requests = [self._request(room) for room in record.rooms]
         since = now - FRESH_SECONDS
-        self._permissions.announce([request.where for request in requests if request.where], since=since)
+        self._announce(requests, since)
         kept: list[RoomRequest] = []
         refused: list[RoomRequest] = []
         try:
@@ -302,6 +306,9 @@ class Recoveries:
         except PermissionsUnavailable:
             raise Gap(UNAVAILABLE) from None
         return kept, refused
+
+    def _announce(self, requests: Sequence[RoomRequest], since: float) -> None:
+        self._permissions.announce([request.where for request in requests if request.where], since=since)
 
     def _request(self, key: str) -> RoomRequest:
         room = Room.parse(key)
@@ -365,10 +372,14 @@ class Recoveries:
             return
         if isinstance(follower.replay, Replay):
             record.unsent = follower.replay.abandon()
-        if reason != _KICK or self.stopping:
-            # It is the record's from here on.
-            follower.pid = None
-            self.records.put(record)
+        if reason == _KICK and not self.stopping:
+            return
+        # It is the record's from here on.
+        follower.pid = None
+        self.records.put(record)
+        if not self.stopping:
+            # Who comes back first has the rights of all who are away read, however fresh they are by now.
+            self._announce([self._request(room) for room in islice(record.rooms, EXPECTED_ROOMS)], math.inf)
 
     def forget_sessions(self, session_ids: Sequence[str]) -> None:
         """Forget those of these sessions that are away: nothing of them comes back."""

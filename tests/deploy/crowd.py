@@ -1,7 +1,8 @@
 """Many clients in one process, which come back whenever they lose their connection: `crowd.py <Plan as JSON>`.
 
-Prints `joined` when all are in their room and have heard an event. Given a number, a line on its standard input, it waits
-until all have heard that event or a later one, prints what each went through, a JSON list of `Client.report`, and ends.
+Prints `joined` when all are in their room and have heard an event. Its standard input names the number of an event: it
+waits until all have heard that one or a later one, prints what each went through, a JSON list of `Client.report`, and
+ends.
 """
 
 from __future__ import annotations

@@ -43,6 +43,11 @@ class Proxy:
         self._frozen = False
         self._refusing = threading.Event()
 
+    @property
+    def open(self) -> int:
+        """How many connections through it have not ended."""
+        return sum(pair.client.fileno() >= 0 for pair in list(self._pairs))
+
     @contextmanager
     def refusing(self, *, open_too: bool = True) -> Iterator[None]:
         """End each new connection at once, meanwhile, and before that every open one unless told otherwise."""
@@ -142,11 +147,6 @@ class TcpProxy(Proxy):
     def accepted(self) -> int:
         """How many connections were opened through it."""
         return len(self._pairs)
-
-    @property
-    def open(self) -> int:
-        """How many of them have not ended."""
-        return sum(pair.client.fileno() >= 0 for pair in list(self._pairs))
 
     def lose_answer_to(self, size: int, *, refuse: bool = False) -> None:
         """Close the connection that sends the next request of at least that size, when the broker answers it.
