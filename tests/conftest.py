@@ -32,6 +32,8 @@ USERS = "users"
 ENGINES: dict[str, dict[str, Any]] = {"own": {}, "stock": {"STOCK_SOCKETIO": {"async_mode": "gevent"}}}
 # Tests that share a connection ask more of it than a client may.
 UNHURRIED = {"REPO_NOTIFY_JOIN_BURST": 1_000_000}
+# Nobody looks at the members, as a sweep does, and a change stream when it begins: only clients have rights read.
+UNWATCHED = {"REPO_NOTIFY_CHANGE_STREAMS": False, "REPO_NOTIFY_RECHECK_SECONDS": 3_600}
 
 # Every server's fixture rests on one of these: the lines that such a test is about run in the server.
 OF_SERVERS = frozenset({"sample", "engine", "hasty", "plain", "start", "port"})

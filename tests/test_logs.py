@@ -16,7 +16,7 @@ from pymongo.uri_parser import parse_uri
 from websocket import WebSocketBadStatusException, create_connection
 
 from repo_notify.demo.seed import STRUCTURE, TOWER
-from tests.conftest import host_defaults
+from tests.conftest import UNWATCHED, host_defaults
 from tests.support.chat import ChatClient
 from tests.support.command import repo_notify
 from tests.support.nginx import nginx
@@ -127,8 +127,8 @@ def test_mongodb_gone_and_back_are_a_line_each(
     with TcpProxy(port or 27017) as proxy:
         config = {**host_defaults(f"mongodb://127.0.0.1:{proxy.port}/?directConnection=true")}
         config |= {"REPO_NOTIFY_PERMISSION_TIMEOUT": 0.5, "REPO_NOTIFY_PERMISSION_CACHE_SECONDS": 0}
-        # Nobody asks but the client: a look at all members, as when a stream begins, says so in a line of its own.
-        config |= {"REPO_NOTIFY_CHANGE_STREAMS": False, "REPO_NOTIFY_RECHECK_SECONDS": 3_600}
+        # A look at the members would have a line of its own.
+        config |= UNWATCHED
         with mounted(tmp_path / "log", config) as (served, log):
             client = chat(served.url, cookie=User(served).log_in("carol").cookie)
             room = {"teamspace": "acme", "project": TOWER, "model": STRUCTURE}

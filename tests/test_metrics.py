@@ -16,7 +16,7 @@ from repo_notify import RepoNotify, __version__
 from repo_notify.contract.markdown import metrics_markdown
 from repo_notify.demo.seed import STRUCTURE, TOWER
 from repo_notify.metrics import HANDSHAKES, METRICS, SESSIONS
-from tests.conftest import host_defaults
+from tests.conftest import UNWATCHED, host_defaults
 from tests.support.chat import ChatClient
 from tests.support.metrics import metric
 from tests.support.ports import free_port
@@ -198,9 +198,8 @@ def test_publish_requests_by_status(serve_host: Callable[..., Served], hook: boo
 
 
 def test_reads_of_permissions(serve_host: Callable[..., Served], chat: Callable[..., ChatClient]) -> None:
-    # Nobody reads but the three, who may take a while: a look at all members, as when a stream begins, reads, too.
-    alone = {"REPO_NOTIFY_CHANGE_STREAMS": False, "REPO_NOTIFY_RECHECK_SECONDS": 3_600}
-    served = serve_host(REPO_NOTIFY_PERMISSION_CACHE_SECONDS=60, **alone)
+    # The three may take a while.
+    served = serve_host(REPO_NOTIFY_PERMISSION_CACHE_SECONDS=60, **UNWATCHED)
     cookie = User(served).log_in("carol").cookie
     for client in [chat(served.url, cookie=cookie) for _ in range(3)]:
         client.join(ROOM)
